@@ -1,0 +1,130 @@
+//! The `fairslice` command: arguments, and which report or action they ask for.
+#![forbid(unsafe_code)]
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+use crate::effect::{self, Status};
+use crate::host::machine::Machine;
+use crate::host::{account, snapshot};
+use crate::paths;
+use crate::policy::{self, Diagnostic, Loaded, Policy};
+use crate::report;
+
+/// Something is not as it should be: a policy has errors, a live value differs.
+const FOUND: u8 = 1;
+/// Bad usage, or the machine could not be looked at.
+const FAILED: u8 = 2;
+
+/// Services and logins each get their slice of the machine, from one declared policy.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "Exit status: 0 all is well, 1 something is not, 2 could not look."
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Validate the policy, or FILEs as one policy: every error, with file, line and column
+    Check {
+        /// Policy files, merged in this order [default: the machine's policy]
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Print the merged policy that is in force, and where each value comes from
+    Policy,
+    /// Show what is declared and what is live: slices, services, logged-in users
+    Status {
+        /// Print JSON, in the shape that fairslice(1) describes
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs the command with the program's arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let root = paths::root();
+    let result = match Arguments::parse().command {
+        Command::Check { files } => check(&root, &files),
+        Command::Policy => print_policy(&root),
+        Command::Status { json } => status(&root, json),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            anstream::eprintln!("fairslice: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Whoever read our output has seen enough.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn check(root: &Path, files: &[PathBuf]) -> Result<u8> {
+    let loaded = if files.is_empty() { policy::load(root) } else { policy::load_files(files) };
+    let mut diagnostics = loaded.diagnostics;
+    diagnostics.extend(review(root, &loaded.policy)?);
+    let mut out = anstream::stdout().lock();
+    for diagnostic in &diagnostics {
+        writeln!(out, "{diagnostic}")?;
+    }
+    if diagnostics.is_empty() {
+        let read: Vec<String> = loaded.files.iter().map(|file| file.path.display().to_string()).collect();
+        writeln!(out, "{}: ok", read.join(" + "))?;
+        return Ok(0);
+    }
+    Ok(FOUND)
+}
+
+/// What the policy says that comes to nothing on this machine.
+fn review(root: &Path, policy: &Policy) -> Result<Vec<Diagnostic>> {
+    let machine = policy::Machine {
+        ram: Machine::read(root)?.ram,
+        group_exists: account::group_exists,
+        user_exists: account::user_exists,
+    };
+    Ok(policy::review(policy, machine))
+}
+
+fn print_policy(root: &Path) -> Result<u8> {
+    let loaded = policy::load(root);
+    anstream::stdout().write_all(report::policy(&loaded.policy).as_bytes())?;
+    Ok(complain(&loaded))
+}
+
+fn status(root: &Path, json: bool) -> Result<u8> {
+    let loaded = policy::load(root);
+    let machine = Machine::read(root)?;
+    let carried = effect::ancestors(&loaded.policy, machine.ram);
+    let live = snapshot::read(root).context("looking at the machine")?;
+    let status = Status::new(&loaded.policy, &carried, machine, &live);
+    let text = if json { report::status_json(&status, &loaded) } else { report::status_text(&status) };
+    anstream::stdout().write_all(text.as_bytes())?;
+    let broken = if json { u8::from(!loaded.diagnostics.is_empty()) } else { complain(&loaded) };
+    Ok(broken.max(u8::from(status.differing() > 0)))
+}
+
+/// Says on stderr what is wrong with the policy that other commands work with.
+fn complain(loaded: &Loaded) -> u8 {
+    for diagnostic in &loaded.diagnostics {
+        anstream::eprintln!("{diagnostic}");
+    }
+    if let Some(line) = report::not_current(loaded.in_force) {
+        anstream::eprintln!("fairslice: {line}");
+    }
+    if loaded.diagnostics.is_empty() { 0 } else { FOUND }
+}

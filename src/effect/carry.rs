@@ -1,0 +1,119 @@
+//! What the ancestors of the policy's slices need, so that the policy's weights and protections
+//! come to what they say.
+//!
+//! A dash nests: `foundry-services.slice` is inside `foundry.slice`, where its weight competes with
+//! nobody. Against everything else it is the ancestor's weight that counts, and a protection is
+//! never more than the ancestor's (`Documentation/admin-guide/cgroup-v2.rst`, "Memory").
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+
+use crate::policy::{
+    Amount, CpuWeight, Declared, LoginRule, Memory, Percent, Policy, Resources, SliceName, Weight,
+};
+
+/// What one ancestor is given; `None` where nothing below it declares anything.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// The sum of the weights below, so that each keeps the share it was declared.
+    pub cpu_weight: Option<CpuWeight>,
+    /// The same for I/O.
+    pub io_weight: Option<Weight>,
+    /// The sum of the protections below.
+    pub memory_min: Option<Memory>,
+    /// The sum of the protections below.
+    pub memory_low: Option<Memory>,
+}
+
+/// What each ancestor of a policy slice is given. An ancestor that is itself declared keeps its own
+/// values and is given the rest.
+///
+/// `ram` is the machine's, in bytes: a sum of bytes and percentages needs it.
+#[must_use]
+pub fn ancestors(policy: &Policy, ram: u64) -> BTreeMap<SliceName, Carried> {
+    let mut children: BTreeMap<SliceName, Vec<SliceName>> = BTreeMap::new();
+    for name in policy.slices.keys() {
+        let mut child = name.clone();
+        while let Some(parent) = child.parent() {
+            let siblings = children.entry(parent.clone()).or_default();
+            if !siblings.contains(&child) {
+                siblings.push(child);
+            }
+            child = parent;
+        }
+    }
+    let tree = Tree { policy, children, ram };
+    tree.children.keys().map(|name| (name.clone(), tree.carried(name))).collect()
+}
+
+/// What `user.slice` weighs when it is the sum of the users logged in, one rule for each.
+#[must_use]
+pub fn headcount(rules: impl IntoIterator<Item = LoginRule>) -> Weight {
+    let declared = rules.into_iter().map(|rule| rule.resources.cpu_weight.map(|weight| weight.value));
+    match sum_cpu(&mut declared.into_iter()) {
+        CpuWeight::Weight(weight) => weight,
+        CpuWeight::Idle => Weight::DEFAULT,
+    }
+}
+
+struct Tree<'a> {
+    policy: &'a Policy,
+    children: BTreeMap<SliceName, Vec<SliceName>>,
+    ram: u64,
+}
+
+impl Tree<'_> {
+    fn carried(&self, name: &SliceName) -> Carried {
+        Carried {
+            cpu_weight: self.value(name, &|r| &r.cpu_weight, &sum_cpu),
+            io_weight: self.value(name, &|r| &r.io_weight, &|weights| {
+                Weight::sum(weights.map(|weight| weight.unwrap_or(Weight::DEFAULT)))
+            }),
+            memory_min: self.value(name, &|r| &r.memory_min, &|amounts| self.sum_memory(amounts)),
+            memory_low: self.value(name, &|r| &r.memory_low, &|amounts| self.sum_memory(amounts)),
+        }
+    }
+
+    /// A slice's own value, else the sum over the slices below it if any of them has one.
+    fn value<T: Copy>(
+        &self,
+        name: &SliceName,
+        declared: &impl Fn(&Resources) -> &Declared<T>,
+        sum: &impl Fn(&mut dyn Iterator<Item = Option<T>>) -> T,
+    ) -> Option<T> {
+        let own = self.policy.slices.get(name).and_then(|slice| declared(&slice.resources).as_ref());
+        if let Some(own) = own {
+            return Some(own.value);
+        }
+        let below: Vec<Option<T>> =
+            self.children.get(name)?.iter().map(|child| self.value(child, declared, sum)).collect();
+        below.iter().any(Option::is_some).then(|| sum(&mut below.into_iter()))
+    }
+
+    fn sum_memory(&self, amounts: &mut dyn Iterator<Item = Option<Memory>>) -> Memory {
+        let add = |sum: Amount, amount: Amount| match (sum, amount) {
+            (Amount::Infinity, _) | (_, Amount::Infinity) => Amount::Infinity,
+            (Amount::Percent(a), Amount::Percent(b)) => {
+                Percent::from_permyriad(a.permyriad() + b.permyriad())
+                    .map_or(Amount::Infinity, Amount::Percent)
+            }
+            (a, b) => {
+                let bytes = |amount: Amount| amount.on(self.ram).unwrap_or(u64::MAX);
+                Amount::Absolute(bytes(a).saturating_add(bytes(b)))
+            }
+        };
+        Memory(amounts.flatten().map(|memory| memory.0).reduce(add).unwrap_or(Amount::Absolute(0)))
+    }
+}
+
+/// A sibling without a weight has the kernel's default; idle siblings take nothing from the others.
+fn sum_cpu(weights: &mut dyn Iterator<Item = Option<CpuWeight>>) -> CpuWeight {
+    let busy: Vec<Weight> = weights
+        .filter_map(|weight| match weight {
+            Some(CpuWeight::Idle) => None,
+            Some(CpuWeight::Weight(weight)) => Some(weight),
+            None => Some(Weight::DEFAULT),
+        })
+        .collect();
+    if busy.is_empty() { CpuWeight::Idle } else { CpuWeight::Weight(Weight::sum(busy)) }
+}

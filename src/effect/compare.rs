@@ -1,0 +1,64 @@
+//! Whether a live cgroup attribute is what was declared.
+#![forbid(unsafe_code)]
+
+use crate::host::machine::Machine;
+use crate::policy::{CpuWeight, SettingValue};
+
+/// The kernel counts memory limits in pages: it rounds what is written down to one.
+const PAGE: u64 = 4096;
+
+/// Whether `live`, a cgroup attribute's text, says what was declared.
+#[must_use]
+pub fn holds(declared: SettingValue, live: &str, machine: Machine) -> bool {
+    match declared {
+        // With cpu.idle set, cpu.weight reads 0.
+        SettingValue::Cpu(CpuWeight::Idle) => live == "0",
+        SettingValue::Cpu(CpuWeight::Weight(weight)) => live == weight.to_string(),
+        SettingValue::Io(weight) => {
+            let default = live.lines().find_map(|line| line.strip_prefix("default "));
+            default.unwrap_or(live) == weight.to_string()
+        }
+        SettingValue::Memory(_) => limit(live).map(rounded) == Some(rounded(machine.number(declared))),
+        SettingValue::Tasks(_) => limit(live) == Some(machine.number(declared)),
+    }
+}
+
+/// `max` is no limit.
+fn limit(live: &str) -> Option<u64> {
+    if live == "max" { Some(u64::MAX) } else { live.parse().ok() }
+}
+
+fn rounded(bytes: u64) -> u64 {
+    if bytes == u64::MAX { bytes } else { bytes - bytes % PAGE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Amount, Memory, Percent, Tasks, Weight};
+
+    const MACHINE: Machine = Machine { ram: 2_079_666_176, tasks: 15_000 };
+
+    #[test]
+    fn weights_compare_with_what_the_kernel_prints() {
+        let weight = Weight::new(200).unwrap();
+        assert!(holds(SettingValue::Cpu(CpuWeight::Weight(weight)), "200", MACHINE));
+        assert!(!holds(SettingValue::Cpu(CpuWeight::Weight(weight)), "100", MACHINE));
+        assert!(holds(SettingValue::Cpu(CpuWeight::Idle), "0", MACHINE));
+        assert!(holds(SettingValue::Io(weight), "default 200\n8:0 50", MACHINE));
+        assert!(!holds(SettingValue::Io(weight), "default 100", MACHINE));
+    }
+
+    #[test]
+    fn limits_compare_in_pages() {
+        let memory = |amount| SettingValue::Memory(Memory(amount));
+        let percent = Amount::Percent(Percent::from_permyriad(6875).unwrap());
+        let bytes = MACHINE.ram * 6875 / 10_000;
+        assert!(holds(memory(percent), &(bytes - bytes % 4096).to_string(), MACHINE));
+        assert!(!holds(memory(percent), "max", MACHINE));
+        assert!(holds(memory(Amount::Absolute(5000)), "4096", MACHINE));
+        assert!(holds(memory(Amount::Infinity), "max", MACHINE));
+        assert!(holds(SettingValue::Tasks(Tasks(Amount::Absolute(512))), "512", MACHINE));
+        assert!(!holds(SettingValue::Tasks(Tasks(Amount::Absolute(512))), "garbage", MACHINE));
+    }
+}

@@ -1,0 +1,258 @@
+//! Declared and live, side by side.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::{Carried, headcount, holds};
+use crate::host::machine::Machine;
+use crate::host::snapshot::{Attributes, Snapshot, User};
+use crate::policy::{
+    CPU_WEIGHT, CpuWeight, Declared, IO_WEIGHT, LoginRule, MEMORY_LOW, MEMORY_MIN, OomScoreAdj, Policy,
+    Property, Resources, ServiceName, SettingValue, SliceName, TotalWeight,
+};
+
+/// Everything that the policy names, and how it is.
+#[derive(Debug)]
+pub struct Status {
+    /// Slices, then services, then logins.
+    pub units: Vec<Unit>,
+}
+
+/// What a [`Unit`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A slice of the policy's, or an ancestor of one.
+    Slice,
+    /// A service.
+    Service,
+    /// The slice of all logins, or of one user's.
+    Login,
+}
+
+/// One unit that the policy has something to say of.
+#[derive(Debug)]
+pub struct Unit {
+    /// What it is.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// The user's name, for a user's slice.
+    pub user: Option<String>,
+    /// Whether it runs now. One that does not cannot differ.
+    pub active: bool,
+    /// What is declared for it.
+    pub settings: Vec<Compared>,
+}
+
+/// One declared setting, and its live value.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Compared {
+    /// The policy's key, or `slice`.
+    pub key: &'static str,
+    /// As declared.
+    pub declared: String,
+    /// As the kernel has it; `None` where it has none.
+    pub live: Option<String>,
+    /// Whether the one is the other.
+    pub holds: bool,
+    /// The policy file and line; for what an ancestor carries, the reason.
+    pub origin: String,
+}
+
+impl Status {
+    /// Compares the policy, and what the ancestors of its slices carry, with what is live.
+    #[must_use]
+    pub fn new(
+        policy: &Policy,
+        carried: &BTreeMap<SliceName, Carried>,
+        machine: Machine,
+        live: &Snapshot,
+    ) -> Self {
+        let compare = Compare { policy, machine, live };
+        let mut slices: Vec<&SliceName> = policy.slices.keys().chain(carried.keys()).collect();
+        slices.sort();
+        slices.dedup();
+        let mut units: Vec<Unit> =
+            slices.into_iter().map(|name| compare.slice(name, carried.get(name))).collect();
+        units.extend(compare.service_names().iter().map(|name| compare.service(name)));
+        units.extend(compare.all_logins());
+        units.extend(live.users.iter().map(|user| compare.login(user)));
+        Self { units }
+    }
+
+    /// How many settings there are on what is active.
+    #[must_use]
+    pub fn compared(&self) -> usize {
+        self.active().count()
+    }
+
+    /// How many of them are not as declared.
+    #[must_use]
+    pub fn differing(&self) -> usize {
+        self.active().filter(|setting| !setting.holds).count()
+    }
+
+    fn active(&self) -> impl Iterator<Item = &Compared> {
+        self.units.iter().filter(|unit| unit.active).flat_map(|unit| &unit.settings)
+    }
+}
+
+struct Compare<'a> {
+    policy: &'a Policy,
+    machine: Machine,
+    live: &'a Snapshot,
+}
+
+impl Compare<'_> {
+    fn slice(&self, name: &SliceName, carried: Option<&Carried>) -> Unit {
+        let attributes = self.attributes(&name.cgroup());
+        let declared = self.policy.slices.get(name).map(|slice| &slice.resources);
+        let mut settings = declared.map_or_else(Vec::new, |resources| self.resources(resources, attributes));
+        let mut carry = |property: Property, value: Option<SettingValue>| {
+            if let Some(value) = value.filter(|_| settings.iter().all(|setting| setting.key != property.key))
+            {
+                settings.push(self.setting(
+                    property,
+                    value,
+                    "the sum over the slices below".to_owned(),
+                    attributes,
+                ));
+            }
+        };
+        if let Some(carried) = carried {
+            carry(CPU_WEIGHT, carried.cpu_weight.map(SettingValue::Cpu));
+            carry(IO_WEIGHT, carried.io_weight.map(SettingValue::Io));
+            carry(MEMORY_MIN, carried.memory_min.map(SettingValue::Memory));
+            carry(MEMORY_LOW, carried.memory_low.map(SettingValue::Memory));
+        }
+        let name = name.to_string();
+        Unit { kind: Kind::Slice, name, user: None, active: attributes.is_some(), settings }
+    }
+
+    /// The services that are declared by name, and those that run and are held by a slice.
+    fn service_names(&self) -> Vec<ServiceName> {
+        let running = self.live.services.iter().map(|(name, _)| name);
+        let held = running.filter(|name| self.policy.slice_of(name).is_some());
+        // A template stands for its instances, which are listed.
+        let declared = self.policy.services.keys().filter(|name| !name.stem().ends_with('@'));
+        let mut names: Vec<ServiceName> = held.chain(declared).cloned().collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    fn service(&self, name: &ServiceName) -> Unit {
+        let rule = self.policy.service(name);
+        let cgroup = self.live.services.iter().find(|(running, _)| running == name).map(|(_, cgroup)| cgroup);
+        let live = cgroup.and_then(|cgroup| self.live.cgroups.get(cgroup));
+        let mut settings = Vec::new();
+        if let Some(slice) = self.policy.slice_of(name) {
+            settings.push(self.placement(name, slice, cgroup.map(std::path::PathBuf::as_path)));
+        }
+        settings.extend(score(&rule.oom_score_adj, live.and_then(|live| live.main_score), |live, want| {
+            live == want
+        }));
+        settings.extend(self.resources(&rule.resources, live.map(|live| &live.attributes)));
+        Unit { kind: Kind::Service, name: name.to_string(), user: None, active: live.is_some(), settings }
+    }
+
+    fn placement(&self, name: &ServiceName, slice: &SliceName, cgroup: Option<&Path>) -> Compared {
+        let parent = cgroup.and_then(Path::parent);
+        let holding = self.policy.slices.get(slice).into_iter().flat_map(|slice| &slice.matches);
+        let origin =
+            holding.into_iter().find(|pattern| pattern.value.matches(name)).map(|pattern| &pattern.origin);
+        Compared {
+            key: "slice",
+            declared: slice.to_string(),
+            live: parent.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned()),
+            holds: parent == Some(&slice.cgroup()),
+            origin: origin.map(ToString::to_string).unwrap_or_default(),
+        }
+    }
+
+    fn all_logins(&self) -> Option<Unit> {
+        let total = self.policy.logins.total_weight.as_ref()?;
+        let weight = match total.value {
+            TotalWeight::Fixed(weight) => weight,
+            TotalWeight::Sum => headcount(self.live.users.iter().map(|user| self.rule(user))),
+        };
+        let attributes = self.attributes(&SliceName::user().cgroup());
+        let value = SettingValue::Cpu(CpuWeight::Weight(weight));
+        let setting = Compared {
+            key: "total_weight",
+            ..self.setting(CPU_WEIGHT, value, total.origin.to_string(), attributes)
+        };
+        let name = SliceName::user().to_string();
+        Some(Unit {
+            kind: Kind::Login,
+            name,
+            user: None,
+            active: attributes.is_some(),
+            settings: vec![setting],
+        })
+    }
+
+    fn rule(&self, user: &User) -> LoginRule {
+        let logins = &self.policy.logins;
+        user.account.as_ref().map_or_else(|| logins.default.clone(), |a| logins.rule(&a.name, &a.groups))
+    }
+
+    fn login(&self, user: &User) -> Unit {
+        let slice = SliceName::of_user(user.uid);
+        let attributes = self.attributes(&SliceName::user().cgroup().join(slice.as_str()));
+        let rule = self.rule(user);
+        let mut settings = self.resources(&rule.resources, attributes);
+        // A process may have itself killed earlier, never later.
+        settings.extend(score(&rule.oom_score_adj, user.lowest_score, |live, want| live >= want));
+        Unit {
+            kind: Kind::Login,
+            name: slice.to_string(),
+            user: user.account.as_ref().map(|account| account.name.clone()),
+            active: attributes.is_some(),
+            settings,
+        }
+    }
+
+    fn attributes(&self, cgroup: &Path) -> Option<&Attributes> {
+        self.live.cgroups.get(cgroup).map(|cgroup| &cgroup.attributes)
+    }
+
+    fn resources(&self, resources: &Resources, live: Option<&Attributes>) -> Vec<Compared> {
+        let settings = resources.settings();
+        settings.map(|s| self.setting(s.property, s.value, s.origin.to_string(), live)).collect()
+    }
+
+    fn setting(
+        &self,
+        property: Property,
+        value: SettingValue,
+        origin: String,
+        live: Option<&Attributes>,
+    ) -> Compared {
+        let live = live.and_then(|attributes| attributes.get(property.attribute));
+        Compared {
+            key: property.key,
+            declared: value.to_string(),
+            holds: live.is_some_and(|live| holds(value, live, self.machine)),
+            live: live.cloned(),
+            origin,
+        }
+    }
+}
+
+/// A score that is declared. Where no process shows it there is nothing to compare.
+fn score(
+    declared: &Declared<OomScoreAdj>,
+    live: Option<OomScoreAdj>,
+    holds: fn(OomScoreAdj, OomScoreAdj) -> bool,
+) -> Option<Compared> {
+    let declared = declared.as_ref()?;
+    Some(Compared {
+        key: "oom_score_adj",
+        declared: declared.value.to_string(),
+        live: live.map(|live| live.to_string()),
+        holds: live.is_none_or(|live| holds(live, declared.value)),
+        origin: declared.origin.to_string(),
+    })
+}

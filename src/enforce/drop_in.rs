@@ -1,0 +1,163 @@
+//! The policy as systemd drop-ins: pure, from a policy to texts.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{Display, Write as _};
+
+use crate::effect::{Carried, ancestors};
+use crate::policy::{Origin, Policy, Resources, ServiceName, Setting, SliceName, TotalWeight};
+
+/// The setting that puts a service into its slice, and the one of its OOM score: what the launcher
+/// reads back.
+pub(super) const SLICE: &str = "Slice";
+/// See [`SLICE`].
+pub(super) const OOM_SCORE_ADJUST: &str = "OOMScoreAdjust";
+
+/// systemd's own name for the drop-ins of every user's slice.
+const EVERY_USER: &str = "user-.slice";
+
+/// The drop-ins that a policy comes to, by unit. `ram` is the machine's, in bytes.
+pub(super) fn drop_ins(policy: &Policy, ram: u64) -> BTreeMap<String, String> {
+    let mut texts = BTreeMap::new();
+    let mut add =
+        |unit: &str, text: Text| drop(text.finish().map(|text| texts.insert(unit.to_owned(), text)));
+
+    for (name, carried) in ancestors(policy, ram) {
+        add(name.as_str(), ancestor(policy, &name, carried));
+    }
+    let without_children = policy.slices.iter().filter(|(name, _)| !is_ancestor(policy, name));
+    for (name, slice) in without_children {
+        let mut text = Text::new("Slice");
+        text.resources(&slice.resources);
+        add(name.as_str(), text);
+    }
+    for pattern in policy.slices.values().flat_map(|slice| &slice.matches) {
+        // A pattern that is a service's name is written with that service.
+        let unit = pattern.value.unit();
+        if !policy.services.keys().any(|service| service.as_str() == unit) {
+            add(&unit, pattern_services(policy, &unit));
+        }
+    }
+    for name in policy.services.keys() {
+        add(name.as_str(), service(policy, name));
+    }
+    add(SliceName::user().as_str(), all_logins(policy));
+    let mut every_user = Text::new("Slice");
+    every_user.resources(&policy.logins.default.resources);
+    add(EVERY_USER, every_user);
+    texts
+}
+
+fn is_ancestor(policy: &Policy, name: &SliceName) -> bool {
+    let below =
+        |slice: &SliceName| std::iter::successors(slice.parent(), SliceName::parent).any(|p| p == *name);
+    policy.slices.keys().any(below)
+}
+
+/// A slice with policy slices below it: what it declares itself, then what it has to carry.
+fn ancestor(policy: &Policy, name: &SliceName, carried: Carried) -> Text {
+    let mut text = Text::new("Slice");
+    let own = policy.slices.get(name).map(|slice| &slice.resources);
+    let declared: BTreeSet<&str> =
+        own.into_iter().flat_map(Resources::settings).map(|s| s.property.unit).collect();
+    if let Some(own) = own {
+        text.resources(own);
+    }
+    let mut carry = |unit: &str, value: Option<&dyn Display>| {
+        if let Some(value) = value.filter(|_| !declared.contains(unit)) {
+            text.comment("the sum over the policy's slices below, which count for nothing without it");
+            text.set(unit, value);
+        }
+    };
+    carry("CPUWeight", carried.cpu_weight.as_ref().map(|v| v as &dyn Display));
+    carry("IOWeight", carried.io_weight.as_ref().map(|v| v as &dyn Display));
+    carry("MemoryMin", carried.memory_min.as_ref().map(|v| v as &dyn Display));
+    carry("MemoryLow", carried.memory_low.as_ref().map(|v| v as &dyn Display));
+    text
+}
+
+/// The services that a pattern names, for which nothing but their slice is declared.
+fn pattern_services(policy: &Policy, unit: &str) -> Text {
+    let mut text = Text::new("Service");
+    let matching = policy.slices.iter().find_map(|(slice, declared)| {
+        let pattern = declared.matches.iter().find(|pattern| pattern.value.unit() == unit)?;
+        Some((slice, &pattern.origin))
+    });
+    if let Some((slice, origin)) = matching {
+        text.declared(SLICE, slice, origin);
+    }
+    text
+}
+
+/// One service. It repeats its slice, because systemd reads only the most specific of the drop-ins
+/// of one name.
+fn service(policy: &Policy, name: &ServiceName) -> Text {
+    let mut text = Text::new("Service");
+    let rule = policy.service(name);
+    if let Some((slice, origin)) = holding_slice(policy, name) {
+        text.declared(SLICE, slice, origin);
+    }
+    if let (Some(score), Some(declared)) = (rule.score_to_set(), &rule.oom_score_adj) {
+        text.declared(OOM_SCORE_ADJUST, score, &declared.origin);
+    }
+    text.resources(&rule.resources);
+    text
+}
+
+fn holding_slice<'a>(policy: &'a Policy, name: &ServiceName) -> Option<(&'a SliceName, &'a Origin)> {
+    let slice = policy.slice_of(name)?;
+    let mut patterns = policy.slices.get(slice)?.matches.iter();
+    patterns.find(|pattern| pattern.value.matches(name)).map(|pattern| (slice, &pattern.origin))
+}
+
+fn all_logins(policy: &Policy) -> Text {
+    let mut text = Text::new("Slice");
+    if let Some(total) = &policy.logins.total_weight {
+        match total.value {
+            TotalWeight::Fixed(weight) => text.declared("CPUWeight", weight, &total.origin),
+            // Set at each login.
+            TotalWeight::Sum => {}
+        }
+    }
+    text
+}
+
+/// A drop-in being written.
+struct Text {
+    section: &'static str,
+    body: String,
+}
+
+impl Text {
+    fn new(section: &'static str) -> Self {
+        Self { section, body: String::new() }
+    }
+
+    fn comment(&mut self, comment: impl Display) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.body, "# {comment}");
+    }
+
+    fn set(&mut self, setting: &str, value: impl Display) {
+        let _ = writeln!(self.body, "{setting}={value}");
+    }
+
+    fn declared(&mut self, setting: &str, value: impl Display, origin: &Origin) {
+        self.comment(origin);
+        self.set(setting, value);
+    }
+
+    fn resources(&mut self, resources: &Resources) {
+        for Setting { property, value, origin } in resources.settings() {
+            self.declared(property.unit, value, origin);
+        }
+    }
+
+    /// `None` where there is nothing to say.
+    fn finish(self) -> Option<String> {
+        let Self { section, body } = self;
+        (!body.is_empty()).then(|| {
+            format!("# Made by fairslice-generator at boot and at each daemon-reload: edit the policy instead.\n[{section}]\n{body}")
+        })
+    }
+}

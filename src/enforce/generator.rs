@@ -1,0 +1,115 @@
+//! `fairslice-generator`: from the policy to drop-ins, at boot and at each `daemon-reload`.
+//!
+//! See `systemd.generator(7)`. Whatever is wrong, the boot goes on: the error is in the kernel's
+//! log, which the journal reads.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use super::drop_in::drop_ins;
+use crate::host::machine::Machine;
+use crate::paths;
+use crate::policy::{self, InForce, Loaded, SourceFile};
+
+/// The kernel's log takes ten lines in five seconds from one program.
+const MOST_LINES: usize = 6;
+
+/// Runs the generator with the program's arguments: the directory to write to, and two more that
+/// are not used.
+#[must_use]
+pub fn main() -> ExitCode {
+    let root = paths::root();
+    let Some(directory) = std::env::args_os().nth(1).map(PathBuf::from) else {
+        eprintln!(
+            "usage: fairslice-generator NORMAL-DIR [EARLY-DIR LATE-DIR] (systemd runs it, see systemd.generator(7))"
+        );
+        return ExitCode::from(2);
+    };
+    let (result, problems) = run(&root, &directory);
+    let failure = result.as_ref().err().map(|error| format!("{error:#}"));
+    let lines: Vec<String> = problems.into_iter().chain(failure).collect();
+    log(&root, &lines);
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Writes the drop-ins of the policy below `root` into `directory`. The lines say what is wrong
+/// with the policy.
+fn run(root: &Path, directory: &Path) -> (Result<()>, Vec<String>) {
+    let loaded = policy::load(root);
+    let mut problems: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
+    match loaded.in_force {
+        InForce::Current => {}
+        InForce::LastGood => {
+            problems.push(format!("the last good policy stays in force (/{})", paths::LAST_GOOD));
+        }
+        InForce::Nothing => problems.push("no policy is in force".to_owned()),
+    }
+    (generate(root, directory, &loaded), problems)
+}
+
+fn generate(root: &Path, directory: &Path, loaded: &Loaded) -> Result<()> {
+    let machine = Machine::read(root)?;
+    write_all(directory, &drop_ins(&loaded.policy, machine.ram))?;
+    if loaded.in_force == InForce::Current {
+        keep(root, &loaded.files).context("keeping this policy for when the next one is broken")?;
+    }
+    Ok(())
+}
+
+/// Writes all drop-ins, or none: half a policy is worse than the error.
+fn write_all(directory: &Path, drop_ins: &BTreeMap<String, String>) -> Result<()> {
+    let path = |unit: &str| directory.join(format!("{unit}.d")).join(paths::DROP_IN);
+    let result = drop_ins.iter().try_for_each(|(unit, text)| write(&path(unit), text));
+    if result.is_err() {
+        for unit in drop_ins.keys() {
+            // What was not written cannot be removed.
+            let _ = fs::remove_file(path(unit));
+        }
+    }
+    result
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    if let Some(parent) = file.parent() {
+        fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+    }
+    fs::write(file, text).with_context(|| format!("writing {}", file.display()))
+}
+
+/// Keeps the files of a policy that is right, as the last good one.
+fn keep(root: &Path, files: &[SourceFile]) -> Result<()> {
+    let last_good = root.join(paths::LAST_GOOD);
+    let next = last_good.with_extension("next");
+    let _ = fs::remove_dir_all(&next);
+    for file in files {
+        let relative = file.path.strip_prefix("/").unwrap_or(&file.path);
+        write(&next.join(relative), &file.text)?;
+    }
+    let _ = fs::remove_dir_all(&last_good);
+    fs::rename(&next, &last_good).with_context(|| format!("renaming {}", next.display()))
+}
+
+/// To the kernel's log, as `systemd.generator(7)` asks, since at boot there is no other; below a
+/// test's root, and where that log cannot be opened, to stderr.
+fn log(root: &Path, lines: &[String]) {
+    let shown = if lines.len() > MOST_LINES { MOST_LINES - 1 } else { lines.len() };
+    let more = (lines.len() > shown)
+        .then(|| format!("{} more errors: run \"fairslice check\"", lines.len() - shown));
+    let mut kernel_log =
+        fs::OpenOptions::new().write(true).open("/dev/kmsg").ok().filter(|_| root == Path::new("/"));
+    for line in lines.iter().take(shown).chain(more.as_ref()) {
+        let line = format!("fairslice-generator: {line}\n");
+        // One write is one record; "<3>" is its priority, an error.
+        let logged =
+            kernel_log.as_mut().is_some_and(|log| log.write_all(format!("<3>{line}").as_bytes()).is_ok());
+        if !logged {
+            eprint!("{line}");
+        }
+    }
+}

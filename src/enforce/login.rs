@@ -1,0 +1,184 @@
+//! What happens when a session opens: the work behind `pam_fairslice.so`.
+//!
+//! It never fails: what cannot be done is left out and said in one line.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::private_dir;
+use crate::effect;
+use crate::host::account::Account;
+use crate::host::machine::Machine;
+use crate::host::pid1::Manager;
+use crate::host::{cgroup, process};
+use crate::paths;
+use crate::policy::{
+    self, CpuWeight, InForce, LoginRule, Logins, OomScoreAdj, Owner, Policy, PrivateDir, SettingValue,
+    SliceName, TotalWeight,
+};
+
+/// How long a login waits for PID 1, all in all.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The session that PAM is opening.
+#[derive(Debug, Clone, Copy)]
+pub struct Session<'a> {
+    /// `PAM_USER`, as given: it may name nobody, or hold characters that do not belong in a path.
+    pub user: &'a str,
+}
+
+/// What opening a session came to. Opening never fails: what could not be done is in `skipped`.
+#[derive(Debug, Default)]
+pub struct Opened {
+    /// Variables for the session's environment, name and value.
+    pub variables: Vec<(String, String)>,
+    /// One line for each thing that was not done: what was tried, on what, what came back.
+    pub skipped: Vec<String>,
+}
+
+/// Gives the session its private directories, its user slice's weight and limits, and its OOM score.
+///
+/// Everything is looked up below `root`, `/` on a live system.
+#[must_use]
+pub fn open_session(root: &Path, session: Session<'_>) -> Opened {
+    let mut opened = Opened::default();
+    let loaded = policy::load(root);
+    // The other lines are `fairslice check`'s: a login says once that it lacks a policy.
+    if let Some(diagnostic) = loaded.diagnostics.first() {
+        let force = match loaded.in_force {
+            InForce::Current => "the rest of the policy holds",
+            InForce::LastGood => "the last good policy holds",
+            InForce::Nothing => "no policy holds",
+        };
+        opened.skipped.push(format!("{diagnostic} ({force})"));
+    }
+    let account = match Account::by_name(session.user) {
+        Ok(Some(account)) => account,
+        Ok(None) => {
+            opened.skipped.push("no such user: nothing done".to_owned());
+            return opened;
+        }
+        Err(error) => {
+            opened.skipped.push(format!("{error:#}: nothing done"));
+            return opened;
+        }
+    };
+    private_dirs(root, &loaded.policy, &account, &mut opened);
+    // A session in its user's own slice was placed by logind. Any other (cron, sudo inside a
+    // session) stays what it is.
+    let placed = cgroup::of_process(root, "self").ok();
+    if let Some(placed) = placed.filter(|placed| cgroup::user(placed) == Some(account.uid)) {
+        let rule = loaded.policy.logins.rule(&account.name, &account.groups);
+        let in_login = cgroup::unit(&placed).is_some_and(|unit| unit.ends_with(".scope"));
+        if in_login && let Err(error) = reset_score(root, &rule) {
+            opened.skipped.push(format!("{error:#}"));
+        }
+        if let Err(error) = slice_properties(root, &loaded.policy.logins, &rule, &account) {
+            opened.skipped.push(format!("{}: {error:#}", SliceName::of_user(account.uid)));
+        }
+    }
+    opened
+}
+
+/// Makes the user's private directories; a variable is set only where its directory is right.
+fn private_dirs(root: &Path, policy: &Policy, account: &Account, opened: &mut Opened) {
+    if !account.is_person() {
+        return;
+    }
+    for (variable, declared) in &policy.private_dirs {
+        match private_dir(root, declared, account) {
+            Ok(Some(value)) => opened.variables.push((variable.as_str().to_owned(), value)),
+            Ok(None) => {}
+            Err(error) => opened.skipped.push(format!("{variable} not set: {error:#}")),
+        }
+    }
+}
+
+/// The variable's value; `None` where the policy's condition does not hold.
+fn private_dir(root: &Path, declared: &PrivateDir, account: &Account) -> Result<Option<String>> {
+    if let Some(only_if) = &declared.only_if {
+        let path = root.join(only_if.value.trim_start_matches('/'));
+        if fs::symlink_metadata(path).is_err() {
+            return Ok(None);
+        }
+    }
+    let owner = Owner { user: &account.name, uid: account.uid, group: &account.group };
+    let filled = declared.path.value.fill(owner).map_err(anyhow::Error::msg)?;
+    private_dir::ensure(root, &filled.directory, account.uid, account.gid)?;
+    Ok(Some(filled.value))
+}
+
+/// A login that inherited a negative score would be killed last, or never: sshd hands its own on
+/// when it is started with one. What the policy declares is set in any case.
+fn reset_score(root: &Path, rule: &LoginRule) -> Result<()> {
+    let live = process::oom_score_adj(root, "self")?;
+    let declared = rule.oom_score_adj.as_ref().map(|score| score.value);
+    let zero = OomScoreAdj::new(0).filter(|zero| live < *zero);
+    match declared.or(zero) {
+        Some(score) if score != live => process::set_own_oom_score_adj(root, score),
+        _ => Ok(()),
+    }
+}
+
+/// Sets what differs of the user's slice through PID 1, until the next boot.
+fn slice_properties(root: &Path, logins: &Logins, rule: &LoginRule, account: &Account) -> Result<()> {
+    let machine = Machine::read(root)?;
+    let slice = SliceName::of_user(account.uid);
+    let path = SliceName::user().cgroup().join(slice.as_str());
+    let deadline = Instant::now() + PATIENCE;
+    let mut differing = Vec::new();
+    for setting in rule.resources.settings() {
+        let live = cgroup::attribute(root, &path, setting.property.attribute);
+        // Where the controller is off, PID 1 turns it on with the property.
+        if !live.is_some_and(|live| effect::holds(setting.value, &live, machine)) {
+            differing.push((setting.property.unit, machine.number(setting.value)));
+        }
+    }
+    set(root, &slice, &differing, deadline)?;
+    if let Some(total) = &logins.total_weight
+        && total.value == TotalWeight::Sum
+    {
+        let weight = SettingValue::Cpu(CpuWeight::Weight(effect::headcount(rules_of_users(root, logins)?)));
+        let live = cgroup::attribute(root, &SliceName::user().cgroup(), "cpu.weight");
+        if !live.is_some_and(|live| effect::holds(weight, &live, machine)) {
+            set(root, &SliceName::user(), &[("CPUWeight", machine.number(weight))], deadline)?;
+        }
+    }
+    Ok(())
+}
+
+/// The rules of all users with a slice.
+fn rules_of_users(root: &Path, logins: &Logins) -> Result<Vec<LoginRule>> {
+    let rule = |uid| {
+        let account = Account::by_uid(uid)?;
+        Ok(account.map_or_else(|| logins.default.clone(), |a| logins.rule(&a.name, &a.groups)))
+    };
+    cgroup::users(root)?.into_iter().map(rule).collect()
+}
+
+fn set(root: &Path, slice: &SliceName, properties: &[(&str, u64)], deadline: Instant) -> Result<()> {
+    if properties.is_empty() {
+        return Ok(());
+    }
+    remember(root, slice, properties).with_context(|| format!("recording what is set on {slice}"))?;
+    Manager::below(root).set_unit_properties(slice.as_str(), properties, deadline)
+}
+
+/// Records what is about to be set, so that removing the package can undo it. A property is
+/// recorded once; two logins at once may record it twice, which does no harm.
+fn remember(root: &Path, slice: &SliceName, properties: &[(&str, u64)]) -> Result<()> {
+    let directory = root.join(paths::RUNTIME_PROPERTIES);
+    fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+    let file = directory.join(slice.as_str());
+    let known = fs::read_to_string(&file).unwrap_or_default();
+    let mut record = fs::OpenOptions::new().create(true).append(true).open(&file)?;
+    for (name, _) in properties.iter().filter(|(name, _)| !known.lines().any(|line| line == *name)) {
+        writeln!(record, "{name}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! The only code that changes anything.
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "cli")]
+mod drop_in;
+#[cfg(feature = "cli")]
+pub mod generator;
+#[cfg(feature = "cli")]
+pub mod launch;
+pub mod login;
+mod private_dir;

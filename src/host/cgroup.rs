@@ -1,0 +1,184 @@
+//! The cgroup tree: where a process is, and what a cgroup's attributes say.
+//!
+//! Formats are those of the kernel's `Documentation/admin-guide/cgroup-v2.rst`.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::paths;
+use crate::policy::{ServiceName, SliceName};
+
+/// The cgroup of a process on the unified hierarchy, relative to its root: `user.slice/…`.
+///
+/// `process` is a number or `self`.
+///
+/// # Errors
+/// The process is gone, `/proc` cannot be read, or the machine runs cgroup v1 or a hybrid of both.
+pub fn of_process(root: &Path, process: &str) -> Result<PathBuf> {
+    let file = root.join("proc").join(process).join("cgroup");
+    let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    let mut unified = None;
+    for line in text.lines() {
+        let mut fields = line.splitn(3, ':');
+        match (fields.next(), fields.next(), fields.next()) {
+            (Some("0"), Some(""), path) => unified = path,
+            (_, Some(controllers), _) if !controllers.starts_with("name=") => {
+                bail!(
+                    "this machine runs cgroup v1 (controller {controllers}): weights and slices need cgroup2 alone"
+                )
+            }
+            _ => {}
+        }
+    }
+    let path = unified
+        .with_context(|| format!("{} has no line of cgroup2: this machine runs cgroup v1", file.display()))?;
+    Ok(PathBuf::from(path.trim_start_matches('/')))
+}
+
+/// The unit that a cgroup belongs to: the first component that is no slice, as systemd's
+/// `cg_path_get_unit` has it.
+#[must_use]
+pub fn unit(cgroup: &Path) -> Option<&str> {
+    cgroup.iter().filter_map(|component| component.to_str()).find(|name| !name.ends_with(".slice"))
+}
+
+/// The service that a cgroup belongs to.
+#[must_use]
+pub fn service(cgroup: &Path) -> Option<ServiceName> {
+    unit(cgroup).filter(|name| name.ends_with(".service")).and_then(|name| ServiceName::new(name).ok())
+}
+
+/// The user whose slice (`user.slice/user-UID.slice`) a cgroup is in.
+#[must_use]
+pub fn user(cgroup: &Path) -> Option<u32> {
+    let mut components = cgroup.iter().filter_map(|component| component.to_str());
+    if components.next()? != SliceName::user().as_str() {
+        return None;
+    }
+    user_of_slice(components.next()?)
+}
+
+fn user_of_slice(name: &str) -> Option<u32> {
+    name.strip_prefix("user-")?.strip_suffix(".slice")?.parse().ok()
+}
+
+/// The users who have a slice: those logged in, and those lingering.
+///
+/// # Errors
+/// `user.slice` cannot be read. Where it does not exist, nobody is logged in.
+pub fn users(root: &Path) -> Result<Vec<u32>> {
+    let path = root.join(paths::CGROUPFS).join(SliceName::user().cgroup());
+    let mut users: Vec<u32> = children(&path)?.iter().filter_map(|name| user_of_slice(name)).collect();
+    users.sort_unstable();
+    Ok(users)
+}
+
+/// Every slice that has a cgroup, below the root slice.
+///
+/// # Errors
+/// cgroupfs cannot be read.
+pub fn slices(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut below = vec![PathBuf::new()];
+    while let Some(slice) = below.pop() {
+        let names = children(&root.join(paths::CGROUPFS).join(&slice))?;
+        let slices = names.iter().filter(|name| name.ends_with(".slice"));
+        below.extend(slices.map(|name| slice.join(name)));
+        found.push(slice);
+    }
+    found.retain(|slice| !slice.as_os_str().is_empty());
+    Ok(found)
+}
+
+/// Services with a cgroup, with that cgroup: those that run.
+///
+/// # Errors
+/// cgroupfs cannot be read.
+pub fn services(root: &Path) -> Result<Vec<(ServiceName, PathBuf)>> {
+    let mut found = Vec::new();
+    for slice in slices(root)? {
+        for name in children(&root.join(paths::CGROUPFS).join(&slice))? {
+            let path = slice.join(name);
+            found.extend(service(&path).map(|service| (service, path)));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn children(path: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("reading {}", path.display()))?,
+    };
+    // A cgroup that goes away meanwhile is no error.
+    let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    Ok(directories.filter_map(|entry| entry.file_name().into_string().ok()).collect())
+}
+
+/// Whether a cgroup exists.
+#[must_use]
+pub fn exists(root: &Path, cgroup: &Path) -> bool {
+    root.join(paths::CGROUPFS).join(cgroup).is_dir()
+}
+
+/// What an attribute says; `None` where the controller is not enabled or the cgroup is gone.
+#[must_use]
+pub fn attribute(root: &Path, cgroup: &Path, name: &str) -> Option<String> {
+    let text = fs::read_to_string(root.join(paths::CGROUPFS).join(cgroup).join(name)).ok()?;
+    Some(text.trim_end().to_owned())
+}
+
+/// The processes in a cgroup and the cgroups below it.
+#[must_use]
+pub fn processes(root: &Path, cgroup: &Path) -> Vec<u32> {
+    let mut found = Vec::new();
+    let mut cgroups = vec![cgroup.to_owned()];
+    while let Some(cgroup) = cgroups.pop() {
+        let procs = attribute(root, &cgroup, "cgroup.procs").unwrap_or_default();
+        // 0 is a process of another PID namespace.
+        found.extend(procs.lines().filter_map(|line| line.parse().ok()).filter(|pid: &u32| *pid != 0));
+        let below = children(&root.join(paths::CGROUPFS).join(&cgroup)).unwrap_or_default();
+        cgroups.extend(below.iter().map(|name| cgroup.join(name)));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_names_its_unit_and_user() {
+        let nested = Path::new("foundry.slice/foundry-services.slice/local-fs.service/payload");
+        assert_eq!(unit(nested), Some("local-fs.service"));
+        assert_eq!(service(nested), ServiceName::new("local-fs").ok());
+        let session = Path::new("user.slice/user-1000.slice/session-3.scope");
+        assert_eq!((service(session), user(session)), (None, Some(1000)));
+        assert_eq!(user(Path::new("system.slice/user-1000.slice")), None);
+        assert_eq!(user(Path::new("user.slice/user-x.slice")), None);
+        // A service of a user's own manager is that manager's business.
+        let own = Path::new("user.slice/user-1000.slice/user@1000.service/app.slice/a.service");
+        assert_eq!(unit(own), Some("user@1000.service"));
+    }
+
+    #[test]
+    fn cgroup_v1_is_said_plainly() {
+        let root = tempfile::tempdir().unwrap();
+        let proc = root.path().join("proc/self");
+        fs::create_dir_all(&proc).unwrap();
+        let read = |text: &str| {
+            fs::write(proc.join("cgroup"), text).unwrap();
+            of_process(root.path(), "self")
+        };
+        assert_eq!(read("0::/a.slice/b.service\n").unwrap(), Path::new("a.slice/b.service"));
+        assert_eq!(read("1:name=systemd:/x\n0::/y\n").unwrap(), Path::new("y"));
+        for v1 in ["4:memory:/\n1:name=systemd:/\n0::/\n", "1:name=systemd:/\n", ""] {
+            assert!(format!("{:#}", read(v1).unwrap_err()).contains("cgroup v1"), "{v1}");
+        }
+    }
+}

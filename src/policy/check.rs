@@ -1,0 +1,183 @@
+//! What is wrong with a policy beyond its spelling: contradictions, and values that come to
+//! nothing on a machine.
+#![forbid(unsafe_code)]
+
+use super::diagnostic::Diagnostic;
+use super::{Amount, Declared, Memory, Policy, Resources, Service, ServiceName, SetBy, Slice, SliceName};
+
+/// What [`review`] needs to know of a machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine {
+    /// Bytes of RAM (of the container's limit inside one).
+    pub ram: u64,
+    /// Whether a group of this name exists.
+    pub group_exists: fn(&str) -> bool,
+    /// Whether a user of this name exists.
+    pub user_exists: fn(&str) -> bool,
+}
+
+/// What cannot hold at once. These are errors: the file that brings them is left out.
+pub(super) fn contradictions(policy: &Policy) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for (name, slice) in &policy.slices {
+        found.extend(reserved_slice(name, slice));
+        found.extend(inverted_limits(&slice.resources));
+    }
+    found.extend(shared_services(policy));
+    for (name, service) in &policy.services {
+        found.extend(score_of_ssh(name, service));
+        found.extend(inverted_limits(&service.resources));
+    }
+    let rules = policy.logins.users.iter().chain(&policy.logins.groups).map(|(_, rule)| rule);
+    for rule in rules.chain([&policy.logins.default]) {
+        found.extend(inverted_limits(&rule.resources));
+    }
+    found
+}
+
+/// What is right, but comes to nothing on this machine. These are warnings: the files hold.
+#[must_use]
+pub fn review(policy: &Policy, machine: Machine) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let slices = policy.slices.values().map(|slice| &slice.resources);
+    let services = policy.services.values().map(|service| &service.resources);
+    let logins = &policy.logins;
+    let rules = logins.users.iter().chain(&logins.groups).map(|(_, rule)| &rule.resources);
+    for resources in slices.chain(services).chain(rules).chain([&logins.default.resources]) {
+        found.extend(beyond_ram(resources, machine.ram));
+    }
+    for (name, rule) in &logins.groups {
+        if !(machine.group_exists)(name) {
+            let message = format!(
+                "[logins.group.{name}]: there is no such group: \"groupadd {name}\", or remove the rule"
+            );
+            found.extend(about_rule(rule, message));
+        }
+    }
+    for (name, rule) in &logins.users {
+        if !(machine.user_exists)(name) {
+            found.extend(about_rule(rule, format!("[logins.user.{name}]: there is no such user")));
+        }
+    }
+    found
+}
+
+/// A warning at the first value of a rule; a rule without one has no effect to warn of.
+fn about_rule(rule: &super::LoginRule, message: String) -> Option<Diagnostic> {
+    let score = rule.oom_score_adj.as_ref().map(|score| &score.origin);
+    let origin =
+        rule.resources.settings().map(|setting| setting.origin).chain(score).min_by_key(|o| o.line)?;
+    Some(Diagnostic::at(origin, message).warning())
+}
+
+/// Slices of logins are `[logins]`' business.
+fn reserved_slice(name: &SliceName, slice: &Slice) -> Option<Diagnostic> {
+    let logins = *name == SliceName::user() || name.parent() == Some(SliceName::user());
+    let origin = first_origin(slice).filter(|_| logins)?;
+    Some(Diagnostic::at(origin, format!("[slice.\"{name}\"] holds logins: declare them in [logins]")))
+}
+
+fn first_origin(slice: &Slice) -> Option<&super::Origin> {
+    let patterns = slice.matches.iter().map(|pattern| &pattern.origin);
+    patterns.chain(slice.resources.settings().map(|setting| setting.origin)).min_by_key(|origin| origin.line)
+}
+
+/// A service is in one slice.
+fn shared_services(policy: &Policy) -> Vec<Diagnostic> {
+    let patterns: Vec<_> = policy
+        .slices
+        .iter()
+        .flat_map(|(name, slice)| slice.matches.iter().map(move |pattern| (name, pattern)))
+        .collect();
+    let mut found = Vec::new();
+    for (index, (slice, pattern)) in patterns.iter().enumerate() {
+        for (other_slice, other) in patterns.iter().skip(index + 1) {
+            if slice != other_slice && pattern.value.overlaps(&other.value) {
+                found.push(Diagnostic::at(
+                    &other.origin,
+                    format!(
+                        "\"{}\" puts a service into {other_slice} that \"{}\" puts into {slice} ({}): a service is in one slice",
+                        other.value, pattern.value, pattern.origin
+                    ),
+                ));
+            }
+        }
+    }
+    found
+}
+
+/// sshd hands the score it was started with to every login (OpenSSH, `port-linux.c`): one that
+/// PID 1 set would make each login unkillable.
+fn score_of_ssh(name: &ServiceName, service: &Service) -> Option<Diagnostic> {
+    let is_ssh = ["ssh", "sshd"].contains(&name.stem().split('@').next().unwrap_or_default());
+    let set_by_service = service.set_by.as_ref().is_some_and(|set_by| set_by.value == SetBy::Service);
+    let score = service.oom_score_adj.as_ref().filter(|_| is_ssh && !set_by_service)?;
+    Some(Diagnostic::at(
+        &score.origin,
+        format!(
+            "[service.{}]: sshd gives the score it is started with to every login, and sets its own by itself: add set_by = \"service\"",
+            name.stem()
+        ),
+    ))
+}
+
+/// A protection above a ceiling, or a lower ceiling above the upper one.
+fn inverted_limits(resources: &Resources) -> Vec<Diagnostic> {
+    let ordered: [(&str, &Declared<Memory>); 4] = [
+        ("memory_min", &resources.memory_min),
+        ("memory_low", &resources.memory_low),
+        ("memory_high", &resources.memory_high),
+        ("memory_max", &resources.memory_max),
+    ];
+    let mut found = Vec::new();
+    for (index, (lower_key, lower)) in ordered.iter().enumerate() {
+        for (upper_key, upper) in ordered.iter().skip(index + 1) {
+            // min and low protect in two ways: either may be the larger.
+            if let (Some(lower), Some(upper)) = (lower, upper)
+                && *upper_key != "memory_low"
+                && exceeds(lower.value.0, upper.value.0)
+            {
+                found.push(Diagnostic::at(
+                    &lower.origin,
+                    format!(
+                        "{lower_key} = {} is above {upper_key} = {} ({})",
+                        lower.value, upper.value, upper.origin
+                    ),
+                ));
+            }
+        }
+    }
+    found
+}
+
+/// Whether `lower` is above `upper` on every machine.
+fn exceeds(lower: Amount, upper: Amount) -> bool {
+    match (lower, upper) {
+        (Amount::Absolute(lower), Amount::Absolute(upper)) => lower > upper,
+        (Amount::Percent(lower), Amount::Percent(upper)) => lower > upper,
+        (Amount::Infinity, Amount::Absolute(_) | Amount::Percent(_)) => true,
+        _ => false,
+    }
+}
+
+fn beyond_ram(resources: &Resources, ram: u64) -> Vec<Diagnostic> {
+    let amounts = [
+        ("memory_min", &resources.memory_min, "protects no more than all of it"),
+        ("memory_low", &resources.memory_low, "protects no more than all of it"),
+        ("memory_high", &resources.memory_high, "is never reached"),
+        ("memory_max", &resources.memory_max, "is never reached"),
+    ];
+    amounts
+        .into_iter()
+        .filter_map(|(key, declared, effect)| {
+            let declared = declared.as_ref()?;
+            let Amount::Absolute(bytes) = declared.value.0 else { return None };
+            (bytes > ram).then(|| {
+                let mib = ram >> 20;
+                let message =
+                    format!("{key} = {} is above this machine's {mib}M of RAM and {effect}", declared.value);
+                Diagnostic::at(&declared.origin, message).warning()
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,81 @@
+//! What is wrong with a policy, and where.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Origin;
+
+/// What a diagnostic means for the file it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The file is not used.
+    Error,
+    /// The file is used; what it says comes to nothing on this machine.
+    Warning,
+}
+
+/// One thing that is wrong with a policy; `Display` writes one line.
+#[derive(Debug, Clone)]
+pub struct Diagnostic {
+    /// What it means for the file.
+    pub severity: Severity,
+    /// The policy file, as it was looked up.
+    pub file: Arc<Path>,
+    /// Line and column, counted from 1, where it is about a place in the file.
+    pub position: Option<(usize, usize)>,
+    /// What was found, what was expected, what to do.
+    pub message: String,
+}
+
+impl Diagnostic {
+    /// About a whole file.
+    pub(super) fn file(file: &Arc<Path>, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, file: Arc::clone(file), position: None, message: message.into() }
+    }
+
+    /// About a place in a file.
+    pub(super) fn at(origin: &Origin, message: impl Into<String>) -> Self {
+        let position = Some((origin.line, origin.column));
+        Self { severity: Severity::Error, file: Arc::clone(&origin.file), position, message: message.into() }
+    }
+
+    /// The same, but the file is used all the same.
+    pub(super) fn warning(self) -> Self {
+        Self { severity: Severity::Warning, ..self }
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some((line, column)) = self.position {
+            write!(f, ":{line}:{column}")?;
+        }
+        match self.severity {
+            Severity::Error => write!(f, ": {}", self.message),
+            Severity::Warning => write!(f, ": warning: {}", self.message),
+        }
+    }
+}
+
+/// The known spelling nearest to `given`, if one is near enough to have been meant.
+pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let nearest = known.into_iter().map(|name| (strsim::damerau_levenshtein(given, name), name)).min()?;
+    (nearest.0 <= 1 + given.chars().count() / 4).then_some(nearest.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_pen_is_recognised() {
+        let keys = ["cpu_weight", "io_weight", "memory_high", "match"];
+        assert_eq!(nearest("cpu_wieght", keys), Some("cpu_weight"));
+        assert_eq!(nearest("memory-high", keys), Some("memory_high"));
+        assert_eq!(nearest("mach", keys), Some("match"));
+        assert_eq!(nearest("colour", keys), None);
+    }
+}

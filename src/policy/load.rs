@@ -1,0 +1,209 @@
+//! Finding, reading and merging the policy files.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::diagnostic::{Diagnostic, Severity};
+use super::{Policy, check, read};
+use crate::paths;
+
+/// A larger file is no policy: 10,000 services take about half of this.
+const LARGEST: u64 = 1 << 20;
+
+/// The remedy where there is no policy.
+const DEFAULT_POLICY: &str = "(the package's own policy is /usr/share/fairslice/policy.toml)";
+
+/// One policy file as it was read.
+#[derive(Debug, Clone)]
+pub struct SourceFile {
+    /// Where it was found, as messages show it.
+    pub path: Arc<Path>,
+    /// Its text.
+    pub text: String,
+}
+
+/// Which policy is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InForce {
+    /// The files in `/etc`.
+    Current,
+    /// The last one that was right: the main file in `/etc` is missing or broken.
+    LastGood,
+    /// None: the main file is missing or broken, and there was none before it.
+    Nothing,
+}
+
+/// What loading came to. It never fails: an empty policy is what a machine without one has.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The policy in force.
+    pub policy: Policy,
+    /// Where it is from.
+    pub in_force: InForce,
+    /// Everything that is wrong with the files in `/etc`.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The files that the policy was read from.
+    pub files: Vec<SourceFile>,
+}
+
+/// Loads the policy below `root`: the main file, then `policy.d/*.toml` in file-name order.
+///
+/// A broken file in `policy.d/` is left out, and so is one that contradicts those before it. With
+/// a broken main file, the last policy that was right stays in force.
+#[must_use]
+pub fn load(root: &Path) -> Loaded {
+    let current = load_below(root, Path::new(""));
+    if current.in_force == InForce::Current {
+        return current;
+    }
+    if !root.join(paths::LAST_GOOD).join(paths::POLICY).exists() {
+        return current;
+    }
+    match load_below(root, Path::new(paths::LAST_GOOD)) {
+        Loaded { in_force: InForce::Current, policy, files, .. } => {
+            Loaded { policy, files, in_force: InForce::LastGood, diagnostics: current.diagnostics }
+        }
+        _ => current,
+    }
+}
+
+/// Loads these files as one policy, in this order, to validate them.
+#[must_use]
+pub fn load_files(files: &[PathBuf]) -> Loaded {
+    let mut merge = Merge::default();
+    for file in files {
+        merge.add(file, file);
+    }
+    merge.finish()
+}
+
+/// Loads the policy whose files lie in `below`, a directory relative to `root`.
+fn load_below(root: &Path, below: &Path) -> Loaded {
+    let mut merge = Merge::default();
+    let main = below.join(paths::POLICY);
+    let main_holds = merge.add(&root.join(&main), &shown(&main));
+    let directory = below.join(paths::POLICY_DIR);
+    match fragments(&root.join(&directory)) {
+        Ok(names) => {
+            for name in names {
+                let fragment = directory.join(name);
+                merge.add(&root.join(&fragment), &shown(&fragment));
+            }
+        }
+        Err(error) => merge.refuse(&shown(&directory), &error),
+    }
+    let mut loaded = merge.finish();
+    if main_holds && loaded.policy.is_empty() {
+        let message =
+            format!("declares nothing: no slice, service, login or private directory {DEFAULT_POLICY}");
+        loaded.diagnostics.push(Diagnostic::file(&Arc::from(shown(&main)), message));
+    }
+    if !main_holds || loaded.policy.is_empty() {
+        return Loaded { policy: Policy::default(), in_force: InForce::Nothing, files: Vec::new(), ..loaded };
+    }
+    loaded
+}
+
+/// A path as messages show it: absolute, whatever the root.
+fn shown(path: &Path) -> PathBuf {
+    Path::new("/").join(path)
+}
+
+/// The names of a directory's `*.toml`, sorted; none where there is no directory.
+fn fragments(directory: &Path) -> io::Result<Vec<OsString>> {
+    let entries = match directory.read_dir() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut fragments = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        let hidden = name.as_encoded_bytes().starts_with(b".");
+        if Path::new(&name).extension().is_some_and(|extension| extension == "toml") && !hidden {
+            fragments.push(name);
+        }
+    }
+    fragments.sort();
+    Ok(fragments)
+}
+
+#[derive(Default)]
+struct Merge {
+    policy: Policy,
+    diagnostics: Vec<Diagnostic>,
+    files: Vec<SourceFile>,
+}
+
+impl Merge {
+    /// Adds a file, if it is right and contradicts none before it.
+    fn add(&mut self, path: &Path, shown: &Path) -> bool {
+        let source = match read_source(path, shown) {
+            Ok(source) => source,
+            Err(diagnostic) => {
+                self.diagnostics.push(diagnostic);
+                return false;
+            }
+        };
+        let (policy, mut diagnostics) = read::read(&source);
+        let mut merged = self.policy.clone();
+        merged.overlay(policy);
+        if diagnostics.is_empty() {
+            diagnostics = check::contradictions(&merged);
+        }
+        let holds = diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Warning);
+        self.diagnostics.append(&mut diagnostics);
+        if holds {
+            self.policy = merged;
+            self.files.push(source);
+        }
+        holds
+    }
+
+    fn refuse(&mut self, path: &Path, error: &io::Error) {
+        self.diagnostics.push(Diagnostic::file(&Arc::from(path), format!("cannot be read: {error}")));
+    }
+
+    fn finish(self) -> Loaded {
+        Loaded {
+            policy: self.policy,
+            in_force: InForce::Current,
+            diagnostics: self.diagnostics,
+            files: self.files,
+        }
+    }
+}
+
+fn read_source(path: &Path, shown: &Path) -> Result<SourceFile, Diagnostic> {
+    let shared: Arc<Path> = Arc::from(shown);
+    let bytes = read_bounded(path).map_err(|error| {
+        let missing = error.kind() == io::ErrorKind::NotFound;
+        let remedy = if missing { format!(" {DEFAULT_POLICY}") } else { String::new() };
+        Diagnostic::file(&shared, format!("cannot be read: {error}{remedy}"))
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let line = error.as_bytes().iter().take(valid).filter(|byte| **byte == b'\n').count() + 1;
+        let byte = error.as_bytes().get(valid).copied().unwrap_or_default();
+        Diagnostic::file(&shared, format!("is not UTF-8: byte 0x{byte:02x} in line {line}"))
+    })?;
+    Ok(SourceFile { path: shared, text })
+}
+
+/// A regular file's content. `O_NONBLOCK`, because a fifo must not hold up a boot or a login.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let file: File = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(io::Error::other("it is larger than 1 MiB"));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,380 @@
+//! Names of slices and services, and which of them a drop-in or a rule is for.
+//!
+//! The rules are systemd's: `systemd.unit(5)`, `systemd.slice(5)`.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::path::PathBuf;
+
+const SLICE: &str = ".slice";
+const SERVICE: &str = ".service";
+/// `UNIT_NAME_MAX` of systemd.
+const LONGEST: usize = 255;
+
+/// A slice below the root slice, such as `foundry-services.slice`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SliceName(String);
+
+impl SliceName {
+    /// # Errors
+    /// Says which of systemd's rules for slice names `name` breaks.
+    pub fn new(name: &str) -> Result<Self, &'static str> {
+        let Some(stem) = name.strip_suffix(SLICE) else { return Err("a slice's name ends in \".slice\"") };
+        if stem == "-" {
+            return Err("the root slice takes no settings");
+        }
+        if stem.is_empty() || name.len() > LONGEST || !stem.chars().all(is_unit_char) {
+            return Err("a slice's name holds letters, digits and \":-_.\\\", 255 bytes at most");
+        }
+        if stem.split('-').any(str::is_empty) {
+            return Err(
+                "each dash in a slice's name stands between two names (\"a-b.slice\" is inside \"a.slice\")",
+            );
+        }
+        Ok(Self(name.to_owned()))
+    }
+
+    /// `user.slice`, which holds every login.
+    #[must_use]
+    pub fn user() -> Self {
+        Self("user.slice".to_owned())
+    }
+
+    /// `user-1000.slice`, which holds the logins of one user.
+    #[must_use]
+    pub fn of_user(uid: u32) -> Self {
+        Self(format!("user-{uid}.slice"))
+    }
+
+    /// The unit's name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn stem(&self) -> &str {
+        self.0.strip_suffix(SLICE).unwrap_or(&self.0)
+    }
+
+    /// The slice this one is in: a dash nests. `None` directly below the root slice.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        self.stem().rsplit_once('-').map(|(parent, _)| Self(format!("{parent}{SLICE}")))
+    }
+
+    /// This slice's cgroup, relative to the root: `foundry.slice/foundry-services.slice`.
+    #[must_use]
+    pub fn cgroup(&self) -> PathBuf {
+        let mut path = self.parent().map_or_else(PathBuf::new, |parent| parent.cgroup());
+        path.push(&self.0);
+        path
+    }
+}
+
+impl fmt::Display for SliceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A service unit, such as `local-fs.service`, or a template (`local-worker@.service`), which
+/// stands for all its instances.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServiceName(String);
+
+impl ServiceName {
+    /// Takes `local-fs` and `local-fs.service` alike.
+    ///
+    /// # Errors
+    /// Says what a service's name is made of.
+    pub fn new(name: &str) -> Result<Self, &'static str> {
+        let stem = name.strip_suffix(SERVICE).unwrap_or(name);
+        let (prefix, instance) = stem.split_once('@').unwrap_or((stem, ""));
+        let instance_char = |c: char| is_unit_char(c) || c == '@';
+        if prefix.is_empty()
+            || stem.len() + SERVICE.len() > LONGEST
+            || !prefix.chars().all(is_unit_char)
+            || !instance.chars().all(instance_char)
+        {
+            return Err("a service's name holds letters, digits and \":-_.\\@\", 255 bytes at most");
+        }
+        if [".slice", ".scope", ".socket", ".timer", ".target", ".mount", ".path"]
+            .iter()
+            .any(|s| stem.ends_with(s))
+        {
+            return Err("only services are held by name");
+        }
+        Ok(Self(format!("{stem}{SERVICE}")))
+    }
+
+    /// The unit's name, with its suffix.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The unit's name without `.service`, as a policy spells it.
+    #[must_use]
+    pub fn stem(&self) -> &str {
+        self.0.strip_suffix(SERVICE).unwrap_or(&self.0)
+    }
+
+    /// For an instance of a template, the template.
+    #[must_use]
+    pub fn template(&self) -> Option<Self> {
+        let (prefix, instance) = self.stem().split_once('@')?;
+        (!instance.is_empty()).then(|| Self(format!("{prefix}@{SERVICE}")))
+    }
+
+    /// Whether this unit is `other`, or an instance of it.
+    #[must_use]
+    pub fn is_or_instantiates(&self, other: &Self) -> bool {
+        self == other || self.template().as_ref() == Some(other)
+    }
+
+    /// The units whose drop-in directories apply to this one, the most specific first: where two
+    /// hold a file of the same name, the first one's is used. `local-db@7.service`,
+    /// `local-db@.service`, `local-.service`, `service`.
+    #[must_use]
+    pub fn drop_in_units(&self) -> Vec<String> {
+        let mut units = vec![self.0.clone()];
+        units.extend(self.template().map(|template| template.0));
+        let mut prefix = self.stem().split('@').next().unwrap_or_default();
+        while let Some((shorter, _)) = prefix.rsplit_once('-') {
+            units.push(format!("{shorter}-{SERVICE}"));
+            prefix = shorter;
+        }
+        units.push("service".to_owned());
+        units
+    }
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Which services a slice holds: one by name, or all whose names begin with a prefix.
+///
+/// A prefix ends in a dash because systemd reads drop-ins of `local-.service.d/` for every
+/// `local-*.service`, and of no other prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServicePattern {
+    /// `nginx`
+    Exact(ServiceName),
+    /// `local-*`, held as `local-`
+    Prefix(String),
+}
+
+impl ServicePattern {
+    /// # Errors
+    /// Says how a pattern is spelled.
+    pub fn new(pattern: &str) -> Result<Self, &'static str> {
+        let Some(prefix) = pattern.strip_suffix('*') else {
+            return ServiceName::new(pattern).map(Self::Exact);
+        };
+        let valid = prefix.ends_with('-') && prefix.len() > 1 && prefix.chars().all(is_unit_char);
+        if !valid {
+            return Err("an exact name, or a prefix ending in \"-*\"");
+        }
+        Ok(Self::Prefix(prefix.to_owned()))
+    }
+
+    /// Whether the pattern holds `service`.
+    #[must_use]
+    pub fn matches(&self, service: &ServiceName) -> bool {
+        match self {
+            Self::Exact(name) => service.is_or_instantiates(name),
+            Self::Prefix(prefix) => service.drop_in_units().contains(&format!("{prefix}{SERVICE}")),
+        }
+    }
+
+    /// Whether there can be a service that both patterns hold.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Prefix(a), Self::Prefix(b)) => a.starts_with(b.as_str()) || b.starts_with(a.as_str()),
+            (Self::Exact(name), Self::Exact(other)) => {
+                name.is_or_instantiates(other) || other.is_or_instantiates(name)
+            }
+            (Self::Exact(name), pattern) | (pattern, Self::Exact(name)) => pattern.matches(name),
+        }
+    }
+
+    /// The unit whose drop-in directory reaches all these services: `local-.service`.
+    #[must_use]
+    pub fn unit(&self) -> String {
+        match self {
+            Self::Exact(name) => name.0.clone(),
+            Self::Prefix(prefix) => format!("{prefix}{SERVICE}"),
+        }
+    }
+}
+
+impl fmt::Display for ServicePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name.stem()),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
+/// `VALID_CHARS` of systemd's `unit-name.c`, without `@`.
+fn is_unit_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || ":-_.\\".contains(c)
+}
+
+/// A variable of a login's environment that may point to a private directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VariableName(String);
+
+impl VariableName {
+    /// # Errors
+    /// Says what is wrong with `name`: its spelling, or that a shell or the dynamic loader trusts
+    /// the variable of that name.
+    pub fn new(name: &str) -> Result<Self, &'static str> {
+        const TRUSTED: [&str; 13] = [
+            "BASH_ENV",
+            "CDPATH",
+            "ENV",
+            "HOME",
+            "IFS",
+            "LOGNAME",
+            "MAIL",
+            "PATH",
+            "PWD",
+            "SHELL",
+            "SHELLOPTS",
+            "TERM",
+            "USER",
+        ];
+        // ld.so(8), and the interpreters' own ways to load code.
+        const TRUSTED_PREFIXES: [&str; 6] = ["LD_", "GCONV_", "GLIBC_", "PERL", "PYTHON", "XDG_RUNTIME"];
+        let spelled = !name.is_empty()
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if !spelled {
+            return Err("a variable's name holds letters, digits and \"_\", and starts with no digit");
+        }
+        if TRUSTED.contains(&name) || TRUSTED_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+            return Err(
+                "shells or the dynamic loader trust this variable: it is not for private directories",
+            );
+        }
+        Ok(Self(name.to_owned()))
+    }
+
+    /// The variable's name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for VariableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice(name: &str) -> SliceName {
+        SliceName::new(name).unwrap()
+    }
+
+    fn service(name: &str) -> ServiceName {
+        ServiceName::new(name).unwrap()
+    }
+
+    fn pattern(name: &str) -> ServicePattern {
+        ServicePattern::new(name).unwrap()
+    }
+
+    #[test]
+    fn a_dash_nests_a_slice() {
+        let nested = slice("a-b-c.slice");
+        assert_eq!(nested.parent(), Some(slice("a-b.slice")));
+        assert_eq!(nested.cgroup(), PathBuf::from("a.slice/a-b.slice/a-b-c.slice"));
+        assert_eq!(slice("foundry.slice").parent(), None);
+    }
+
+    #[test]
+    fn slice_names_are_systemds() {
+        for wrong in [
+            "",
+            ".slice",
+            "-.slice",
+            "a",
+            "a.service",
+            "-a.slice",
+            "a-.slice",
+            "a--b.slice",
+            "a/b.slice",
+            "é.slice",
+        ] {
+            assert!(SliceName::new(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn drop_ins_are_looked_up_as_systemd_does() {
+        assert_eq!(
+            service("local-db-main@7").drop_in_units(),
+            [
+                "local-db-main@7.service",
+                "local-db-main@.service",
+                "local-db-.service",
+                "local-.service",
+                "service"
+            ]
+        );
+        assert_eq!(service("nginx").drop_in_units(), ["nginx.service", "service"]);
+        // A dash in the instance is no prefix.
+        assert_eq!(service("a@b-c").drop_in_units(), ["a@b-c.service", "a@.service", "service"]);
+    }
+
+    #[test]
+    fn a_prefix_holds_services_and_instances() {
+        for name in ["local-fs", "local-a-b", "local-worker@7"] {
+            assert!(pattern("local-*").matches(&service(name)), "{name}");
+        }
+        for name in ["local", "locale-gen", "x-local-fs", "local@a-b"] {
+            assert!(!pattern("local-*").matches(&service(name)), "{name}");
+        }
+        assert!(pattern("worker@").matches(&service("worker@7")));
+        assert!(!pattern("worker@7").matches(&service("worker@8")));
+    }
+
+    #[test]
+    fn patterns_overlap_when_a_service_can_match_both() {
+        for (a, b) in
+            [("local-*", "local-db-*"), ("local-*", "local-fs"), ("nginx", "nginx.service"), ("w@", "w@7")]
+        {
+            assert!(pattern(a).overlaps(&pattern(b)) && pattern(b).overlaps(&pattern(a)), "{a} {b}");
+        }
+        for (a, b) in [("local-*", "locale-*"), ("local-*", "nginx"), ("w@7", "w@8")] {
+            assert!(!pattern(a).overlaps(&pattern(b)), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn patterns_end_in_a_dash_and_a_star() {
+        for wrong in ["*", "-*", "local*", "lo*al-*", "local-?", "", "a.socket"] {
+            assert!(ServicePattern::new(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn trusted_variables_are_refused() {
+        for wrong in ["PATH", "LD_PRELOAD", "HOME", "BASH_ENV", "1A", "A-B", "", "A=B", "PYTHONPATH"] {
+            assert!(VariableName::new(wrong).is_err(), "{wrong}");
+        }
+        assert!(VariableName::new("CARGO_TARGET_DIR").is_ok());
+        assert!(VariableName::new("TMPDIR").is_ok());
+    }
+}

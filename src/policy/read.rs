@@ -1,0 +1,301 @@
+//! One policy file: from TOML to a [`Policy`], with every error found.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use super::diagnostic::nearest;
+use super::value::FromToml;
+use super::{
+    Declared, Diagnostic, LoginRule, Logins, Origin, PathTemplate, Policy, PrivateDir, Resources, Service,
+    ServiceName, ServicePattern, Slice, SliceName, SourceFile, Sourced, VariableName, template,
+};
+
+type Key<'i> = Spanned<DeString<'i>>;
+type Value<'i> = Spanned<DeValue<'i>>;
+
+const TABLES: [&str; 4] = ["slice", "service", "logins", "private_dir"];
+const RESOURCES: [&str; 8] = [
+    "cpu_weight",
+    "io_weight",
+    "memory_min",
+    "memory_low",
+    "memory_high",
+    "memory_max",
+    "memory_swap_max",
+    "tasks_max",
+];
+const LOGIN_RESOURCES: [&str; 5] = ["cpu_weight", "io_weight", "memory_high", "memory_max", "tasks_max"];
+
+/// Reads one file. The policy holds what was right; it is to be used only where no error was found.
+pub(super) fn read(source: &SourceFile) -> (Policy, Vec<Diagnostic>) {
+    let mut reader = Reader::new(source);
+    let (document, errors) = DeTable::parse_recoverable(&source.text);
+    for error in errors {
+        reader.error(error.span().unwrap_or_default(), error.message().to_owned());
+    }
+    let policy = reader.policy(document.get_ref());
+    (policy, reader.diagnostics)
+}
+
+struct Reader<'a> {
+    source: &'a SourceFile,
+    /// The offset at which each line starts.
+    lines: Vec<usize>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(source: &'a SourceFile) -> Self {
+        let starts = source.text.match_indices('\n').map(|(at, _)| at + 1);
+        Self { source, lines: std::iter::once(0).chain(starts).collect(), diagnostics: Vec::new() }
+    }
+
+    fn policy(&mut self, document: &DeTable<'_>) -> Policy {
+        let mut policy = Policy::default();
+        for (key, value) in in_file_order(document) {
+            match key.get_ref().as_ref() {
+                "slice" => policy.slices = self.named(value, "slice", SliceName::new, Self::slice),
+                "service" => policy.services = self.named(value, "service", ServiceName::new, Self::service),
+                "logins" => policy.logins = self.logins(value),
+                "private_dir" => {
+                    let dirs = self.named(value, "private_dir", VariableName::new, Self::private_dir);
+                    policy.private_dirs =
+                        dirs.into_iter().filter_map(|(name, dir)| Some((name, dir?))).collect();
+                }
+                _ => self.unknown(key, "the policy", &TABLES),
+            }
+        }
+        policy
+    }
+
+    /// `[kind.NAME]` tables: each name checked, each body read.
+    fn named<N: Ord, T>(
+        &mut self,
+        value: &Value<'_>,
+        kind: &str,
+        name: fn(&str) -> Result<N, &'static str>,
+        body: fn(&mut Self, &str, &Value<'_>) -> T,
+    ) -> BTreeMap<N, T> {
+        let mut all = BTreeMap::new();
+        for (key, value) in self.table(value, kind) {
+            let text = key.get_ref().as_ref();
+            let body = body(self, text, value);
+            match name(text) {
+                Ok(name) => drop(all.insert(name, body)),
+                Err(expected) => self.error(key.span(), format!("{kind} {text:?}: {expected}")),
+            }
+        }
+        all
+    }
+
+    fn slice(&mut self, name: &str, value: &Value<'_>) -> Slice {
+        let mut slice = Slice::default();
+        let place = format!("[slice.{name:?}]");
+        for (key, value) in self.table(value, &place) {
+            match key.get_ref().as_ref() {
+                "match" => slice.matches = self.patterns(value),
+                _ => self.resource(&mut slice.resources, key, value, &place, &["match"], &RESOURCES),
+            }
+        }
+        slice
+    }
+
+    fn patterns(&mut self, value: &Value<'_>) -> Vec<Sourced<ServicePattern>> {
+        let DeValue::Array(array) = value.get_ref() else {
+            self.expected("match", value, "a list of services: [\"local-*\", \"nginx\"]");
+            return Vec::new();
+        };
+        let mut patterns = Vec::new();
+        for element in array {
+            match element.get_ref().as_str().map(ServicePattern::new) {
+                Some(Ok(pattern)) => patterns.push(self.sourced(element, pattern)),
+                Some(Err(expected)) => self.expected("match", element, expected),
+                None => self.expected("match", element, "a service's name, or a prefix ending in \"-*\""),
+            }
+        }
+        patterns
+    }
+
+    fn service(&mut self, name: &str, value: &Value<'_>) -> Service {
+        let mut service = Service::default();
+        let place = format!("[service.{name}]");
+        for (key, value) in self.table(value, &place) {
+            match key.get_ref().as_ref() {
+                "oom_score_adj" => service.oom_score_adj = self.value(key, value),
+                "set_by" => service.set_by = self.value(key, value),
+                _ => {
+                    let others = ["oom_score_adj", "set_by"];
+                    self.resource(&mut service.resources, key, value, &place, &others, &RESOURCES);
+                }
+            }
+        }
+        service
+    }
+
+    fn logins(&mut self, value: &Value<'_>) -> Logins {
+        const OTHERS: [&str; 4] = ["total_weight", "oom_score_adj", "user", "group"];
+        let mut logins = Logins::default();
+        for (key, value) in self.table(value, "[logins]") {
+            match key.get_ref().as_ref() {
+                "total_weight" => logins.total_weight = self.value(key, value),
+                "user" => logins.users = self.login_rules(value, "user"),
+                "group" => logins.groups = self.login_rules(value, "group"),
+                _ => self.login_key(&mut logins.default, key, value, "[logins]", &OTHERS),
+            }
+        }
+        logins
+    }
+
+    fn login_rules(&mut self, value: &Value<'_>, kind: &str) -> Vec<(String, LoginRule)> {
+        let mut rules = Vec::new();
+        for (name, body) in self.table(value, &format!("[logins.{kind}]")) {
+            let place = format!("[logins.{kind}.{}]", name.get_ref());
+            let mut rule = LoginRule::default();
+            for (key, value) in self.table(body, &place) {
+                self.login_key(&mut rule, key, value, &place, &["oom_score_adj"]);
+            }
+            rules.push((name.get_ref().to_string(), rule));
+        }
+        rules
+    }
+
+    fn login_key(
+        &mut self,
+        rule: &mut LoginRule,
+        key: &Key<'_>,
+        value: &Value<'_>,
+        place: &str,
+        others: &[&str],
+    ) {
+        if key.get_ref() == "oom_score_adj" {
+            rule.oom_score_adj = self.value(key, value);
+        } else {
+            self.resource(&mut rule.resources, key, value, place, others, &LOGIN_RESOURCES);
+        }
+    }
+
+    /// One of `allowed`; `others` are what else `place` knows, for the nearest spelling.
+    fn resource(
+        &mut self,
+        resources: &mut Resources,
+        key: &Key<'_>,
+        value: &Value<'_>,
+        place: &str,
+        others: &[&str],
+        allowed: &[&str],
+    ) {
+        let name = key.get_ref().as_ref();
+        if !allowed.contains(&name) {
+            return self.unknown(key, place, &[others, allowed].concat());
+        }
+        match name {
+            "cpu_weight" => resources.cpu_weight = self.value(key, value),
+            "io_weight" => resources.io_weight = self.value(key, value),
+            "memory_min" => resources.memory_min = self.value(key, value),
+            "memory_low" => resources.memory_low = self.value(key, value),
+            "memory_high" => resources.memory_high = self.value(key, value),
+            "memory_max" => resources.memory_max = self.value(key, value),
+            "memory_swap_max" => resources.memory_swap_max = self.value(key, value),
+            _ => resources.tasks_max = self.value(key, value),
+        }
+    }
+
+    fn private_dir(&mut self, name: &str, value: &Value<'_>) -> Option<PrivateDir> {
+        let place = format!("[private_dir.{name}]");
+        let before = self.diagnostics.len();
+        let (mut path, mut only_if) = (None, None);
+        for (key, value) in self.table(value, &place) {
+            match key.get_ref().as_ref() {
+                "path" => path = self.text(value, "path", PathTemplate::new),
+                "only_if" => {
+                    only_if = self
+                        .text(value, "only_if", |text| template::absolute(text).map(|()| text.to_owned()));
+                }
+                _ => self.unknown(key, &place, &["path", "only_if"]),
+            }
+        }
+        if path.is_none() && self.diagnostics.len() == before {
+            let example = format!("path = \"/srv/{}/{{user}}\"", name.to_lowercase());
+            self.error(value.span(), format!("{place} has no path: {example}"));
+        }
+        path.map(|path| PrivateDir { path, only_if })
+    }
+
+    fn text<T>(&mut self, value: &Value<'_>, key: &str, read: fn(&str) -> Result<T, String>) -> Declared<T> {
+        match value.get_ref().as_str().map_or_else(|| Err("a path in quotes".to_owned()), read) {
+            Ok(read) => Some(self.sourced(value, read)),
+            Err(expected) => {
+                self.expected(key, value, &expected);
+                None
+            }
+        }
+    }
+
+    fn value<T: FromToml>(&mut self, key: &Key<'_>, value: &Value<'_>) -> Declared<T> {
+        match T::from_toml(value.get_ref()) {
+            Ok(read) => Some(self.sourced(value, read)),
+            Err(expected) => {
+                self.expected(key.get_ref(), value, &expected);
+                None
+            }
+        }
+    }
+
+    fn table<'v, 'i>(&mut self, value: &'v Value<'i>, place: &str) -> Vec<(&'v Key<'i>, &'v Value<'i>)> {
+        if let DeValue::Table(table) = value.get_ref() {
+            in_file_order(table)
+        } else {
+            self.expected(place, value, "a table");
+            Vec::new()
+        }
+    }
+
+    fn unknown(&mut self, key: &Key<'_>, place: &str, known: &[&str]) {
+        let given = key.get_ref().as_ref();
+        let remedy = nearest(given, known.iter().copied()).map_or_else(
+            || format!("it takes {}", known.join(", ")),
+            |meant| format!("did you mean {meant:?}?"),
+        );
+        self.error(key.span(), format!("unknown key {given:?} in {place}: {remedy}"));
+    }
+
+    fn expected(&mut self, key: &str, value: &Value<'_>, expected: &str) {
+        let found = self.source.text.get(value.span()).unwrap_or_default();
+        let found = shortened(found);
+        self.error(value.span(), format!("{key} = {found}: expected {expected}"));
+    }
+
+    fn error(&mut self, span: Range<usize>, message: String) {
+        let diagnostic = Diagnostic::at(&self.origin(&span), message);
+        self.diagnostics.push(diagnostic);
+    }
+
+    fn sourced<T>(&self, value: &Value<'_>, read: T) -> Sourced<T> {
+        Sourced { value: read, origin: self.origin(&value.span()) }
+    }
+
+    fn origin(&self, span: &Range<usize>) -> Origin {
+        let line = self.lines.partition_point(|start| *start <= span.start).max(1);
+        let start = self.lines.get(line - 1).copied().unwrap_or_default();
+        let column = self.source.text.get(start..span.start).map_or(0, |text| text.chars().count()) + 1;
+        Origin { file: self.source.path.clone(), line, column }
+    }
+}
+
+/// A table's entries, as they stand in the file: the first group rule that matches wins.
+fn in_file_order<'v, 'i>(table: &'v DeTable<'i>) -> Vec<(&'v Key<'i>, &'v Value<'i>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
+}
+
+/// What fits in a one-line message.
+fn shortened(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let short: String = line.chars().filter(|c| !c.is_control()).take(40).collect();
+    if short.len() < text.len() { format!("{short}…") } else { short }
+}

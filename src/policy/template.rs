@@ -1,0 +1,187 @@
+//! The path of a private directory, with the places that differ from user to user.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// What stands in a template for something of the user's.
+const PLACEHOLDERS: [&str; 3] = ["user", "uid", "group"];
+/// Left as it is, for cargo to fill in (`build.build-dir`).
+const PASSED_THROUGH: [&str; 1] = ["workspace-path-hash"];
+
+/// Who a template is filled in for.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'a> {
+    /// The user's name.
+    pub user: &'a str,
+    /// The user's number.
+    pub uid: u32,
+    /// The name of the user's primary group.
+    pub group: &'a str,
+}
+
+/// An absolute path such as `/srv/foundry/cargo-target/{user}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathTemplate {
+    text: String,
+    /// How many components of the path are ours to make: those before the first that cargo fills in.
+    made: usize,
+}
+
+/// A template filled in for one user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filled {
+    /// The directory to make.
+    pub directory: PathBuf,
+    /// What the variable says: the directory, and what cargo fills in below it.
+    pub value: String,
+}
+
+impl PathTemplate {
+    /// # Errors
+    /// Says what is wrong with the path.
+    pub fn new(text: &str) -> Result<Self, String> {
+        absolute(text)?;
+        let mut made = None;
+        for (index, component) in components(text).enumerate() {
+            let names = placeholders(component)?;
+            if names.iter().any(|name| PASSED_THROUGH.contains(name)) {
+                made.get_or_insert(index);
+            }
+        }
+        let made = made.unwrap_or_else(|| components(text).count());
+        let last = components(text).take(made).last().unwrap_or_default();
+        if !last.contains("{user}") && !last.contains("{uid}") {
+            return Err("the directory that is made for a user has {user} or {uid} in its name, else users would share it".to_owned());
+        }
+        Ok(Self { text: text.to_owned(), made })
+    }
+
+    /// The directory and the value for one user.
+    ///
+    /// # Errors
+    /// The user's name or group has characters that do not belong in a path.
+    pub fn fill(&self, owner: Owner<'_>) -> Result<Filled, String> {
+        let mut value = self.text.clone();
+        for (placeholder, name) in [("{user}", owner.user), ("{group}", owner.group)] {
+            if value.contains(placeholder) {
+                value = value.replace(placeholder, safe(name)?);
+            }
+        }
+        let value = value.replace("{uid}", &owner.uid.to_string());
+        let directory = Path::new("/").join(components(&value).take(self.made).collect::<PathBuf>());
+        Ok(Filled { directory, value })
+    }
+}
+
+impl fmt::Display for PathTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Checks that a path is absolute and names one place: no `..`, no control characters.
+///
+/// # Errors
+/// Says what is wrong with the path.
+pub(super) fn absolute(path: &str) -> Result<(), String> {
+    if !path.starts_with('/') {
+        return Err("an absolute path".to_owned());
+    }
+    if path.chars().any(char::is_control) {
+        return Err("a path without control characters".to_owned());
+    }
+    if components(path).any(|component| component == "." || component == "..") {
+        return Err("a path without \".\" and \"..\"".to_owned());
+    }
+    Ok(())
+}
+
+fn components(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|component| !component.is_empty())
+}
+
+/// The names in braces of one component.
+fn placeholders(component: &str) -> Result<Vec<&str>, String> {
+    let mut names = Vec::new();
+    let mut rest = component;
+    while let Some((_, opened)) = rest.split_once('{') {
+        let (name, after) = opened.split_once('}').ok_or("a \"}\" for each \"{\"")?;
+        if !PLACEHOLDERS.contains(&name) && !PASSED_THROUGH.contains(&name) {
+            return Err(format!(
+                "{{user}}, {{uid}}, {{group}} or cargo's {{workspace-path-hash}}, not {{{name}}}"
+            ));
+        }
+        names.push(name);
+        rest = after;
+    }
+    Ok(names)
+}
+
+/// A user's or group's name that is one harmless path component.
+fn safe(name: &str) -> Result<&str, String> {
+    let harmless = |c: char| c.is_alphanumeric() || "._-+@\\$".contains(c);
+    if name.is_empty() || name.len() > 64 || name.starts_with(['.', '-']) || !name.chars().all(harmless) {
+        return Err(format!("the name {name:?} does not belong in a path (use {{uid}} in the policy)"));
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALICE: Owner<'_> = Owner { user: "alice", uid: 1000, group: "staff" };
+
+    #[test]
+    fn a_template_is_filled_in() {
+        let template = PathTemplate::new("/srv/{group}/target/{user}-{uid}").unwrap();
+        let filled = template.fill(ALICE).unwrap();
+        assert_eq!(filled.directory, Path::new("/srv/staff/target/alice-1000"));
+        assert_eq!(filled.value, "/srv/staff/target/alice-1000");
+    }
+
+    #[test]
+    fn cargos_own_placeholder_is_passed_through() {
+        let template = PathTemplate::new("/srv/build/{user}/{workspace-path-hash}").unwrap();
+        let filled = template.fill(ALICE).unwrap();
+        assert_eq!(filled.directory, Path::new("/srv/build/alice"));
+        assert_eq!(filled.value, "/srv/build/alice/{workspace-path-hash}");
+    }
+
+    #[test]
+    fn a_directory_that_users_would_share_is_refused() {
+        for wrong in
+            ["/srv/target", "/srv/{group}", "/srv/{user}/target", "/{workspace-path-hash}/{user}", "/", "//"]
+        {
+            assert!(PathTemplate::new(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn paths_name_one_place() {
+        for wrong in [
+            "srv/{user}",
+            "/srv/../{user}",
+            "/srv/./{user}",
+            "/srv/{user",
+            "/srv/{usr}",
+            "/srv/\n/{user}",
+            "",
+        ] {
+            assert!(PathTemplate::new(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_that_do_not_belong_in_a_path_are_refused() {
+        let template = PathTemplate::new("/srv/{user}").unwrap();
+        for user in ["", "..", ".", "a/b", "a\nb", "a b", "{uid}", "-rf", ".ssh", &"a".repeat(10_000)] {
+            assert!(template.fill(Owner { user, ..ALICE }).is_err(), "{user}");
+        }
+        for user in ["al.ice", "alice$", "EXAMPLE\\alice", "alice@example.org", "élise"] {
+            assert!(template.fill(Owner { user, ..ALICE }).is_ok(), "{user}");
+        }
+        assert!(PathTemplate::new("/srv/{uid}").unwrap().fill(Owner { user: "a/b", ..ALICE }).is_ok());
+    }
+}

@@ -1,0 +1,439 @@
+//! The values a policy can hold, each in a type that cannot hold a wrong one.
+//!
+//! Ranges and spellings are those of `systemd.resource-control(5)` and `systemd.exec(5)`.
+//! `Display` writes what a unit file takes.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+use toml::de::DeValue;
+
+/// A value that can be read from TOML; the error says what was expected.
+pub(super) trait FromToml: Sized {
+    /// # Errors
+    /// What this value may be, to stand behind "expected".
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String>;
+}
+
+/// `CPUWeight=`: 1 to 10000, or `idle`. The kernel's default is 100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CpuWeight {
+    /// `cpu.idle` is 1: runs only when nothing else wants the CPU.
+    Idle,
+    /// `cpu.weight`.
+    Weight(Weight),
+}
+
+/// A weight among siblings, 1 to 10000: `cpu.weight`, `io.weight`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Weight(u16);
+
+impl Weight {
+    /// What a cgroup weighs when nobody said otherwise.
+    pub const DEFAULT: Self = Self(100);
+    /// The largest weight.
+    pub const MAX: Self = Self(10_000);
+
+    /// `None` outside 1 to 10000.
+    #[must_use]
+    pub fn new(weight: u64) -> Option<Self> {
+        let weight = u16::try_from(weight).ok()?;
+        (1..=Self::MAX.0).contains(&weight).then_some(Self(weight))
+    }
+
+    /// The weight of all of these together, at most [`Weight::MAX`], at least 1.
+    #[must_use]
+    pub fn sum(weights: impl IntoIterator<Item = Self>) -> Self {
+        let sum: u64 = weights.into_iter().map(Self::get).sum();
+        Self::new(sum.max(1)).unwrap_or(Self::MAX)
+    }
+
+    /// The weight as a number.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0.into()
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromToml for Weight {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        integer(value)
+            .and_then(|weight| Self::new(u64::try_from(weight).ok()?))
+            .ok_or_else(|| "a weight from 1 to 10000".to_owned())
+    }
+}
+
+impl fmt::Display for CpuWeight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Idle => f.write_str("idle"),
+            Self::Weight(weight) => weight.fmt(f),
+        }
+    }
+}
+
+impl FromToml for CpuWeight {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        if value.as_str() == Some("idle") {
+            return Ok(Self::Idle);
+        }
+        Weight::from_toml(value).map(Self::Weight).map_err(|expected| format!("{expected}, or \"idle\""))
+    }
+}
+
+/// A part of a whole in hundredths of a percent, 0 to 10000: what systemd calls permyriad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Percent(u16);
+
+impl Percent {
+    /// `None` above 100 %.
+    #[must_use]
+    pub fn from_permyriad(permyriad: u64) -> Option<Self> {
+        u16::try_from(permyriad).ok().filter(|p| *p <= 10_000).map(Self)
+    }
+
+    /// In hundredths of a percent.
+    #[must_use]
+    pub fn permyriad(self) -> u64 {
+        self.0.into()
+    }
+
+    /// This part of `whole`, rounded down.
+    #[must_use]
+    pub fn of(self, whole: u64) -> u64 {
+        u64::try_from(u128::from(whole) * u128::from(self.0) / 10_000).unwrap_or(u64::MAX)
+    }
+
+    /// `68.75%`: at most two decimals, as systemd reads it.
+    fn parse(text: &str) -> Option<Self> {
+        let (whole, part) = split_decimal(text.strip_suffix('%')?)?;
+        let part = match part {
+            "" => 0,
+            tenths if tenths.len() == 1 => tenths.parse::<u64>().ok()? * 10,
+            hundredths if hundredths.len() == 2 => hundredths.parse().ok()?,
+            _ => return None,
+        };
+        Self::from_permyriad(whole.parse::<u64>().ok()?.checked_mul(100)? + part)
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0 / 100, self.0 % 100) {
+            (whole, 0) => write!(f, "{whole}%"),
+            (whole, part) if part % 10 == 0 => write!(f, "{whole}.{}%", part / 10),
+            (whole, part) => write!(f, "{whole}.{part:02}%"),
+        }
+    }
+}
+
+/// A limit or protection: an amount, a part of what the machine has, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Amount {
+    /// Bytes of memory, or a number of tasks.
+    Absolute(u64),
+    /// Of the machine's RAM (of the container's limit inside one), or of its most tasks.
+    Percent(Percent),
+    /// No limit.
+    Infinity,
+}
+
+impl Amount {
+    /// The amount on a machine that has `whole`; `None` is no limit.
+    #[must_use]
+    pub fn on(self, whole: u64) -> Option<u64> {
+        match self {
+            Self::Absolute(amount) => Some(amount),
+            Self::Percent(percent) => Some(percent.of(whole)),
+            Self::Infinity => None,
+        }
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absolute(amount) => amount.fmt(f),
+            Self::Percent(percent) => percent.fmt(f),
+            Self::Infinity => f.write_str("infinity"),
+        }
+    }
+}
+
+/// `MemoryMin=` and its kin: bytes with systemd's binary suffixes, percent, or `infinity`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory(pub Amount);
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u64, char); 4] = [(1 << 40, 'T'), (1 << 30, 'G'), (1 << 20, 'M'), (1 << 10, 'K')];
+        if let Amount::Absolute(bytes) = self.0
+            && bytes > 0
+            && let Some((unit, suffix)) = UNITS.iter().find(|(unit, _)| bytes % unit == 0)
+        {
+            return write!(f, "{}{suffix}", bytes / unit);
+        }
+        self.0.fmt(f)
+    }
+}
+
+impl FromToml for Memory {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        amount(value, parse_bytes)
+            .map(Self)
+            .ok_or_else(|| "bytes (\"11G\", \"512M\", 1073741824), a part of RAM (\"68.75%\", at most 100%), or \"infinity\"".to_owned())
+    }
+}
+
+/// `TasksMax=`: a number of tasks, percent of the most the machine takes, or `infinity`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tasks(pub Amount);
+
+impl fmt::Display for Tasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromToml for Tasks {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        amount(value, |text| text.parse().ok())
+            // systemd refuses a limit that lets nothing run.
+            .filter(|amount| !matches!(amount, Amount::Absolute(0) | Amount::Percent(Percent(0))))
+            .map(Self)
+            .ok_or_else(|| {
+                "a number of tasks from 1, a part of the machine's (\"33%\"), or \"infinity\"".to_owned()
+            })
+    }
+}
+
+/// `OOMScoreAdjust=`: −1000 (never killed) to 1000 (killed first), see `proc_pid_oom_score_adj(5)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OomScoreAdj(i16);
+
+impl OomScoreAdj {
+    /// `None` outside −1000 to 1000.
+    #[must_use]
+    pub fn new(score: i64) -> Option<Self> {
+        i16::try_from(score).ok().filter(|score| (-1000..=1000).contains(score)).map(Self)
+    }
+
+    /// The score as a number.
+    #[must_use]
+    pub fn get(self) -> i16 {
+        self.0
+    }
+}
+
+impl fmt::Display for OomScoreAdj {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for OomScoreAdj {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let score = text.trim().parse().ok().and_then(Self::new);
+        score.ok_or_else(|| format!("{:?} is not an OOM score adjustment from -1000 to 1000", text.trim()))
+    }
+}
+
+impl FromToml for OomScoreAdj {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        integer(value).and_then(Self::new).ok_or_else(|| "a number from -1000 to 1000".to_owned())
+    }
+}
+
+/// Who sets a service's OOM score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetBy {
+    /// PID 1, from our drop-in; the launcher, where there is no systemd.
+    Fairslice,
+    /// The service does it itself: fairslice checks it and never sets it.
+    Service,
+}
+
+impl fmt::Display for SetBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fairslice => "fairslice",
+            Self::Service => "service",
+        })
+    }
+}
+
+impl FromToml for SetBy {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        match value.as_str() {
+            Some("fairslice") => Ok(Self::Fairslice),
+            Some("service") => Ok(Self::Service),
+            _ => Err("\"fairslice\" or \"service\"".to_owned()),
+        }
+    }
+}
+
+/// What `user.slice`, all logins together, weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TotalWeight {
+    /// Always this.
+    Fixed(Weight),
+    /// The sum of the weights of the users who are logged in.
+    Sum,
+}
+
+impl fmt::Display for TotalWeight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(weight) => weight.fmt(f),
+            Self::Sum => f.write_str("sum"),
+        }
+    }
+}
+
+impl FromToml for TotalWeight {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        if value.as_str() == Some("sum") {
+            return Ok(Self::Sum);
+        }
+        Weight::from_toml(value).map(Self::Fixed).map_err(|expected| format!("{expected}, or \"sum\""))
+    }
+}
+
+fn integer(value: &DeValue<'_>) -> Option<i64> {
+    let DeValue::Integer(integer) = value else { return None };
+    i64::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+fn amount(value: &DeValue<'_>, parse: impl Fn(&str) -> Option<u64>) -> Option<Amount> {
+    if let Some(number) = integer(value) {
+        return u64::try_from(number).ok().map(Amount::Absolute);
+    }
+    match value.as_str()? {
+        "infinity" => Some(Amount::Infinity),
+        text => Percent::parse(text).map(Amount::Percent).or_else(|| parse(text).map(Amount::Absolute)),
+    }
+}
+
+/// Bytes as systemd reads them: `11G` is 11 × 2^30, decimals allowed (`1.5G`).
+fn parse_bytes(text: &str) -> Option<u64> {
+    let (digits, shift) = match text.char_indices().next_back()? {
+        (at, suffix) if !suffix.is_ascii_digit() => {
+            (text.get(..at)?, 10 * u32::try_from("BKMGTPE".find(suffix)?).ok()?)
+        }
+        _ => (text, 0),
+    };
+    let (whole, part) = split_decimal(digits)?;
+    let whole = whole.parse::<u64>().ok()?.checked_mul(1 << shift)?;
+    if part.is_empty() {
+        return Some(whole);
+    }
+    let scale = 10_u128.checked_pow(u32::try_from(part.len()).ok()?)?;
+    let part = (part.parse::<u128>().ok()? << shift) / scale;
+    whole.checked_add(u64::try_from(part).ok()?)
+}
+
+/// `"68.75"` as `("68", "75")`, `"68"` as `("68", "")`; only digits, and some before a point.
+fn split_decimal(text: &str) -> Option<(&str, &str)> {
+    let (whole, part) = match text.split_once('.') {
+        Some((_, "")) => return None,
+        Some(parts) => parts,
+        None => (text, ""),
+    };
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    // 18 digits hold in a u64, and no real amount needs more.
+    (!whole.is_empty() && digits(whole) && digits(part) && part.len() <= 18).then_some((whole, part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T: FromToml>(text: &str) -> Result<T, String> {
+        T::from_toml(DeValue::parse(text).unwrap().get_ref())
+    }
+
+    #[test]
+    fn weights_have_the_kernels_range() {
+        assert_eq!(read::<CpuWeight>("1").unwrap().to_string(), "1");
+        assert_eq!(read::<CpuWeight>("10000").unwrap().to_string(), "10000");
+        assert_eq!(read::<CpuWeight>("\"idle\"").unwrap(), CpuWeight::Idle);
+        for wrong in ["0", "10001", "-1", "1.5", "\"100\"", "true", "[100]", "99999999999999999999"] {
+            assert!(read::<CpuWeight>(wrong).is_err(), "{wrong}");
+        }
+        assert!(read::<Weight>("\"idle\"").is_err());
+    }
+
+    #[test]
+    fn a_sum_of_weights_stays_a_weight() {
+        let weight = |w| Weight::new(w).unwrap();
+        assert_eq!(Weight::sum([weight(200), weight(50)]), weight(250));
+        assert_eq!(Weight::sum([weight(9000), weight(9000)]), Weight::MAX);
+    }
+
+    #[test]
+    fn memory_reads_as_systemd_reads_it() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("1024", 1024),
+            ("\"1024\"", 1024),
+            ("\"1024B\"", 1024),
+            ("\"1K\"", 1 << 10),
+            ("\"11G\"", 11 << 30),
+            ("\"1.5G\"", 3 << 29),
+            ("\"8E\"", 8 << 60),
+        ] {
+            assert_eq!(read::<Memory>(text), Ok(Memory(Amount::Absolute(bytes))), "{text}");
+        }
+        assert_eq!(read::<Memory>("\"infinity\""), Ok(Memory(Amount::Infinity)));
+        for wrong in [
+            "-1", "\"-5%\"", "\"101%\"", "\"11 G\"", "\"G\"", "\"\"", "\"1.G\"", "\".5G\"", "\"16E\"",
+            "\"12X\"", "\"5%%\"", "\"é\"",
+        ] {
+            assert!(read::<Memory>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn percentages_keep_two_decimals() {
+        for text in ["0%", "5%", "68.75%", "68.7%", "0.05%", "100%"] {
+            assert_eq!(Percent::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(Percent::parse("68.75%").unwrap().of(16 << 30), 11 << 30);
+        for wrong in ["100.01%", "1.234%", "%", "-1%", "1,5%"] {
+            assert!(Percent::parse(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn memory_writes_what_systemd_reads() {
+        for (bytes, text) in [(11 << 30, "11G"), (1000, "1000"), (1536 << 20, "1536M"), (0, "0")] {
+            assert_eq!(Memory(Amount::Absolute(bytes)).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn nothing_runs_in_zero_tasks() {
+        assert!(read::<Tasks>("0").is_err());
+        assert!(read::<Tasks>("\"0%\"").is_err());
+        assert_eq!(read::<Tasks>("512").unwrap().to_string(), "512");
+        assert_eq!(read::<Tasks>("\"33%\"").unwrap().to_string(), "33%");
+    }
+
+    #[test]
+    fn oom_scores_have_the_kernels_range() {
+        assert_eq!(read::<OomScoreAdj>("-1000").unwrap().get(), -1000);
+        for wrong in ["-1001", "1001", "\"0\"", "0.0"] {
+            assert!(read::<OomScoreAdj>(wrong).is_err(), "{wrong}");
+        }
+        assert!("-500\n".parse::<OomScoreAdj>().is_ok());
+        assert!("x".parse::<OomScoreAdj>().is_err());
+    }
+}

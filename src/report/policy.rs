@@ -1,0 +1,111 @@
+//! The merged policy, as a policy file that says where each value comes from.
+#![forbid(unsafe_code)]
+
+use std::fmt::{Display, Write as _};
+
+use crate::policy::{LoginRule, Origin, Policy, Resources};
+
+/// The policy as TOML; each line ends in the file and the line that it comes from.
+#[must_use]
+pub fn policy(policy: &Policy) -> String {
+    let mut tables = Vec::new();
+    for (name, slice) in &policy.slices {
+        let mut table = Table::new(format!("slice.{}", key(name)));
+        if let Some(first) = slice.matches.first() {
+            let patterns: Vec<String> = slice.matches.iter().map(|pattern| quoted(&pattern.value)).collect();
+            table.line("match", format!("[{}]", patterns.join(", ")), &first.origin);
+        }
+        table.resources(&slice.resources);
+        tables.push(table);
+    }
+    for (name, service) in &policy.services {
+        let mut table = Table::new(format!("service.{}", key(&name.stem())));
+        if let Some(score) = &service.oom_score_adj {
+            table.line("oom_score_adj", score.value, &score.origin);
+        }
+        if let Some(set_by) = &service.set_by {
+            table.line("set_by", quoted(&set_by.value), &set_by.origin);
+        }
+        table.resources(&service.resources);
+        tables.push(table);
+    }
+    let mut logins = Table::new("logins".to_owned());
+    logins.login(&policy.logins.default);
+    if let Some(total) = &policy.logins.total_weight {
+        logins.line("total_weight", number_or_quoted(&total.value), &total.origin);
+    }
+    tables.push(logins);
+    for (kind, rules) in [("user", &policy.logins.users), ("group", &policy.logins.groups)] {
+        for (name, rule) in rules {
+            let mut table = Table::new(format!("logins.{kind}.{}", key(name)));
+            table.login(rule);
+            tables.push(table);
+        }
+    }
+    for (name, dir) in &policy.private_dirs {
+        let mut table = Table::new(format!("private_dir.{name}"));
+        table.line("path", quoted(&dir.path.value), &dir.path.origin);
+        if let Some(only_if) = &dir.only_if {
+            table.line("only_if", quoted(&only_if.value), &only_if.origin);
+        }
+        tables.push(table);
+    }
+    tables.retain(|table| !table.lines.is_empty());
+    tables.iter().map(Table::text).collect::<Vec<_>>().join("\n")
+}
+
+struct Table {
+    name: String,
+    /// What is set, and where.
+    lines: Vec<(String, String)>,
+}
+
+impl Table {
+    fn new(name: String) -> Self {
+        Self { name, lines: Vec::new() }
+    }
+
+    fn line(&mut self, key: &str, value: impl Display, origin: &Origin) {
+        self.lines.push((format!("{key} = {value}"), origin.to_string()));
+    }
+
+    fn resources(&mut self, resources: &Resources) {
+        for setting in resources.settings() {
+            self.line(setting.property.key, number_or_quoted(&setting.value), setting.origin);
+        }
+    }
+
+    fn login(&mut self, rule: &LoginRule) {
+        if let Some(score) = &rule.oom_score_adj {
+            self.line("oom_score_adj", score.value, &score.origin);
+        }
+        self.resources(&rule.resources);
+    }
+
+    fn text(&self) -> String {
+        let width = self.lines.iter().map(|(set, _)| set.chars().count()).max().unwrap_or_default();
+        let mut text = format!("[{}]\n", self.name);
+        for (set, origin) in &self.lines {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{set:width$}  # {origin}");
+        }
+        text
+    }
+}
+
+fn number_or_quoted(value: &impl Display) -> String {
+    let text = value.to_string();
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text } else { quoted(&text) }
+}
+
+/// A TOML key: bare where it can be.
+fn key(name: &impl Display) -> String {
+    let text = name.to_string();
+    let bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if !text.is_empty() && text.bytes().all(bare) { text } else { quoted(&text) }
+}
+
+/// A TOML basic string, `toml.io/en/v1.0.0#string`: JSON's escapes are among its own.
+fn quoted(value: &impl Display) -> String {
+    serde_json::Value::from(value.to_string()).to_string()
+}
