@@ -12,7 +12,7 @@ use crate::effect::{self, Status};
 use crate::host::machine::Machine;
 use crate::host::{account, snapshot};
 use crate::paths;
-use crate::policy::{self, Diagnostic, Loaded, Policy};
+use crate::policy::{self, Diagnostic, InForce, Loaded, Policy};
 use crate::report;
 
 /// Something is not as it should be: a policy has errors, a live value differs.
@@ -77,10 +77,15 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn check(root: &Path, files: &[PathBuf]) -> Result<u8> {
     let loaded = if files.is_empty() { policy::load(root) } else { policy::load_files(files) };
     let mut diagnostics = loaded.diagnostics;
-    diagnostics.extend(review(root, &loaded.policy)?);
+    if loaded.in_force == InForce::Current {
+        diagnostics.extend(review(root, &loaded.policy)?);
+    }
     let mut out = anstream::stdout().lock();
     for diagnostic in &diagnostics {
         writeln!(out, "{diagnostic}")?;
+    }
+    if let Some(line) = report::not_current(loaded.in_force) {
+        writeln!(out, "{line}")?;
     }
     if diagnostics.is_empty() {
         let read: Vec<String> = loaded.files.iter().map(|file| file.path.display().to_string()).collect();

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write as _};
 
 use crate::effect::{Carried, ancestors};
-use crate::policy::{Origin, Policy, Resources, ServiceName, Setting, SliceName, TotalWeight};
+use crate::policy::{
+    Origin, Policy, Resources, ServiceName, ServicePattern, Setting, SliceName, TotalWeight,
+};
 
 /// The setting that puts a service into its slice, and the one of its OOM score: what the launcher
 /// reads back.
@@ -31,14 +33,20 @@ pub(super) fn drop_ins(policy: &Policy, ram: u64) -> BTreeMap<String, String> {
         text.resources(&slice.resources);
         add(name.as_str(), text);
     }
-    for pattern in policy.slices.values().flat_map(|slice| &slice.matches) {
-        // A pattern that is a service's name is written with that service.
-        let unit = pattern.value.unit();
-        if !policy.services.keys().any(|service| service.as_str() == unit) {
-            add(&unit, pattern_services(policy, &unit));
+    let mut exact: BTreeSet<&ServiceName> = policy.services.keys().collect();
+    for (slice, pattern) in policy.slices.iter().flat_map(|(n, s)| s.matches.iter().map(move |p| (n, p))) {
+        match &pattern.value {
+            ServicePattern::Exact(name) => {
+                exact.insert(name);
+            }
+            ServicePattern::Prefix(_) => {
+                let mut text = Text::new("Service");
+                text.declared(SLICE, slice, &pattern.origin);
+                add(&pattern.value.unit(), text);
+            }
         }
     }
-    for name in policy.services.keys() {
+    for name in exact {
         add(name.as_str(), service(policy, name));
     }
     add(SliceName::user().as_str(), all_logins(policy));
@@ -73,19 +81,6 @@ fn ancestor(policy: &Policy, name: &SliceName, carried: Carried) -> Text {
     carry("IOWeight", carried.io_weight.as_ref().map(|v| v as &dyn Display));
     carry("MemoryMin", carried.memory_min.as_ref().map(|v| v as &dyn Display));
     carry("MemoryLow", carried.memory_low.as_ref().map(|v| v as &dyn Display));
-    text
-}
-
-/// The services that a pattern names, for which nothing but their slice is declared.
-fn pattern_services(policy: &Policy, unit: &str) -> Text {
-    let mut text = Text::new("Service");
-    let matching = policy.slices.iter().find_map(|(slice, declared)| {
-        let pattern = declared.matches.iter().find(|pattern| pattern.value.unit() == unit)?;
-        Some((slice, &pattern.origin))
-    });
-    if let Some((slice, origin)) = matching {
-        text.declared(SLICE, slice, origin);
-    }
     text
 }
 

@@ -29,7 +29,8 @@ const WRITABLE_BY_OTHERS: Mode = Mode::S_IWGRP.union(Mode::S_IWOTH);
 ///
 /// # Errors
 /// A component is missing, is a link, is no directory or could be changed by someone other than
-/// root; or what stands at the path is not a directory that only the user can enter.
+/// root; or what stands at the path is not a directory that is the user's, and that only the user
+/// can change.
 pub(super) fn ensure(root: &Path, directory: &Path, uid: u32, gid: u32) -> Result<()> {
     let mut components: Vec<_> = directory
         .components()

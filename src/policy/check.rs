@@ -72,7 +72,8 @@ fn about_rule(rule: &super::LoginRule, message: String) -> Option<Diagnostic> {
 
 /// Slices of logins are `[logins]`' business.
 fn reserved_slice(name: &SliceName, slice: &Slice) -> Option<Diagnostic> {
-    let logins = *name == SliceName::user() || name.parent() == Some(SliceName::user());
+    let mut and_ancestors = std::iter::successors(Some(name.clone()), SliceName::parent);
+    let logins = and_ancestors.any(|slice| slice == SliceName::user());
     let origin = first_origin(slice).filter(|_| logins)?;
     Some(Diagnostic::at(origin, format!("[slice.\"{name}\"] holds logins: declare them in [logins]")))
 }

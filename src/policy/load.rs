@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::diagnostic::{Diagnostic, Severity};
+use super::diagnostic::Diagnostic;
 use super::{Policy, check, read};
 use crate::paths;
 
@@ -152,10 +152,8 @@ impl Merge {
         let (policy, mut diagnostics) = read::read(&source);
         let mut merged = self.policy.clone();
         merged.overlay(policy);
-        if diagnostics.is_empty() {
-            diagnostics = check::contradictions(&merged);
-        }
-        let holds = diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Warning);
+        diagnostics.append(&mut check::contradictions(&merged));
+        let holds = diagnostics.is_empty();
         self.diagnostics.append(&mut diagnostics);
         if holds {
             self.policy = merged;

@@ -10,8 +10,8 @@ use toml::de::{DeString, DeTable, DeValue};
 use super::diagnostic::nearest;
 use super::value::FromToml;
 use super::{
-    Declared, Diagnostic, LoginRule, Logins, Origin, PathTemplate, Policy, PrivateDir, Resources, Service,
-    ServiceName, ServicePattern, Slice, SliceName, SourceFile, Sourced, VariableName, template,
+    Declared, Diagnostic, LoginRule, Logins, Memory, Origin, PathTemplate, Policy, PrivateDir, Resources,
+    Service, ServiceName, ServicePattern, Slice, SliceName, SourceFile, Sourced, VariableName, template,
 };
 
 type Key<'i> = Spanned<DeString<'i>>;
@@ -85,7 +85,14 @@ impl<'a> Reader<'a> {
             let text = key.get_ref().as_ref();
             let body = body(self, text, value);
             match name(text) {
-                Ok(name) => drop(all.insert(name, body)),
+                Ok(name) => {
+                    if all.insert(name, body).is_some() {
+                        self.error(
+                            key.span(),
+                            format!("{kind} {text:?} is declared twice, in two spellings"),
+                        );
+                    }
+                }
                 Err(expected) => self.error(key.span(), format!("{kind} {text:?}: {expected}")),
             }
         }
@@ -197,8 +204,8 @@ impl<'a> Reader<'a> {
             "io_weight" => resources.io_weight = self.value(key, value),
             "memory_min" => resources.memory_min = self.value(key, value),
             "memory_low" => resources.memory_low = self.value(key, value),
-            "memory_high" => resources.memory_high = self.value(key, value),
-            "memory_max" => resources.memory_max = self.value(key, value),
+            "memory_high" => resources.memory_high = self.ceiling(key, value),
+            "memory_max" => resources.memory_max = self.ceiling(key, value),
             "memory_swap_max" => resources.memory_swap_max = self.value(key, value),
             _ => resources.tasks_max = self.value(key, value),
         }
@@ -243,6 +250,16 @@ impl<'a> Reader<'a> {
                 None
             }
         }
+    }
+
+    /// systemd refuses a ceiling of nothing.
+    fn ceiling(&mut self, key: &Key<'_>, value: &Value<'_>) -> Declared<Memory> {
+        let ceiling: Sourced<Memory> = self.value(key, value)?;
+        if ceiling.value.0.on(u64::MAX) == Some(0) {
+            self.expected(key.get_ref(), value, "more than nothing: no process could run");
+            return None;
+        }
+        Some(ceiling)
     }
 
     fn table<'v, 'i>(&mut self, value: &'v Value<'i>, place: &str) -> Vec<(&'v Key<'i>, &'v Value<'i>)> {

@@ -1,0 +1,80 @@
+# "make" lists what there is. Everything installs what it needs by itself: tests/prepare.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help deb demo test lint unit pam-test package-test vm-test clean
+
+# The package is made where cargo-deb looks, whatever the user's own settings say.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+TOOLS := $(CURDIR)/target/tools/bin
+export PATH := $(TOOLS):$(PATH)
+# Debian's own interpreter: it is the one that apt installs pytest for.
+PYTHON := /usr/bin/python3
+# Flags that lintian looks for: immediate binding, and no path of this machine in a binary.
+RELEASE_FLAGS := -C link-arg=-Wl,-z,now --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(HOME)=~
+
+say = @printf '\n== %s\n' "$(1)"
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+deb: ## the Debian package, target/debian/fairslice_*.deb
+	$(call say,what a build needs)
+	@tests/prepare build
+	$(call say,the commands and the module)
+	RUSTFLAGS="$(RELEASE_FLAGS)" cargo build --release --locked --quiet -p fairslice
+	RUSTFLAGS="$(RELEASE_FLAGS)" cargo build --release --locked --quiet -p pam_fairslice
+	$(call say,the package)
+	rm -f target/debian/fairslice_*.deb
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) cargo deb --no-build --quiet
+	@ls -l target/debian/fairslice_*.deb
+
+demo: ## all of it, measured on a real machine that is booted for it
+	@tests/prepare vm
+	@$(MAKE) --no-print-directory deb
+	$(call say,the demonstration)
+	@$(PYTHON) tests/vm/demo.py target/debian/fairslice_*.deb
+
+test: ## everything that CI runs
+	@tests/prepare test
+	@$(MAKE) --no-print-directory lint unit deb pam-test package-test vm-test
+
+lint: ## formatting, clippy, documentation, licences
+	$(call say,formatting)
+	cargo fmt --all --check
+	$(call say,clippy)
+	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+	$(call say,documentation)
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+	@for page in man/*; do \
+	    warnings=$$(man --warnings -E UTF-8 -l -Tutf8 -Z "$$page" 2>&1 >/dev/null); \
+	    if [ -n "$$warnings" ]; then echo "$$page: $$warnings"; exit 1; fi; \
+	done
+	$(call say,licences, sources and advisories of the dependencies)
+	cargo deny --log-level error check licenses bans sources
+	@if timeout 60 cargo deny --log-level off fetch db >/dev/null 2>&1; then \
+	    cargo deny --log-level error check --disable-fetch advisories; \
+	else \
+	    echo "advisories NOT checked: their database cannot be reached from here"; \
+	fi
+
+unit: ## unit and integration tests: no root, no machine
+	$(call say,unit and integration tests)
+	cargo test --workspace --locked --quiet
+
+pam-test: ## the module through libpam, as root
+	$(call say,the module through libpam)
+	sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo --preserve-env=PATH,CARGO_TARGET_DIR,CARGO_HOME,RUSTUP_HOME"; \
+	$$sudo env FAIRSLICE_REQUIRE_ROOT=1 "$$(command -v cargo)" test --locked --quiet -p pam_fairslice
+
+package-test: ## lintian
+	$(call say,lintian)
+	lintian --allow-root --fail-on error,warning,info --tag-display-limit 0 target/debian/fairslice_*.deb
+
+vm-test: ## the package on Debian 13 and Debian 12
+	$(call say,the package on real machines)
+	FAIRSLICE_DEB=$$(echo target/debian/fairslice_*.deb) $(PYTHON) -m pytest -p no:cacheprovider -q tests/vm
+
+clean: ## what was built; machine images stay in ~/.cache/fairslice
+	cargo clean

@@ -1,0 +1,40 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_fairslice_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_fairslice_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_fairslice_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_fairslice_using_subcommand
+    set -l cmd (__fish_fairslice_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c fairslice -n "__fish_fairslice_needs_command" -s h -l help -d 'Print help'
+complete -c fairslice -n "__fish_fairslice_needs_command" -s V -l version -d 'Print version'
+complete -c fairslice -n "__fish_fairslice_needs_command" -f -a "check" -d 'Validate the policy, or FILEs as one policy: every error, with file, line and column'
+complete -c fairslice -n "__fish_fairslice_needs_command" -f -a "policy" -d 'Print the merged policy that is in force, and where each value comes from'
+complete -c fairslice -n "__fish_fairslice_needs_command" -f -a "status" -d 'Show what is declared and what is live: slices, services, logged-in users'
+complete -c fairslice -n "__fish_fairslice_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c fairslice -n "__fish_fairslice_using_subcommand check" -s h -l help -d 'Print help'
+complete -c fairslice -n "__fish_fairslice_using_subcommand policy" -s h -l help -d 'Print help'
+complete -c fairslice -n "__fish_fairslice_using_subcommand status" -l json -d 'Print JSON, in the shape that fairslice(1) describes'
+complete -c fairslice -n "__fish_fairslice_using_subcommand status" -s h -l help -d 'Print help'
+complete -c fairslice -n "__fish_fairslice_using_subcommand help; and not __fish_seen_subcommand_from check policy status help" -f -a "check" -d 'Validate the policy, or FILEs as one policy: every error, with file, line and column'
+complete -c fairslice -n "__fish_fairslice_using_subcommand help; and not __fish_seen_subcommand_from check policy status help" -f -a "policy" -d 'Print the merged policy that is in force, and where each value comes from'
+complete -c fairslice -n "__fish_fairslice_using_subcommand help; and not __fish_seen_subcommand_from check policy status help" -f -a "status" -d 'Show what is declared and what is live: slices, services, logged-in users'
+complete -c fairslice -n "__fish_fairslice_using_subcommand help; and not __fish_seen_subcommand_from check policy status help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

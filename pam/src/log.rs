@@ -1,0 +1,129 @@
+//! The module's lines in the system log, in the form that `pam_syslog(3)` gives them.
+//!
+//! libc's `syslog(3)` would leave its connection open in the host, and wait without end for a log
+//! daemon that hangs; so each line goes through a socket of its own, with a time limit.
+#![forbid(unsafe_code)]
+
+use std::cell::Cell;
+use std::fs;
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::time::Duration;
+
+use syslog::{Facility, Formatter3164, LogFormat as _, Severity};
+
+/// Where the log daemon listens, below the root.
+const SOCKET: &str = "dev/log";
+/// How long a log daemon that reads nothing is waited for, once in a session.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// The longest line, in characters before escaping: RFC 3164 has room for 1024 bytes in all.
+const MAX_LINE: usize = 800;
+
+/// The way to the log.
+pub(crate) struct Log {
+    socket: PathBuf,
+    service: String,
+    /// No line after one that could not be sent: a hanging daemon is waited for once.
+    broken: Cell<bool>,
+}
+
+impl Log {
+    /// The log daemon below `root`, which need not be there; `service` is the `PAM_SERVICE`.
+    pub(crate) fn new(root: &Path, service: &str) -> Self {
+        Self { socket: root.join(SOCKET), service: service.to_owned(), broken: Cell::new(false) }
+    }
+
+    /// Something that was not done.
+    pub(crate) fn warning(&self, line: &str) {
+        self.line(Severity::LOG_WARNING, line);
+    }
+
+    /// Something that was done.
+    pub(crate) fn debug(&self, line: &str) {
+        self.line(Severity::LOG_DEBUG, line);
+    }
+
+    fn line(&self, severity: Severity, line: &str) {
+        if !self.broken.get() && self.send(severity, line).is_err() {
+            self.broken.set(true);
+        }
+    }
+
+    fn send(&self, severity: Severity, line: &str) -> io::Result<()> {
+        // The host's name as the other lines of this session carry it, such as sshd-session. Its
+        // argv would not do: sshd writes its title over it.
+        let host = fs::read_to_string("/proc/self/comm").unwrap_or_default();
+        let format = Formatter3164 {
+            facility: Facility::LOG_AUTHPRIV,
+            hostname: None,
+            process: one_line(host.trim_end(), MAX_LINE),
+            pid: process::id(),
+        };
+        let line = format!("pam_fairslice({}:session): {line}", self.service);
+        let mut datagram = Vec::new();
+        format.format(&mut datagram, severity, one_line(&line, MAX_LINE)).map_err(io::Error::other)?;
+        let socket = UnixDatagram::unbound()?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.send_to(&datagram, &self.socket).map(drop)
+    }
+}
+
+/// Somebody else's text made fit for one line: no control characters, at most `longest` characters.
+pub(crate) fn one_line(text: &str, longest: usize) -> String {
+    let mut line = String::new();
+    for (index, character) in text.chars().enumerate() {
+        if index == longest {
+            line.push('…');
+            break;
+        }
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn root() -> PathBuf {
+        let root = std::env::temp_dir().join(format!(
+            "pam_fairslice-log-{}-{:?}",
+            process::id(),
+            std::thread::current().id()
+        ));
+        fs::create_dir_all(root.join("dev")).unwrap();
+        root
+    }
+
+    #[test]
+    fn a_line_is_one_line() {
+        assert_eq!(one_line("a\nb\u{1b}[2J\u{85}", 100), "a\\nb\\u{1b}[2J\\u{85}");
+        assert_eq!(one_line(&"é".repeat(100), 3), "ééé…");
+    }
+
+    #[test]
+    fn a_log_that_nobody_reads_is_waited_for_once() {
+        let root = root();
+        let log = Log::new(&root, "test");
+        let daemon = UnixDatagram::bind(root.join(SOCKET)).unwrap();
+        let start = Instant::now();
+        // More than any queue holds.
+        for number in 0..10_000 {
+            log.warning(&format!("line {number}"));
+        }
+        assert!(log.broken.get(), "the queue never filled up");
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        drop(daemon);
+        Log::new(&root, "test").warning("nobody listens");
+        fs::remove_dir_all(&root).unwrap();
+        Log::new(&root, "test").warning("nothing is there");
+    }
+}

@@ -1,0 +1,72 @@
+//! Opening a session: from what PAM knows to what it is told.
+#![forbid(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+
+use fairslice::enforce::login::{self, Session};
+use pam::PamReturnCode;
+
+use crate::arguments::Arguments;
+use crate::ffi::Handle;
+use crate::guard::guarded;
+use crate::log::{Log, one_line};
+
+/// The longest part of a user name that a line of the log repeats, in characters.
+const MAX_NAME: usize = 64;
+
+/// Opens the session; what happens on the way is for the log.
+pub(crate) fn open(handle: &Handle<'_>, arguments: &[&CStr]) -> PamReturnCode {
+    let opened = guarded(|| {
+        let arguments = Arguments::parse(arguments);
+        let log = log(handle, &arguments);
+        let complete = match guarded(|| do_open(handle, &arguments, &log)) {
+            Ok(complete) => complete,
+            Err(panic) => {
+                log.warning(&format!("a bug, please report it: {panic}"));
+                false
+            }
+        };
+        complete || !arguments.strict
+    });
+    // A panic outside the inner guard left nothing to log through. `strict` was asked for in vain
+    // only if reading the arguments itself panicked, so the answer is the fail-open one.
+    if opened.unwrap_or(true) { PamReturnCode::Success } else { PamReturnCode::Session_Err }
+}
+
+fn log(handle: &Handle<'_>, arguments: &Arguments) -> Log {
+    let service = handle.service();
+    let service = service.as_ref().map_or("<unknown>".into(), |service| service.to_string_lossy());
+    Log::new(&arguments.root, &service)
+}
+
+/// Whether nothing was skipped.
+fn do_open(handle: &Handle<'_>, arguments: &Arguments, log: &Log) -> bool {
+    for line in &arguments.ignored {
+        log.warning(line);
+    }
+    let user = match handle.user().map(CString::into_string) {
+        Some(Ok(user)) => user,
+        Some(Err(error)) => {
+            let name = one_line(&error.into_cstring().to_string_lossy(), MAX_NAME);
+            log.warning(&format!("user {name}: the name is not UTF-8: nothing done"));
+            return false;
+        }
+        None => {
+            log.warning("PAM_USER is not set: nothing done");
+            return false;
+        }
+    };
+    let name = one_line(&user, MAX_NAME);
+    let mut opened = login::open_session(&arguments.root, Session { user: &user });
+    for (variable, value) in &opened.variables {
+        match handle.set_variable(variable, value) {
+            Ok(()) if arguments.debug => log.debug(&format!("user {name}: set {variable}={value}")),
+            Ok(()) => {}
+            Err(error) => opened.skipped.push(format!("{variable} not set: {error}")),
+        }
+    }
+    for line in &opened.skipped {
+        log.warning(&format!("user {name}: {line}"));
+    }
+    opened.skipped.is_empty()
+}
