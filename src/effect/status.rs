@@ -71,7 +71,8 @@ impl Status {
     ) -> Self {
         let compare = Compare { policy, machine, live };
         let mut slices: Vec<&SliceName> = policy.slices.keys().chain(carried.keys()).collect();
-        slices.sort();
+        // Each below its parent.
+        slices.sort_by_key(|name| name.cgroup());
         slices.dedup();
         let mut units: Vec<Unit> =
             slices.into_iter().map(|name| compare.slice(name, carried.get(name))).collect();

@@ -29,11 +29,13 @@ pub fn status_text(status: &Status) -> String {
     }
     let mut text = String::new();
     let mut write = |cells: [&str; 4], style: Style, verdict: &str| {
+        let mut line = String::new();
         for (width, cell) in widths.iter().zip(cells) {
             // Writing to a string cannot fail.
-            let _ = write!(text, "{cell:width$}  ");
+            let _ = write!(line, "{cell:width$}  ");
         }
-        let _ = writeln!(text, "{style}{verdict}{style:#}");
+        let verdict = if verdict.is_empty() { String::new() } else { format!("{style}{verdict}{style:#}") };
+        let _ = writeln!(text, "{}", format!("{line}{verdict}").trim_end());
     };
     write(HEAD, DIM, "");
     for row in &rows {
@@ -65,15 +67,32 @@ fn rows(unit: &Unit) -> Vec<Row> {
             (true, true) => (Style::new(), "ok"),
             (true, false) => (BAD, "differs"),
         };
-        let live = setting.live.as_deref().map_or_else(|| "-".to_owned(), |live| first_line(live).to_owned());
+        let live = setting.live.as_deref().map_or_else(|| "-".to_owned(), |live| readable(setting.key, live));
         Row { cells: [name, setting.key.to_owned(), setting.declared.clone(), live], style, verdict }
     });
     settings.collect()
 }
 
-/// `io.weight` has a line for each device, the default first.
-fn first_line(live: &str) -> &str {
-    live.lines().next().unwrap_or_default()
+/// Bytes with a suffix; of `io.weight`, which has a line for each device, the default.
+fn readable(key: &str, live: &str) -> String {
+    let first = live.lines().next().unwrap_or_default();
+    match first.parse() {
+        Ok(bytes) if key.starts_with("memory_") => with_suffix(bytes),
+        _ => first.to_owned(),
+    }
+}
+
+/// The largest unit of which there is at least one, to two decimals, cut: `1.36G`.
+fn with_suffix(bytes: u64) -> String {
+    const UNITS: [(u32, &str); 4] = [(40, "T"), (30, "G"), (20, "M"), (10, "K")];
+    let Some((shift, suffix)) = UNITS.into_iter().find(|(shift, _)| bytes >> shift > 0) else {
+        return bytes.to_string();
+    };
+    let hundredths = u128::from(bytes) * 100 >> shift;
+    match (hundredths / 100, hundredths % 100) {
+        (whole, 0) => format!("{whole}{suffix}"),
+        (whole, part) => format!("{whole}.{part:02}{suffix}"),
+    }
 }
 
 /// The same for programs; `fairslice(1)` describes the shape.

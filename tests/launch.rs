@@ -1,0 +1,228 @@
+//! The launcher on a root of its own: which service, what is in force, what is said, what is run.
+//!
+//! What needs a real PID 1 is in `tests/vm`.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const SLICE: &str = "foundry.slice/foundry-services.slice";
+
+/// A root whose process `self` is in `cgroup` with `score`, under systemd.
+fn root(cgroup: &str, score: &str) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "proc/self/cgroup", &format!("0::/{cgroup}\n"));
+    write(root.path(), "proc/self/oom_score_adj", score);
+    fs::create_dir_all(root.path().join("run/systemd/system")).unwrap();
+    root
+}
+
+fn write(root: &Path, path: &str, text: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn drop_in(root: &Path, directory: &str, unit: &str, text: &str) {
+    write(root, &format!("{directory}/{unit}.d/40-fairslice.conf"), &format!("# made\n[Service]\n{text}"));
+}
+
+fn in_force(root: &Path, unit: &str, text: &str) {
+    drop_in(root, "run/systemd/generator", unit, text);
+}
+
+fn launch(root: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_fairslice-launch"))
+        .args(arguments)
+        .env("FAIRSLICE_ROOT", root)
+        .output()
+        .unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn score(root: &Path) -> String {
+    fs::read_to_string(root.join("proc/self/oom_score_adj")).unwrap()
+}
+
+/// Asserts that the command ran and that nothing, or one line with `part`, was said.
+fn assert_ran(output: &Output, part: &str) {
+    let said = said(output);
+    assert_eq!(output.stdout, b"ran\n", "{said}");
+    assert_eq!(said.lines().count(), usize::from(!part.is_empty()), "{said}");
+    assert!(said.contains(part), "{said}");
+}
+
+#[test]
+fn nothing_is_said_or_written_where_all_is_right() {
+    let root = root(&format!("{SLICE}/local-fs.service"), "-500\n");
+    in_force(root.path(), "local-fs.service", "Slice=foundry-services.slice\nOOMScoreAdjust=-500\n");
+    // Where it must not be written, it cannot be.
+    fs::set_permissions(root.path().join("proc/self/oom_score_adj"), fs::Permissions::from_mode(0o444))
+        .unwrap();
+    assert_ran(&launch(root.path(), &["--strict", "--", "echo", "ran"]), "");
+    assert_eq!(score(root.path()), "-500\n");
+}
+
+#[test]
+fn the_score_is_set_where_it_differs() {
+    let root = root(&format!("{SLICE}/local-slm.service"), "0\n");
+    in_force(root.path(), "local-.service", "Slice=foundry-services.slice\nOOMScoreAdjust=500\n");
+    assert_ran(&launch(root.path(), &["echo", "ran"]), "");
+    assert_eq!(score(root.path()), "500");
+}
+
+#[test]
+fn a_wrong_slice_is_reported_or_refused() {
+    let root = root("system.slice/local-fs.service", "0\n");
+    in_force(root.path(), "local-.service", "Slice=foundry-services.slice\n");
+    let told = "local-fs.service: runs in /system.slice/local-fs.service, declared foundry-services.slice";
+    assert_ran(&launch(root.path(), &["echo", "ran"]), told);
+    let refused = launch(root.path(), &["--strict", "echo", "ran"]);
+    assert_eq!((refused.status.code(), refused.stdout.as_slice()), (Some(219), &b""[..]));
+    assert!(said(&refused).contains(told) && said(&refused).contains("not started"));
+}
+
+#[test]
+fn a_score_that_cannot_be_set_is_reported_or_refused() {
+    let root = root(&format!("{SLICE}/local-fs.service"), "0\n");
+    in_force(root.path(), "local-.service", "OOMScoreAdjust=-500\n");
+    // A directory in its place: not to be written, not even by root.
+    fs::remove_file(root.path().join("proc/self/oom_score_adj")).unwrap();
+    fs::create_dir(root.path().join("proc/self/oom_score_adj")).unwrap();
+    assert_ran(&launch(root.path(), &["echo", "ran"]), "OOM score -500 not set");
+    assert_eq!(launch(root.path(), &["--strict", "echo", "ran"]).status.code(), Some(206));
+}
+
+#[test]
+fn the_most_specific_drop_in_counts() {
+    let root = root(&format!("{SLICE}/local-db@7.service"), "0\n");
+    in_force(root.path(), "local-.service", "OOMScoreAdjust=1\n");
+    assert_ran(&launch(root.path(), &["echo", "ran"]), "");
+    assert_eq!(score(root.path()), "1");
+    in_force(root.path(), "local-db@.service", "OOMScoreAdjust=2\n");
+    launch(root.path(), &["true"]);
+    assert_eq!(score(root.path()), "2");
+    in_force(root.path(), "local-db@7.service", "OOMScoreAdjust=3\n");
+    launch(root.path(), &["true"]);
+    assert_eq!(score(root.path()), "3");
+    // The administrator's file of the same name hides ours from systemd, and so from us.
+    drop_in(root.path(), "etc/systemd/system", "local-.service", "OOMScoreAdjust=4\n");
+    launch(root.path(), &["true"]);
+    assert_eq!(score(root.path()), "4");
+}
+
+#[test]
+fn the_service_is_named_by_option_cgroup_or_command() {
+    let root = root("user.slice/user-0.slice/session-1.scope", "0\n");
+    in_force(root.path(), "echo.service", "OOMScoreAdjust=7\n");
+    in_force(root.path(), "local-a.service", "OOMScoreAdjust=8\n");
+    assert_ran(&launch(root.path(), &["echo", "ran"]), "");
+    assert_eq!(score(root.path()), "7");
+    assert_ran(&launch(root.path(), &["--unit", "local-a", "echo", "ran"]), "");
+    assert_eq!(score(root.path()), "8");
+    write(root.path(), "proc/self/cgroup", "0::/system.slice/local-a.service/child\n");
+    write(root.path(), "proc/self/oom_score_adj", "0\n");
+    assert_ran(&launch(root.path(), &["echo", "ran"]), "");
+    assert_eq!(score(root.path()), "8");
+    assert_ran(&launch(root.path(), &["--unit", "a/b", "echo", "ran"]), "--unit \"a/b\"");
+}
+
+#[test]
+fn what_no_policy_names_runs_and_is_said() {
+    let root = root("system.slice/cron.service", "0\n");
+    assert_ran(&launch(root.path(), &["echo", "ran"]), "cron.service: no policy names it");
+    assert_eq!(launch(root.path(), &["--strict", "echo", "ran"]).status.code(), Some(219));
+}
+
+#[test]
+fn without_systemd_the_policy_itself_counts() {
+    let root = root("system.slice/local-fs.service", "0\n");
+    fs::remove_dir(root.path().join("run/systemd/system")).unwrap();
+    assert_ran(&launch(root.path(), &["echo", "ran"]), "policy.toml: cannot be read");
+    write(root.path(), "etc/fairslice/policy.toml", "[service.local-fs]\noom_score_adj = 9\n");
+    assert_ran(&launch(root.path(), &["echo", "ran"]), "");
+    assert_eq!(score(root.path()), "9");
+    write(root.path(), "etc/fairslice/policy.toml", "[service.local-fs]\noom_score_adj = 9999\n");
+    assert_ran(&launch(root.path(), &["echo", "ran"]), "oom_score_adj = 9999: expected");
+}
+
+#[test]
+fn cgroup_v1_and_no_proc_are_said_and_the_command_runs() {
+    let root = root("", "0\n");
+    in_force(root.path(), "echo.service", "Slice=foundry-services.slice\nOOMScoreAdjust=7\n");
+    write(root.path(), "proc/self/cgroup", "4:memory:/\n1:name=systemd:/\n");
+    assert_ran(&launch(root.path(), &["echo", "ran"]), "cgroup v1");
+    assert_eq!(score(root.path()), "7", "the score is set all the same");
+    fs::remove_dir_all(root.path().join("proc")).unwrap();
+    let output = launch(root.path(), &["echo", "ran"]);
+    assert_eq!(output.stdout, b"ran\n");
+    assert_eq!(said(&output).lines().count(), 2, "{}", said(&output));
+}
+
+#[test]
+fn a_command_that_cannot_be_executed_is_named() {
+    let root = root("echo.service", "0\n");
+    write(root.path(), "plain", "text");
+    write(root.path(), "script", "#!/no/such/interpreter\n");
+    fs::set_permissions(root.path().join("script"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = |name: &str| root.path().join(name).display().to_string();
+    for (command, cause) in [
+        ("/no/such/command".to_owned(), "No such file or directory"),
+        ("no-such-command".to_owned(), "not found in PATH"),
+        (root.path().display().to_string(), "it is a directory"),
+        (path("plain"), "Permission denied"),
+        (path("script"), "its interpreter"),
+    ] {
+        let output = launch(root.path(), &["--", &command]);
+        assert_eq!(output.status.code(), Some(203), "{command}");
+        let said = said(&output);
+        let line = said.lines().last().unwrap();
+        assert!(line.contains(&command) && line.contains(cause), "{line}");
+    }
+}
+
+#[test]
+fn usage_is_two() {
+    for arguments in [&[][..], &["--"], &["--nonsense", "true"], &["--unit"]] {
+        let output = launch(Path::new("/nonexistent"), arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(said(&output).contains("usage: "), "{arguments:?}");
+    }
+}
+
+/// Rust's own start-up ignores SIGPIPE, and an exec would hand that on.
+#[test]
+fn sigpipe_is_as_it_was() {
+    let root = root(&format!("{SLICE}/local-fs.service"), "0\n");
+    in_force(root.path(), "local-.service", "Slice=foundry-services.slice\n");
+    let launcher = env!("CARGO_BIN_EXE_fairslice-launch");
+    for (trap, ignored) in [("", false), ("trap '' PIPE;", true)] {
+        let script = format!("{trap} exec {launcher} sh -c 'grep SigIgn /proc/self/status'");
+        let output =
+            Command::new("sh").args(["-c", &script]).env("FAIRSLICE_ROOT", root.path()).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mask = u64::from_str_radix(text.split_whitespace().last().unwrap(), 16).unwrap();
+        // SIGPIPE is 13, bit 12. The test's own runtime ignores it too, but resets it before exec.
+        assert_eq!(mask & 1 << 12 != 0, ignored, "{text}");
+    }
+}
+
+#[test]
+fn closed_descriptors_stay_closed_and_none_is_added() {
+    let root = root(&format!("{SLICE}/local-fs.service"), "0\n");
+    in_force(root.path(), "local-.service", "Slice=foundry-services.slice\nOOMScoreAdjust=3\n");
+    let descriptors = |launcher: &str| {
+        let script = format!("exec {launcher} ls /proc/self/fd 0<&- 2>&-");
+        let output =
+            Command::new("sh").args(["-c", &script]).env("FAIRSLICE_ROOT", root.path()).output().unwrap();
+        assert!(output.status.success() && output.status.signal().is_none());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(descriptors(env!("CARGO_BIN_EXE_fairslice-launch")), descriptors(""));
+}

@@ -1,0 +1,182 @@
+//! `fairslice check` and `fairslice policy`: every error found, with its place; the merged result
+//! with its sources.
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// A root with a machine of 1 GiB, and a policy in it.
+struct Root(tempfile::TempDir);
+
+impl Root {
+    fn new(policy: impl AsRef<[u8]>) -> Self {
+        let root = Self(tempfile::tempdir().unwrap());
+        fs::create_dir_all(root.path("etc/fairslice/policy.d")).unwrap();
+        fs::create_dir(root.path("proc")).unwrap();
+        fs::write(root.path("proc/meminfo"), "MemTotal:        1048576 kB\n").unwrap();
+        fs::write(root.path("etc/fairslice/policy.toml"), policy).unwrap();
+        root
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.0.path().join(path)
+    }
+
+    /// The exit code, and what was printed.
+    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_fairslice"))
+            .args(arguments)
+            .env("FAIRSLICE_ROOT", self.0.path())
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    }
+
+    /// The lines of `fairslice check`, which is to find something.
+    fn errors(&self) -> Vec<String> {
+        let (code, out, _) = self.run(&["check"]);
+        assert_eq!(code, 1, "{out}");
+        out.lines().map(str::to_owned).collect()
+    }
+}
+
+fn packaged() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/policy.toml")
+}
+
+#[test]
+fn the_packaged_policy_is_right() {
+    let (code, out, err) = Root::new(fs::read(packaged()).unwrap()).run(&["check"]);
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "/etc/fairslice/policy.toml: ok\n", ""));
+}
+
+#[test]
+fn every_error_is_found_with_its_place() {
+    let errors = Root::new(
+        "[logins]\ncpu_weight = 0\n  io_weight = \"é\"; x\n[slice.\"a.slice\"]\nmach = []\nmatch = [\"local-*\"]\n\
+         [slice.\"b.slice\"]\nmatch = [\"local-fs\"]\n",
+    )
+    .errors();
+    let found =
+        |start: &str, part: &str| errors.iter().any(|line| line.starts_with(start) && line.contains(part));
+    assert!(found("/etc/fairslice/policy.toml:2:14: cpu_weight = 0: ", "1 to 10000"), "{errors:#?}");
+    // Columns are characters.
+    assert!(found("/etc/fairslice/policy.toml:3:18: ", ""), "{errors:#?}");
+    assert!(found("/etc/fairslice/policy.toml:5:1: ", "did you mean \"match\"?"), "{errors:#?}");
+    assert!(found("/etc/fairslice/policy.toml:8:10: ", "a service is in one slice"), "{errors:#?}");
+}
+
+#[test]
+fn files_that_are_no_policy_are_named() {
+    let big = "#".repeat(10 << 20);
+    for (policy, part) in [
+        (&b""[..], "declares nothing"),
+        (b"[logins]\ncpu_weight = 1\n\0", ":3:1: "),
+        (b"\xff", "not UTF-8: byte 0xff in line 1"),
+        (big.as_bytes(), "larger than 1 MiB"),
+        (b"[logins]\n[logins]\n", "duplicate key"),
+    ] {
+        let errors = Root::new(policy).errors();
+        assert!(errors.iter().any(|line| line.contains(part)), "{part}: {errors:?}");
+        assert_eq!(errors.last().unwrap(), "no policy is in force");
+    }
+}
+
+#[test]
+fn a_main_file_that_is_no_file_is_named_at_once() {
+    let root = Root::new("");
+    let main = root.path("etc/fairslice/policy.toml");
+    fs::remove_file(&main).unwrap();
+    assert!(root.errors()[0].contains("No such file"), "{:?}", root.errors());
+    fs::create_dir(&main).unwrap();
+    assert!(root.errors()[0].contains("not a regular file"));
+    fs::remove_dir(&main).unwrap();
+    nix::unistd::mkfifo(&main, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let start = Instant::now();
+    assert!(root.errors()[0].contains("not a regular file"));
+    assert!(start.elapsed() < Duration::from_secs(10), "a fifo held it up");
+    fs::remove_file(&main).unwrap();
+    fs::write(&main, "[logins]\ncpu_weight = 1\n").unwrap();
+    fs::set_permissions(&main, fs::Permissions::from_mode(0o000)).unwrap();
+    // Root reads it all the same.
+    if !nix::unistd::geteuid().is_root() {
+        assert!(root.errors()[0].contains("Permission denied"));
+    }
+}
+
+#[test]
+fn a_broken_fragment_is_named_and_left_out() {
+    let root = Root::new("[logins]\ncpu_weight = 100\n");
+    fs::write(root.path("etc/fairslice/policy.d/50-x.toml"), "[logins]\ncpu_weight = 200\nio_weight = 0\n")
+        .unwrap();
+    assert!(root.errors()[0].starts_with("/etc/fairslice/policy.d/50-x.toml:3:13: io_weight = 0"));
+    let (code, out, err) = root.run(&["policy"]);
+    assert_eq!(out, "[logins]\ncpu_weight = 100  # /etc/fairslice/policy.toml:2\n");
+    assert_eq!(code, 1);
+    assert!(err.contains("50-x.toml:3:13"), "{err}");
+}
+
+#[test]
+fn values_that_come_to_nothing_on_this_machine_are_named() {
+    let root = Root::new(
+        "[slice.\"a.slice\"]\nmemory_high = \"64G\"\n[logins.group.no-such-group-here]\ncpu_weight = 200\n\
+         [logins.user.no-such-user-here]\ncpu_weight = 200\n",
+    );
+    let errors = root.errors();
+    assert!(
+        errors[0].contains(":2:15: warning: memory_high = 64G is above this machine's 1024M of RAM"),
+        "{errors:?}"
+    );
+    assert!(errors[1].contains("there is no such group"), "{errors:?}");
+    assert!(errors[2].contains("there is no such user"), "{errors:?}");
+    // They hold all the same.
+    assert!(root.run(&["policy"]).1.contains("memory_high = \"64G\""));
+}
+
+#[test]
+fn files_are_checked_as_one_policy() {
+    let root = Root::new("");
+    let (first, second) = (root.path("a.toml"), root.path("b.toml"));
+    fs::write(&first, "[slice.\"a.slice\"]\nmatch = [\"local-*\"]\n").unwrap();
+    fs::write(&second, "[slice.\"b.slice\"]\nmatch = [\"local-fs\"]\n").unwrap();
+    let (first, second) = (first.to_str().unwrap(), second.to_str().unwrap());
+    assert_eq!(root.run(&["check", first]), (0, format!("{first}: ok\n"), String::new()));
+    assert_eq!(root.run(&["check", second]).0, 0);
+    let (code, out, _) = root.run(&["check", first, second]);
+    assert!(code == 1 && out.contains("a service is in one slice"), "{out}");
+    assert_eq!(root.run(&["check", "/nonexistent"]).0, 1);
+}
+
+/// What is printed is itself a policy, and comes to the same.
+#[test]
+fn the_merged_policy_reads_back_as_itself() {
+    let root = Root::new(fs::read(packaged()).unwrap());
+    let extra = "[logins.group.\"a b\"]\ncpu_weight = \"idle\"\n[slice.\"foundry-services.slice\"]\ncpu_weight = 300\n\
+                 [service.\"worker@\"]\ntasks_max = \"10%\"\n";
+    fs::write(root.path("etc/fairslice/policy.d/10-more.toml"), extra).unwrap();
+    let (_, merged, _) = root.run(&["policy"]);
+    assert!(merged.contains("cpu_weight = 300        # /etc/fairslice/policy.d/10-more.toml:4"), "{merged}");
+    assert!(merged.contains("memory_high = \"68.75%\"  # /etc/fairslice/policy.toml:8"), "{merged}");
+    let again = Root::new(&merged);
+    let strip = |text: &str| {
+        text.lines().map(|line| line.split("  #").next().unwrap().trim_end().to_owned()).collect()
+    };
+    let (before, after): (Vec<String>, Vec<String>) = (strip(&merged), strip(&again.run(&["policy"]).1));
+    assert_eq!(before, after);
+}
+
+/// The policy of a large host is read in no time that anybody would notice.
+#[test]
+fn ten_thousand_services_are_a_policy() {
+    use std::fmt::Write as _;
+    let mut policy = String::new();
+    for number in 0..10_000 {
+        writeln!(policy, "[service.local-{number}]\noom_score_adj = {}", number % 1000).unwrap();
+    }
+    let (code, out, _) = Root::new(policy).run(&["check"]);
+    assert_eq!((code, out.as_str()), (0, "/etc/fairslice/policy.toml: ok\n"));
+}
