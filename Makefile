@@ -8,9 +8,11 @@ SHELL := /bin/bash
 # The package is made where cargo-deb looks, whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 TOOLS := $(CURDIR)/target/tools/bin
-export PATH := $(TOOLS):$(PATH)
+export PATH := $(TOOLS):$(HOME)/.cargo/bin:$(PATH)
 # Debian's own interpreter: it is the one that apt installs pytest for.
 PYTHON := /usr/bin/python3
+# Machine images are made as root; a build is not.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Flags that lintian looks for: immediate binding, and no path of this machine in a binary.
 RELEASE_FLAGS := -C link-arg=-Wl,-z,now --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(HOME)=~
 
@@ -34,7 +36,7 @@ demo: ## all of it, measured on a real machine that is booted for it
 	@tests/prepare vm
 	@$(MAKE) --no-print-directory deb
 	$(call say,the demonstration)
-	@$(PYTHON) tests/vm/demo.py target/debian/fairslice_*.deb
+	@$(SUDO) $(PYTHON) tests/vm/demo.py target/debian/fairslice_*.deb
 
 test: ## everything that CI runs
 	@tests/prepare test
@@ -51,7 +53,7 @@ lint: ## formatting, clippy, documentation, licences
 	    warnings=$$(man --warnings -E UTF-8 -l -Tutf8 -Z "$$page" 2>&1 >/dev/null); \
 	    if [ -n "$$warnings" ]; then echo "$$page: $$warnings"; exit 1; fi; \
 	done
-	$(call say,licences, sources and advisories of the dependencies)
+	$(call say,licences and advisories of the dependencies)
 	cargo deny --log-level error check licenses bans sources
 	@if timeout 60 cargo deny --log-level off fetch db >/dev/null 2>&1; then \
 	    cargo deny --log-level error check --disable-fetch advisories; \
@@ -65,8 +67,9 @@ unit: ## unit and integration tests: no root, no machine
 
 pam-test: ## the module through libpam, as root
 	$(call say,the module through libpam)
-	sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo --preserve-env=PATH,CARGO_TARGET_DIR,CARGO_HOME,RUSTUP_HOME"; \
-	$$sudo env FAIRSLICE_REQUIRE_ROOT=1 "$$(command -v cargo)" test --locked --quiet -p pam_fairslice
+	cargo build --locked --quiet -p pam_fairslice
+	$(SUDO) $$(cargo test --locked --no-run --message-format short -p pam_fairslice --test libpam 2>&1 | \
+	    sed -n 's/.*Executable.*(\(.*\))/\1/p') --quiet
 
 package-test: ## lintian
 	$(call say,lintian)
@@ -74,7 +77,7 @@ package-test: ## lintian
 
 vm-test: ## the package on Debian 13 and Debian 12
 	$(call say,the package on real machines)
-	FAIRSLICE_DEB=$$(echo target/debian/fairslice_*.deb) $(PYTHON) -m pytest -p no:cacheprovider -q tests/vm
+	$(SUDO) env FAIRSLICE_DEB=$$(echo target/debian/fairslice_*.deb) $(PYTHON) -m pytest -p no:cacheprovider -q tests/vm
 
 clean: ## what was built; machine images stay in ~/.cache/fairslice
 	cargo clean

@@ -14,6 +14,7 @@ pub mod cli;
 pub mod effect;
 pub mod enforce;
 pub mod host;
+pub mod line;
 pub mod paths;
 pub mod policy;
 #[cfg(feature = "cli")]

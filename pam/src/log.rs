@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
+use fairslice::line::one_line;
 use syslog::{Facility, Formatter3164, LogFormat as _, Severity};
 
 /// Where the log daemon listens, below the root.
@@ -70,23 +71,6 @@ impl Log {
     }
 }
 
-/// Somebody else's text made fit for one line: no control characters, at most `longest` characters.
-pub(crate) fn one_line(text: &str, longest: usize) -> String {
-    let mut line = String::new();
-    for (index, character) in text.chars().enumerate() {
-        if index == longest {
-            line.push('…');
-            break;
-        }
-        if character.is_control() {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
@@ -101,12 +85,6 @@ mod tests {
         ));
         fs::create_dir_all(root.join("dev")).unwrap();
         root
-    }
-
-    #[test]
-    fn a_line_is_one_line() {
-        assert_eq!(one_line("a\nb\u{1b}[2J\u{85}", 100), "a\\nb\\u{1b}[2J\\u{85}");
-        assert_eq!(one_line(&"é".repeat(100), 3), "ééé…");
     }
 
     #[test]

@@ -4,12 +4,13 @@
 use std::ffi::{CStr, CString};
 
 use fairslice::enforce::login::{self, Session};
+use fairslice::line::one_line;
 use pam::PamReturnCode;
 
 use crate::arguments::Arguments;
 use crate::ffi::Handle;
 use crate::guard::guarded;
-use crate::log::{Log, one_line};
+use crate::log::Log;
 
 /// The longest part of a user name that a line of the log repeats, in characters.
 const MAX_NAME: usize = 64;

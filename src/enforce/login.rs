@@ -69,18 +69,19 @@ pub fn open_session(root: &Path, session: Session<'_>) -> Opened {
         }
     };
     private_dirs(root, &loaded.policy, &account, &mut opened);
+    let rule = loaded.policy.logins.rule(&account.name, &account.groups);
     // A session in its user's own slice was placed by logind. Any other (cron, sudo inside a
-    // session) stays what it is.
-    let placed = cgroup::of_process(root, "self").ok();
-    if let Some(placed) = placed.filter(|placed| cgroup::user(placed) == Some(account.uid)) {
-        let rule = loaded.policy.logins.rule(&account.name, &account.groups);
-        let in_login = cgroup::unit(&placed).is_some_and(|unit| unit.ends_with(".scope"));
-        if in_login && let Err(error) = reset_score(root, &rule) {
-            opened.skipped.push(format!("{error:#}"));
-        }
-        if let Err(error) = slice_properties(root, &loaded.policy.logins, &rule, &account) {
-            opened.skipped.push(format!("{}: {error:#}", SliceName::of_user(account.uid)));
-        }
+    // session) stays where it is.
+    let placed =
+        cgroup::of_process(root, "self").ok().filter(|placed| cgroup::user(placed) == Some(account.uid));
+    let is_login = placed.as_deref().and_then(cgroup::unit).is_some_and(|unit| unit.ends_with(".scope"));
+    if let Err(error) = reset_score(root, &rule, is_login, &account) {
+        opened.skipped.push(format!("OOM score not set: {error:#}"));
+    }
+    if placed.is_some()
+        && let Err(error) = slice_properties(root, &loaded.policy.logins, &rule, &account)
+    {
+        opened.skipped.push(format!("{}: {error:#}", SliceName::of_user(account.uid)));
     }
     opened
 }
@@ -113,15 +114,17 @@ fn private_dir(root: &Path, declared: &PrivateDir, account: &Account) -> Result<
     Ok(Some(filled.value))
 }
 
-/// A login that inherited a negative score would be killed last, or never: sshd hands its own on
-/// when it is started with one. What the policy declares is set in any case.
-fn reset_score(root: &Path, rule: &LoginRule) -> Result<()> {
+/// Sets a login's score as declared. A person's session that inherited a negative score would be
+/// killed last, or never (sshd and cron hand on what they were started with): that is reset in any
+/// session.
+fn reset_score(root: &Path, rule: &LoginRule, is_login: bool, account: &Account) -> Result<()> {
     let live = process::oom_score_adj(root, "self")?;
+    let inherited = live < OomScoreAdj::ZERO && (is_login || account.is_person());
     let declared = rule.oom_score_adj.as_ref().map(|score| score.value);
-    let zero = OomScoreAdj::new(0).filter(|zero| live < *zero);
-    match declared.or(zero) {
-        Some(score) if score != live => process::set_own_oom_score_adj(root, score),
-        _ => Ok(()),
+    let wanted = declared.or(inherited.then_some(OomScoreAdj::ZERO));
+    match wanted.filter(|score| *score != live && (is_login || inherited)) {
+        Some(score) => process::set_own_oom_score_adj(root, score),
+        None => Ok(()),
     }
 }
 

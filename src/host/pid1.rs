@@ -32,6 +32,8 @@ use zbus::names::ErrorName;
 use zbus::wire::serialized::{Context, Data};
 use zbus::wire::{BE, LE, NATIVE_ENDIAN, to_bytes, to_bytes_for_signature};
 
+use crate::line::one_line;
+
 /// Where systemd listens, below the root.
 const SOCKET: &str = "run/systemd/private";
 const OBJECT: &str = "/org/freedesktop/systemd1";
@@ -113,7 +115,7 @@ impl Manager {
                 let list: Vec<String> =
                     properties.iter().map(|(name, value)| format!("{name}={value}")).collect();
                 let socket = self.socket.display();
-                let (unit, list) = (one_line(unit), list.join(" "));
+                let (unit, list) = (one_line(unit, MAX_TEXT), list.join(" "));
                 format!("cannot set {list} on {unit} through {socket}")
             })
     }
@@ -183,7 +185,10 @@ impl Peer {
         match line.split(' ').next() {
             Some("OK") => Ok(()),
             Some("REJECTED") => bail!("PID 1 refused the connection of user id {}: only root may", geteuid()),
-            _ => bail!("what answers there is not systemd: it said \"{}\" where OK belongs", one_line(&line)),
+            _ => bail!(
+                "what answers there is not systemd: it said \"{}\" where OK belongs",
+                one_line(&line, MAX_TEXT)
+            ),
         }
     }
 
@@ -228,7 +233,7 @@ impl Peer {
                 let start: String = start.chars().take(20).collect();
                 bail!(
                     "what answers there is not systemd: it sent \"{}\" and more without an end of line",
-                    one_line(&start)
+                    one_line(&start, MAX_TEXT)
                 );
             }
             self.receive()?;
@@ -375,7 +380,7 @@ fn outcome(message: &[u8]) -> Result<Option<Result<(), String>>> {
                     let body = message.get(end.next_multiple_of(8)..).unwrap_or_default();
                     let body = Data::new(body, decoding);
                     let (text, _) = body.deserialize::<&str>()?;
-                    one_line(text)
+                    one_line(text, MAX_TEXT)
                 }
                 _ => "without a text".to_owned(),
             };
@@ -383,23 +388,6 @@ fn outcome(message: &[u8]) -> Result<Option<Result<(), String>>> {
         }
         _ => Ok(None),
     }
-}
-
-/// Somebody else's text made fit for one line of a log: no control characters, not endless.
-fn one_line(text: &str) -> String {
-    let mut line = String::new();
-    for (index, character) in text.chars().enumerate() {
-        if index == MAX_TEXT {
-            line.push('…');
-            break;
-        }
-        if character.is_control() {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
-    }
-    line
 }
 
 #[cfg(test)]
@@ -486,11 +474,5 @@ mod tests {
             let _ = message_length(&message);
             let _ = outcome(&message);
         }
-    }
-
-    #[test]
-    fn a_text_becomes_one_line() {
-        assert_eq!(one_line("a \"b\"\n\u{1b}[2Jc"), "a \"b\"\\n\\u{1b}[2Jc");
-        assert_eq!(one_line(&"é".repeat(1000)).chars().count(), MAX_TEXT + 1);
     }
 }

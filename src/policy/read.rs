@@ -13,9 +13,13 @@ use super::{
     Declared, Diagnostic, LoginRule, Logins, Memory, Origin, PathTemplate, Policy, PrivateDir, Resources,
     Service, ServiceName, ServicePattern, Slice, SliceName, SourceFile, Sourced, VariableName, template,
 };
+use crate::line::one_line;
 
 type Key<'i> = Spanned<DeString<'i>>;
 type Value<'i> = Spanned<DeValue<'i>>;
+
+/// How much of an offending text a message repeats, in characters.
+const MOST_SHOWN: usize = 40;
 
 const TABLES: [&str; 4] = ["slice", "service", "logins", "private_dir"];
 const RESOURCES: [&str; 8] = [
@@ -281,8 +285,7 @@ impl<'a> Reader<'a> {
     }
 
     fn expected(&mut self, key: &str, value: &Value<'_>, expected: &str) {
-        let found = self.source.text.get(value.span()).unwrap_or_default();
-        let found = shortened(found);
+        let found = one_line(self.source.text.get(value.span()).unwrap_or_default(), MOST_SHOWN);
         self.error(value.span(), format!("{key} = {found}: expected {expected}"));
     }
 
@@ -308,11 +311,4 @@ fn in_file_order<'v, 'i>(table: &'v DeTable<'i>) -> Vec<(&'v Key<'i>, &'v Value<
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     entries
-}
-
-/// What fits in a one-line message.
-fn shortened(text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default();
-    let short: String = line.chars().filter(|c| !c.is_control()).take(40).collect();
-    if short.len() < text.len() { format!("{short}…") } else { short }
 }

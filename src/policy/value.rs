@@ -218,6 +218,9 @@ impl FromToml for Tasks {
 pub struct OomScoreAdj(i16);
 
 impl OomScoreAdj {
+    /// Neither spared nor preferred.
+    pub const ZERO: Self = Self(0);
+
     /// `None` outside −1000 to 1000.
     #[must_use]
     pub fn new(score: i64) -> Option<Self> {

@@ -88,7 +88,7 @@ fn with_suffix(bytes: u64) -> String {
     let Some((shift, suffix)) = UNITS.into_iter().find(|(shift, _)| bytes >> shift > 0) else {
         return bytes.to_string();
     };
-    let hundredths = u128::from(bytes) * 100 >> shift;
+    let hundredths = (u128::from(bytes) * 100) >> shift;
     match (hundredths / 100, hundredths % 100) {
         (whole, 0) => format!("{whole}{suffix}"),
         (whole, part) => format!("{whole}.{part:02}{suffix}"),
