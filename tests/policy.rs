@@ -6,7 +6,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 /// A root with a machine of 1 GiB, and a policy in it.
 struct Root(tempfile::TempDir);
@@ -27,7 +26,9 @@ impl Root {
 
     /// The exit code, and what was printed.
     fn run(&self, arguments: &[&str]) -> (i32, String, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_fairslice"))
+        // 124 for one that hangs, as on a fifo.
+        let output = Command::new("timeout")
+            .args(["60", env!("CARGO_BIN_EXE_fairslice")])
             .args(arguments)
             .env("FAIRSLICE_ROOT", self.0.path())
             .output()
@@ -87,7 +88,7 @@ fn files_that_are_no_policy_are_named() {
 }
 
 #[test]
-fn a_main_file_that_is_no_file_is_named_at_once() {
+fn a_main_file_that_is_no_file_is_named() {
     let root = Root::new("");
     let main = root.path("etc/fairslice/policy.toml");
     fs::remove_file(&main).unwrap();
@@ -96,9 +97,7 @@ fn a_main_file_that_is_no_file_is_named_at_once() {
     assert!(root.errors()[0].contains("not a regular file"));
     fs::remove_dir(&main).unwrap();
     nix::unistd::mkfifo(&main, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let start = Instant::now();
     assert!(root.errors()[0].contains("not a regular file"));
-    assert!(start.elapsed() < Duration::from_secs(10), "a fifo held it up");
     fs::remove_file(&main).unwrap();
     fs::write(&main, "[logins]\ncpu_weight = 1\n").unwrap();
     fs::set_permissions(&main, fs::Permissions::from_mode(0o000)).unwrap();
