@@ -102,6 +102,7 @@ impl Machine {
         let log = UnixDatagram::bind(root.join("dev/log")).unwrap();
         let machine = Self { root, log };
         machine.write("etc/fairslice/policy.toml", "[logins]\ncpu_weight = 100\n");
+        machine.write("proc/self/oom_score_adj", "0\n");
         machine
     }
 
@@ -427,6 +428,30 @@ fn the_weight_of_the_users_slice() {
     machine.pid1(|peer| answer(peer, DONE));
     let told = machine.open(&user);
     assert_eq!((told.open.as_str(), told.log.len()), (PAM_SUCCESS, 0), "{:?}", told.log);
+}
+
+#[test]
+fn a_negative_score_that_was_inherited() {
+    let Some((user, uid)) = person("a_negative_score_that_was_inherited") else { return };
+    let score = |machine: &Machine| fs::read_to_string(machine.root.join("proc/self/oom_score_adj")).unwrap();
+    let machine = Machine::new("strict");
+    for (inherited, left) in [("-1000\n", "0"), ("0\n", "0\n"), ("300\n", "300\n")] {
+        machine.write("proc/self/oom_score_adj", inherited);
+        assert_eq!(machine.open(&user).open, PAM_SUCCESS);
+        assert_eq!(score(&machine), left, "was {inherited}");
+    }
+    // What is declared is for logins, not for a session that cron opens.
+    machine.write("etc/fairslice/policy.toml", "[logins]\noom_score_adj = 200\n");
+    machine.open(&user);
+    assert_eq!(score(&machine), "300\n");
+    machine.in_slice_of(uid, 100);
+    machine.open(&user);
+    assert_eq!(score(&machine), "200");
+    // Root's jobs keep what their service was given.
+    let machine = Machine::new("strict");
+    machine.write("proc/self/oom_score_adj", "-500\n");
+    assert_eq!(machine.open("root").open, PAM_SUCCESS);
+    assert_eq!(score(&machine), "-500\n");
 }
 
 type Script = fn(UnixStream);
