@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb demo test lint unit pam-test package-test vm-test clean
+.PHONY: help deb demo image test lint unit pam-test package-test vm-test clean
 
 # The package is made where cargo-deb looks, whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -16,7 +16,10 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Flags that lintian looks for: immediate binding, and no path of this machine in a binary.
 RELEASE_FLAGS := -C link-arg=-Wl,-z,now --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(HOME)=~
 
-say = @printf '\n== %s\n' "$(1)"
+# The time since "make" was called, also in the makes that it calls.
+STARTED ?= $(shell date +%s)
+export STARTED
+say = @printf '\n== [%d s] %s\n' "$$(($$(date +%s) - STARTED))" "$(1)"
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -25,18 +28,21 @@ deb: ## the Debian package, target/debian/fairslice_*.deb
 	$(call say,what a build needs)
 	@tests/prepare build
 	$(call say,the commands and the module)
-	RUSTFLAGS="$(RELEASE_FLAGS)" cargo build --release --locked --quiet -p fairslice
-	RUSTFLAGS="$(RELEASE_FLAGS)" cargo build --release --locked --quiet -p pam_fairslice
+	@RUSTFLAGS="$(RELEASE_FLAGS)" cargo build --release --locked --quiet -p fairslice
+	@RUSTFLAGS="$(RELEASE_FLAGS)" cargo build --release --locked --quiet -p pam_fairslice
 	$(call say,the package)
-	rm -f target/debian/fairslice_*.deb
-	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) cargo deb --no-build --quiet
+	@rm -f target/debian/fairslice_*.deb
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) cargo deb --no-build --quiet
 	@ls -l target/debian/fairslice_*.deb
 
 demo: ## all of it, measured on a real machine that is booted for it
 	@tests/prepare vm
-	@$(MAKE) --no-print-directory deb
+	@$(MAKE) --no-print-directory --jobs=2 deb image
 	$(call say,the demonstration)
 	@$(SUDO) $(PYTHON) tests/vm/demo.py target/debian/fairslice_*.deb
+
+image: ## the disk of the demonstration's machine, if there is none yet
+	@$(SUDO) $(PYTHON) tests/vm/image.py trixie
 
 test: ## everything that CI runs
 	@tests/prepare test
@@ -44,17 +50,17 @@ test: ## everything that CI runs
 
 lint: ## formatting, clippy, documentation, licences
 	$(call say,formatting)
-	cargo fmt --all --check
+	@cargo fmt --all --check
 	$(call say,clippy)
-	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+	@cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 	$(call say,documentation)
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 	@for page in man/*; do \
 	    warnings=$$(man --warnings -E UTF-8 -l -Tutf8 -Z "$$page" 2>&1 >/dev/null); \
 	    if [ -n "$$warnings" ]; then echo "$$page: $$warnings"; exit 1; fi; \
 	done
 	$(call say,licences and advisories of the dependencies)
-	cargo deny --log-level error check licenses bans sources
+	@cargo deny --log-level error check licenses bans sources
 	@if timeout 60 cargo deny --log-level off fetch db >/dev/null 2>&1; then \
 	    cargo deny --log-level error check --disable-fetch advisories; \
 	else \
@@ -63,21 +69,21 @@ lint: ## formatting, clippy, documentation, licences
 
 unit: ## unit and integration tests: no root, no machine
 	$(call say,unit and integration tests)
-	cargo test --workspace --locked --quiet
+	@cargo test --workspace --locked --quiet
 
 pam-test: ## the module through libpam, as root
 	$(call say,the module through libpam)
-	cargo build --locked --quiet -p pam_fairslice
-	$(SUDO) $$(cargo test --locked --no-run --message-format short -p pam_fairslice --test libpam 2>&1 | \
+	@cargo build --locked --quiet -p pam_fairslice
+	@$(SUDO) $$(cargo test --locked --no-run --message-format short -p pam_fairslice --test libpam 2>&1 | \
 	    sed -n 's/.*Executable.*(\(.*\))/\1/p') --quiet
 
 package-test: ## lintian
 	$(call say,lintian)
-	lintian --allow-root --fail-on error,warning,info --tag-display-limit 0 target/debian/fairslice_*.deb
+	@lintian --allow-root --fail-on error,warning,info --tag-display-limit 0 target/debian/fairslice_*.deb
 
 vm-test: ## the package on Debian 13 and Debian 12
 	$(call say,the package on real machines)
-	$(SUDO) env FAIRSLICE_DEB=$$(echo target/debian/fairslice_*.deb) $(PYTHON) -m pytest -p no:cacheprovider -q tests/vm
+	@$(SUDO) env FAIRSLICE_DEB=$$(echo target/debian/fairslice_*.deb) $(PYTHON) -m pytest -p no:cacheprovider -v --tb=short tests/vm
 
 clean: ## what was built; machine images stay in ~/.cache/fairslice
-	cargo clean
+	@cargo clean

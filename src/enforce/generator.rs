@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -26,9 +26,8 @@ const MOST_LINES: usize = 6;
 pub fn main() -> ExitCode {
     let root = paths::root();
     let Some(directory) = std::env::args_os().nth(1).map(PathBuf::from) else {
-        eprintln!(
-            "usage: fairslice-generator NORMAL-DIR [EARLY-DIR LATE-DIR] (systemd runs it, see systemd.generator(7))"
-        );
+        let usage = "usage: fairslice-generator NORMAL-DIR [EARLY-DIR LATE-DIR] (systemd runs it, see systemd.generator(7))";
+        let _ = writeln!(io::stderr(), "{usage}");
         return ExitCode::from(2);
     };
     let (result, problems) = run(&root, &directory);
@@ -109,7 +108,8 @@ fn log(root: &Path, lines: &[String]) {
         let logged =
             kernel_log.as_mut().is_some_and(|log| log.write_all(format!("<3>{line}").as_bytes()).is_ok());
         if !logged {
-            eprint!("{line}");
+            // `eprintln!` would panic where stderr is gone.
+            let _ = io::stderr().write_all(line.as_bytes());
         }
     }
 }
