@@ -84,7 +84,7 @@ fn check(root: &Path, files: &[PathBuf]) -> Result<u8> {
     for diagnostic in &diagnostics {
         writeln!(out, "{diagnostic}")?;
     }
-    if let Some(line) = report::not_current(loaded.in_force) {
+    if let Some(line) = loaded.in_force.note() {
         writeln!(out, "{line}")?;
     }
     if diagnostics.is_empty() {
@@ -128,7 +128,7 @@ fn complain(loaded: &Loaded) -> u8 {
     for diagnostic in &loaded.diagnostics {
         anstream::eprintln!("{diagnostic}");
     }
-    if let Some(line) = report::not_current(loaded.in_force) {
+    if let Some(line) = loaded.in_force.note() {
         anstream::eprintln!("fairslice: {line}");
     }
     if loaded.diagnostics.is_empty() { 0 } else { FOUND }

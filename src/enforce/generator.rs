@@ -42,13 +42,7 @@ pub fn main() -> ExitCode {
 fn run(root: &Path, directory: &Path) -> (Result<()>, Vec<String>) {
     let loaded = policy::load(root);
     let mut problems: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
-    match loaded.in_force {
-        InForce::Current => {}
-        InForce::LastGood => {
-            problems.push(format!("the last good policy stays in force (/{})", paths::LAST_GOOD));
-        }
-        InForce::Nothing => problems.push("no policy is in force".to_owned()),
-    }
+    problems.extend(loaded.in_force.note());
     (generate(root, directory, &loaded), problems)
 }
 

@@ -38,6 +38,18 @@ pub enum InForce {
     Nothing,
 }
 
+impl InForce {
+    /// Says which policy is in force, where it is not the one in `/etc`.
+    #[must_use]
+    pub fn note(self) -> Option<String> {
+        match self {
+            Self::Current => None,
+            Self::LastGood => Some(format!("the last good policy stays in force (/{})", paths::LAST_GOOD)),
+            Self::Nothing => Some("no policy is in force".to_owned()),
+        }
+    }
+}
+
 /// What loading came to. It never fails: an empty policy is what a machine without one has.
 #[derive(Debug)]
 pub struct Loaded {

@@ -6,7 +6,6 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
-use super::not_current;
 use crate::effect::{Compared, Kind, Status, Unit};
 use crate::policy::{InForce, Loaded};
 
@@ -107,7 +106,7 @@ pub fn status_json(status: &Status, loaded: &Loaded) -> String {
                 InForce::LastGood => "last_good",
                 InForce::Nothing => "nothing",
             },
-            "note": not_current(loaded.in_force),
+            "note": loaded.in_force.note(),
             "errors": errors,
         },
         "differing": status.differing(),
