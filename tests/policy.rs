@@ -76,7 +76,7 @@ fn files_that_are_no_policy_are_named() {
     let big = "#".repeat(10 << 20);
     for (policy, part) in [
         (&b""[..], "declares nothing"),
-        (b"[logins]\ncpu_weight = 1\n\0", ":3:1: "),
+        (b"[logins]\ncpu_weight = 1\n\0", "holds a NUL byte, in line 3"),
         (b"\xff", "not UTF-8: byte 0xff in line 1"),
         (big.as_bytes(), "larger than 1 MiB"),
         (b"[logins]\n[logins]\n", "duplicate key"),

@@ -201,6 +201,11 @@ fn read_source(path: &Path, shown: &Path) -> Result<SourceFile, Diagnostic> {
         let byte = error.as_bytes().get(valid).copied().unwrap_or_default();
         Diagnostic::file(&shared, format!("is not UTF-8: byte 0x{byte:02x} in line {line}"))
     })?;
+    // What a machine that lost its power leaves of a file; TOML has worse words for it.
+    if let Some((before, _)) = text.split_once('\0') {
+        let line = before.matches('\n').count() + 1;
+        return Err(Diagnostic::file(&shared, format!("holds a NUL byte, in line {line}: it is damaged")));
+    }
     Ok(SourceFile { path: shared, text })
 }
 

@@ -42,7 +42,9 @@ pub(super) fn read(source: &SourceFile) -> (Policy, Vec<Diagnostic>) {
         reader.error(error.span().unwrap_or_default(), error.message().to_owned());
     }
     let policy = reader.policy(document.get_ref());
-    (policy, reader.diagnostics)
+    let mut diagnostics = reader.diagnostics;
+    diagnostics.sort_by_key(|diagnostic| diagnostic.position);
+    (policy, diagnostics)
 }
 
 struct Reader<'a> {

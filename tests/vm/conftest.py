@@ -1,0 +1,63 @@
+"""Fixtures: the package under test, and one machine for each Debian release.
+
+The files test_1_… to test_5_… are one story told on the same machine, in order: install,
+logins, broken policies, boots, removal. A machine lives from the first to the last of them.
+
+    FAIRSLICE_DEB=target/debian/fairslice_0.1.0_amd64.deb /usr/bin/python3 -m pytest tests/vm
+    … -k trixie                     one release only
+    … -k "trixie and not fifty"     without the slowest test
+"""
+
+import os
+from pathlib import Path
+
+import measure
+import pytest
+from image import RELEASES, base_image
+from machine import Machine, die_by_exception
+
+# What an admin may have added to a PAM file before the package came.
+ADMINS_LINE = "session optional pam_echo.so file=/etc/admins-own-motd"
+
+# What depends on our code alone and takes a minute is tested on this release only.
+THOROUGH = "trixie"
+
+
+def pytest_configure(config):
+    die_by_exception()
+
+
+def pytest_collection_modifyitems(items):
+    """Without the package, one clear line instead of a failure of each test."""
+    if any("package" in item.fixturenames for item in items):
+        path = os.environ.get("FAIRSLICE_DEB", "")
+        if not Path(path).is_file():
+            what = f"FAIRSLICE_DEB={path}: no such file" if path else "FAIRSLICE_DEB is not set"
+            pytest.exit(f"{what}: make deb, then FAIRSLICE_DEB=target/debian/fairslice_….deb", returncode=1)
+
+
+@pytest.fixture(scope="session")
+def package() -> Path:
+    return Path(os.environ["FAIRSLICE_DEB"]).resolve()
+
+
+@pytest.fixture(scope="session", params=["trixie", "bookworm"])
+def machine(request, package):
+    """Booted, with an admin's edit of common-session, and nothing of ours on it yet."""
+    assert request.param in RELEASES
+    with Machine(base_image(request.param)) as machine:
+        machine.root(f"echo '{ADMINS_LINE}' >> /etc/pam.d/common-session")
+        machine.before = measure.listing(machine)
+        yield machine
+
+
+@pytest.fixture(scope="session")
+def installed(machine, package):
+    """The machine with the package and the four services on it. apt's own words: .apt"""
+    machine.apt = measure.install_package(machine, package)
+    measure.install_services(machine)
+    # Cron runs it within a minute; what it said is looked at much later.
+    machine.put({
+        "/etc/cron.d/fairslice-vm": '* * * * * bob echo "$CARGO_TARGET_DIR" > /tmp/cron-of-bob\n',
+    })  # fmt: skip
+    return machine

@@ -1,0 +1,196 @@
+"""make demo: fairslice on a real Debian machine, from the .deb to who was killed.
+
+    python3 tests/vm/demo.py target/debian/fairslice_*.deb [--release trixie|bookworm]
+
+Says what it does, with the time since the start, and ends in a table of what the policy
+declares beside what was measured. Exit 0: all as declared. 1: not. 2: could not be run.
+"""
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import measure
+from image import RELEASES, VmError, base_image
+from machine import Machine, Session, die_by_exception
+
+SERVICES_SLICE = "foundry.slice/foundry-services.slice"
+ALL_USERS = "user.slice"
+ALICE = "user.slice/user-1000.slice"
+BOB = "user.slice/user-1001.slice"
+
+# What the package's default policy declares, written down here a second time: a table that
+# asked the tool under test for its left column would agree with any mistake.
+DECLARED_SCORES = {"local-fs": -500, "local-doorman": -300, "local-content": 0, "local-slm": 500}
+# Alice and bob have the same score: which of their hogs is larger, and goes first, is not declared.
+FIRST_VICTIM, THEN_IN_ANY_ORDER = "local-slm", ["hog-alice", "hog-bob"]
+ANCESTOR_MASK = "/etc/systemd/system/foundry.slice.d/40-fairslice.conf"
+
+
+@dataclass
+class Table:
+    """One line for each claim."""
+
+    rows: list[tuple[str, str, str, bool]] = field(default_factory=list)
+
+    def add(self, what: str, declared: str, measured: str, ok: bool | None = None) -> None:
+        self.rows.append((what, declared, measured, declared == measured if ok is None else ok))
+
+    def ok(self) -> bool:
+        return all(row[3] for row in self.rows)
+
+    def __str__(self) -> str:
+        cells = [("what", "declared", "measured", "ok")]
+        cells += [(what, declared, measured, "yes" if ok else "NO") for what, declared, measured, ok in self.rows]
+        widths = [max(len(row[column]) for row in cells) for column in range(4)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join(lines)
+
+
+class Demo:
+    def __init__(self, package: Path, release: str):
+        self.package, self.release = package, release
+        self.started = time.monotonic()
+        self.table = Table()
+
+    def say(self, line: str) -> None:
+        print(f"[{time.monotonic() - self.started:5.1f} s] {line}", flush=True)
+
+    def run(self) -> bool:
+        image = base_image(self.release, self.say)
+        self.say(f"booting {RELEASES[self.release]}, emulated, 2 CPUs, 2 GiB, no swap")
+        with Machine(image) as machine:
+            self.say(f"it answers ssh, {machine.boot_seconds:.0f} s after power-on")
+            self.machine = machine
+            self.install()
+            self.services()
+            alice, bob = self.logins()
+            self.cpu_shares(alice, bob)
+            self.memory(alice, bob)
+            self.say("switching the machine off")
+        print(f"\n{self.table}\n")
+        self.say("everything is as declared" if self.table.ok() else "NOT everything is as declared")
+        return self.table.ok()
+
+    def install(self) -> None:
+        self.say(f"installing {self.package.name} with apt")
+        measure.install_package(self.machine, self.package)
+
+    def services(self) -> None:
+        self.say(f"installing and starting {', '.join(measure.SERVICES)}, through fairslice-launch")
+        measure.install_services(self.machine)
+        found = measure.services(self.machine, measure.SERVICES)
+        for unit, process in found.items():
+            if process is None:
+                raise VmError(f"{unit} does not run:\n{self.machine.root(f'journalctl -u {unit} -o cat')}")
+            self.say(f"  {unit}: /{process.cgroup}, OOM score {process.oom_score_adj}, as {process.user}")
+            measured = f"{process.slice}, {process.oom_score_adj}"
+            declared = f"foundry-services.slice, {DECLARED_SCORES[unit]}"
+            self.table.add(f"{unit}: slice, OOM score", declared, measured)
+        score = measure.sshd_listener_score(self.machine)
+        self.say(f"  sshd's listener: OOM score {score}, which it sets by itself")
+        self.table.add("sshd: OOM score", "-1000", str(score))
+
+    def logins(self) -> tuple[Session, Session]:
+        self.say("logging in alice and bob over ssh")
+        sessions = self.machine.session("alice"), self.machine.session("bob")
+        for session, uid in zip(sessions, (1000, 1001), strict=True):
+            login = measure.login_facts(session.run(measure.LOGIN_QUESTIONS))
+            self.say(f"  {session.user}: /{login.process.cgroup}, OOM score {login.process.oom_score_adj}")
+            self.say(f"    CARGO_TARGET_DIR={login.target_dir} ({login.owner}, {login.mode})")
+            self.table.add(
+                f"{session.user}: slice, weight, OOM score",
+                f"user-{uid}.slice, 100, 0",
+                f"{login.process.slice}, {login.cpu_weight}, {login.process.oom_score_adj}",
+            )
+            self.table.add(
+                f"{session.user}: CARGO_TARGET_DIR",
+                f"…/{session.user}, {session.user}:{session.user} 700",
+                f"{login.target_dir or 'unset'}, {login.owner} {login.mode}".replace(measure.TARGET_ROOT, "…").rstrip(),
+            )
+        self.say("asking fairslice status whether all that is in force")
+        answer = self.machine.root("fairslice status 2>&1; echo exit $?")
+        for line in answer.splitlines()[:-1]:
+            self.say(f"  {line}")
+        self.table.add("fairslice status", "exit 0", answer.splitlines()[-1])
+        return sessions
+
+    def cpu_shares(self, alice: Session, bob: Session) -> None:
+        self.say("local-slm gets busy, and so does alice: 4 threads each on 2 CPUs")
+        self.machine.root("systemctl kill -s USR1 local-slm")
+        alice.run("load --busy 4 > /dev/null & busy=$!")
+        self.share("CPU, services : alice", [SERVICES_SLICE, ALL_USERS], [2 / 3, 1 / 3])
+
+        self.say("the same without the weight that the package carries up to foundry.slice")
+        self.machine.put({ANCESTOR_MASK: ""})
+        measure.make_pid1_write_weights(self.machine)
+        self.share("  ancestor's weight taken away", [SERVICES_SLICE, ALL_USERS], [1 / 2, 1 / 2])
+
+        self.say("with that weight again, bob gets busy too")
+        self.machine.root(f"rm -r {Path(ANCESTOR_MASK).parent}")
+        measure.make_pid1_write_weights(self.machine)
+        bob.run("load --busy 4 > /dev/null & busy=$!")
+        self.share("CPU, services : alice : bob", [SERVICES_SLICE, ALICE, BOB], [2 / 3, 1 / 6, 1 / 6])
+
+        self.machine.root("systemctl kill -s USR2 local-slm")
+        for session in (alice, bob):
+            session.run("kill $busy; wait $busy")
+
+    def share(self, what: str, groups: list[str], declared: list[float]) -> None:
+        measured = measure.cpu_shares(self.machine, groups)
+        expected = " : ".join(f"{share:.3f}" for share in declared)
+        self.say(f"  measured {measured}, {measured.cpus:.2f} CPUs busy; declared {expected}")
+        # Shares say something only while everybody wants more than there is.
+        contended = measured.cpus > 1.8
+        note = "" if contended else f" ({measured.cpus:.2f} CPUs busy)"
+        self.table.add(what, expected, f"{measured}{note}", contended and measured.near(declared))
+
+    def memory(self, alice: Session, bob: Session) -> None:
+        before = measure.services(self.machine, measure.SERVICES)
+        self.say("alice and bob eat all memory there is: 400 and 300 MiB/s")
+        measure.exhaust_memory(self.machine, [(alice, 400), (bob, 300)])
+        killed = [str(victim) for victim in measure.killed_in_order(self.machine)]
+        self.say(f"  the kernel killed, in this order: {', '.join(killed) or 'nobody'}")
+        as_declared = killed[:1] == [FIRST_VICTIM] and sorted(killed[1:]) == THEN_IN_ANY_ORDER
+        declared = f"{FIRST_VICTIM}, then the logins' hogs"
+        self.table.add("killed, in order", declared, ", ".join(killed), as_declared)
+
+        # By main process, since a service that was killed and restarted did not survive.
+        after = measure.services(self.machine, measure.SERVICES)
+        survived = [unit for unit in measure.SERVICES if after[unit] and after[unit] == before[unit]]
+        connected = [session.user for session in (alice, bob) if answers(session)]
+        self.say(f"  alive: {', '.join(survived)}; ssh connections of {' and '.join(connected)}")
+        self.table.add("services alive after it", "local-fs, local-doorman, local-content", ", ".join(survived))
+        self.table.add("ssh connections alive after it", "alice, bob", ", ".join(connected))
+
+
+def answers(session: Session) -> bool:
+    try:
+        return session.run("echo here") == "here\n"
+    except VmError:
+        return False
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="fairslice, shown by measurement in an emulated machine")
+    parser.add_argument("package", type=Path, help="the .deb, from make deb")
+    parser.add_argument("--release", choices=RELEASES, default="trixie")
+    options = parser.parse_args()
+    die_by_exception()
+    try:
+        if not options.package.is_file():
+            raise VmError(f"no such package: {options.package}: make deb")
+        return 0 if Demo(options.package, options.release).run() else 1
+    except VmError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("demo: interrupted; the machine is gone", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Boots: with the policy, everything is in force again; with a broken one, the machine still boots."""
+
+import measure
+
+POLICY = "/etc/fairslice/policy.toml"
+
+
+def test_after_a_reboot_everything_is_in_force(installed):
+    installed.root("rm -rf /run/fairslice")
+    installed.reboot()
+    services = measure.services(installed, measure.SERVICES)
+    for unit, score in {"local-fs": -500, "local-doorman": -300, "local-content": 0, "local-slm": 500}.items():
+        assert services[unit], f"{unit} does not run"
+        assert (services[unit].slice, services[unit].oom_score_adj) == ("foundry-services.slice", score)
+    # By the boot alone: nothing was started or reloaded since.
+    assert measure.cpu_weight(installed, "foundry.slice") == 200
+    assert measure.cpu_weight(installed, "foundry.slice/foundry-services.slice") == 200
+    login = measure.login_facts(installed.ssh("alice", measure.LOGIN_QUESTIONS).out)
+    assert login.target_dir == f"{measure.TARGET_ROOT}/alice"
+    assert login.cpu_weight == 100
+    assert installed.root("systemctl --failed --no-legend") == ""
+    answer = installed.root("fairslice status; echo exit $?", check=False)
+    assert answer.splitlines()[-1] == "exit 0", answer
+
+
+def test_with_a_broken_policy_the_machine_boots_and_says_so(installed):
+    # /run is empty after a boot, and with it the last good copy: nothing is in force.
+    installed.root(f"mv {POLICY} /root/good.toml; head -c 2M /dev/urandom > {POLICY}")
+    try:
+        installed.reboot(orderly=False)
+        services = measure.services(installed, measure.SERVICES)
+        assert all(services.values())
+        assert services["local-fs"].slice == "system.slice"
+        assert measure.drop_ins(installed) == {}
+        login = measure.login_facts(installed.ssh("alice", measure.LOGIN_QUESTIONS).out)
+        assert login.process.slice == "user-1000.slice"
+        said = installed.root("journalctl -b -o cat -p err -t fairslice-generator")
+        assert POLICY in said
+        assert installed.root("systemctl --failed --no-legend") == ""
+    finally:
+        installed.root(f"mv /root/good.toml {POLICY}; systemctl daemon-reload")
+    # Repaired, a reload and a restart put it in force without another boot.
+    installed.root(f"systemctl restart {' '.join(measure.SERVICES)}")
+    services = measure.services(installed, measure.SERVICES)
+    assert {process.slice for process in services.values()} == {"foundry-services.slice"}
