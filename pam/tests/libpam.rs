@@ -428,6 +428,10 @@ fn the_weight_of_the_users_slice() {
     machine.pid1(|peer| answer(peer, DONE));
     let told = machine.open(&user);
     assert_eq!((told.open.as_str(), told.log.len()), (PAM_SUCCESS, 0), "{:?}", told.log);
+    // Recorded once, for the day when the package is removed.
+    let record = machine.root.join(format!("run/fairslice/properties/user-{uid}.slice"));
+    assert_eq!(fs::read_to_string(&record).unwrap(), "CPUWeight\n");
+    assert_eq!(fs::metadata(&record).unwrap().mode() & 0o022, 0);
 }
 
 #[test]

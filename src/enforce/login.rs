@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -176,10 +177,16 @@ fn set(root: &Path, slice: &SliceName, properties: &[(&str, u64)], deadline: Ins
 /// recorded once; two logins at once may record it twice, which does no harm.
 fn remember(root: &Path, slice: &SliceName, properties: &[(&str, u64)]) -> Result<()> {
     let directory = root.join(paths::RUNTIME_PROPERTIES);
-    fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+    // Explicit modes: root trusts what lies here, and the host's umask may be anything.
+    let mut builder = fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o755)
+        .create(&directory)
+        .with_context(|| directory.display().to_string())?;
     let file = directory.join(slice.as_str());
     let known = fs::read_to_string(&file).unwrap_or_default();
-    let mut record = fs::OpenOptions::new().create(true).append(true).open(&file)?;
+    let mut record = fs::OpenOptions::new().create(true).append(true).mode(0o644).open(&file)?;
     for (name, _) in properties.iter().filter(|(name, _)| !known.lines().any(|line| line == *name)) {
         writeln!(record, "{name}")?;
     }
