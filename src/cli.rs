@@ -12,7 +12,7 @@ use crate::effect::{self, Status};
 use crate::host::machine::Machine;
 use crate::host::{account, snapshot};
 use crate::paths;
-use crate::policy::{self, Diagnostic, InForce, Loaded, Policy};
+use crate::policy::{self, InForce, Loaded};
 use crate::report;
 
 /// Something is not as it should be: a policy has errors, a live value differs.
@@ -78,7 +78,8 @@ fn check(root: &Path, files: &[PathBuf]) -> Result<u8> {
     let loaded = if files.is_empty() { policy::load(root) } else { policy::load_files(files) };
     let mut diagnostics = loaded.diagnostics;
     if loaded.in_force == InForce::Current {
-        diagnostics.extend(review(root, &loaded.policy)?);
+        let ram = Machine::read(root)?.ram;
+        diagnostics.extend(policy::review(&loaded.policy, ram, account::group_exists, account::user_exists));
     }
     let mut out = anstream::stdout().lock();
     for diagnostic in &diagnostics {
@@ -93,16 +94,6 @@ fn check(root: &Path, files: &[PathBuf]) -> Result<u8> {
         return Ok(0);
     }
     Ok(FOUND)
-}
-
-/// What the policy says that comes to nothing on this machine.
-fn review(root: &Path, policy: &Policy) -> Result<Vec<Diagnostic>> {
-    let machine = policy::Machine {
-        ram: Machine::read(root)?.ram,
-        group_exists: account::group_exists,
-        user_exists: account::user_exists,
-    };
-    Ok(policy::review(policy, machine))
 }
 
 fn print_policy(root: &Path) -> Result<u8> {

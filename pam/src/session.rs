@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, CString};
 
-use fairslice::enforce::login::{self, Session};
+use fairslice::enforce::login;
 use fairslice::line::one_line;
 use pam::PamReturnCode;
 
@@ -58,7 +58,7 @@ fn do_open(handle: &Handle<'_>, arguments: &Arguments, log: &Log) -> bool {
         }
     };
     let name = one_line(&user, MAX_NAME);
-    let mut opened = login::open_session(&arguments.root, Session { user: &user });
+    let mut opened = login::open_session(&arguments.root, &user);
     for (variable, value) in &opened.variables {
         match handle.set_variable(variable, value) {
             Ok(()) if arguments.debug => log.debug(&format!("user {name}: set {variable}={value}")),

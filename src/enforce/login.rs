@@ -26,13 +26,6 @@ use crate::policy::{
 /// How long a login waits for PID 1, all in all.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The session that PAM is opening.
-#[derive(Debug, Clone, Copy)]
-pub struct Session<'a> {
-    /// `PAM_USER`, as given: it may name nobody, or hold characters that do not belong in a path.
-    pub user: &'a str,
-}
-
 /// What opening a session came to. Opening never fails: what could not be done is in `skipped`.
 #[derive(Debug, Default)]
 pub struct Opened {
@@ -42,11 +35,13 @@ pub struct Opened {
     pub skipped: Vec<String>,
 }
 
-/// Gives the session its private directories, its user slice's weight and limits, and its OOM score.
+/// Gives the session that is being opened its private directories, its user slice's weight and limits,
+/// and its OOM score.
 ///
-/// Everything is looked up below `root`, `/` on a live system.
+/// Everything is looked up below `root`, `/` on a live system. `user` is `PAM_USER` as given: it may
+/// name nobody, or hold characters that do not belong in a path.
 #[must_use]
-pub fn open_session(root: &Path, session: Session<'_>) -> Opened {
+pub fn open_session(root: &Path, user: &str) -> Opened {
     let mut opened = Opened::default();
     let loaded = policy::load(root);
     // The other lines are `fairslice check`'s: a login says once that it lacks a policy.
@@ -58,7 +53,7 @@ pub fn open_session(root: &Path, session: Session<'_>) -> Opened {
         };
         opened.skipped.push(format!("{diagnostic} ({force})"));
     }
-    let account = match Account::by_name(session.user) {
+    let account = match Account::by_name(user) {
         Ok(Some(account)) => account,
         Ok(None) => {
             opened.skipped.push("no such user: nothing done".to_owned());

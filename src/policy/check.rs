@@ -5,17 +5,6 @@
 use super::diagnostic::Diagnostic;
 use super::{Amount, Declared, Memory, Policy, Resources, Service, ServiceName, SetBy, Slice, SliceName};
 
-/// What [`review`] needs to know of a machine.
-#[derive(Debug, Clone, Copy)]
-pub struct Machine {
-    /// Bytes of RAM (of the container's limit inside one).
-    pub ram: u64,
-    /// Whether a group of this name exists.
-    pub group_exists: fn(&str) -> bool,
-    /// Whether a user of this name exists.
-    pub user_exists: fn(&str) -> bool,
-}
-
 /// What cannot hold at once. These are errors: the file that brings them is left out.
 pub(super) fn contradictions(policy: &Policy) -> Vec<Diagnostic> {
     let mut found = Vec::new();
@@ -35,19 +24,25 @@ pub(super) fn contradictions(policy: &Policy) -> Vec<Diagnostic> {
     found
 }
 
-/// What is right, but comes to nothing on this machine. These are warnings: the files hold.
+/// What is right, but comes to nothing on a machine with `ram` bytes of memory (of the container's
+/// limit inside one) and these groups and users. These are warnings: the files hold.
 #[must_use]
-pub fn review(policy: &Policy, machine: Machine) -> Vec<Diagnostic> {
+pub fn review(
+    policy: &Policy,
+    ram: u64,
+    group_exists: fn(&str) -> bool,
+    user_exists: fn(&str) -> bool,
+) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let slices = policy.slices.values().map(|slice| &slice.resources);
     let services = policy.services.values().map(|service| &service.resources);
     let logins = &policy.logins;
     let rules = logins.users.iter().chain(&logins.groups).map(|(_, rule)| &rule.resources);
     for resources in slices.chain(services).chain(rules).chain([&logins.default.resources]) {
-        found.extend(beyond_ram(resources, machine.ram));
+        found.extend(beyond_ram(resources, ram));
     }
     for (name, rule) in &logins.groups {
-        if !(machine.group_exists)(name) {
+        if !group_exists(name) {
             let message = format!(
                 "[logins.group.{name}]: there is no such group: \"groupadd {name}\", or remove the rule"
             );
@@ -55,7 +50,7 @@ pub fn review(policy: &Policy, machine: Machine) -> Vec<Diagnostic> {
         }
     }
     for (name, rule) in &logins.users {
-        if !(machine.user_exists)(name) {
+        if !user_exists(name) {
             found.extend(about_rule(rule, format!("[logins.user.{name}]: there is no such user")));
         }
     }

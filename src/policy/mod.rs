@@ -17,7 +17,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use check::{Machine, review};
+pub use check::review;
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{InForce, Loaded, SourceFile, load, load_files};
 pub use name::{ServiceName, ServicePattern, SliceName, VariableName};
