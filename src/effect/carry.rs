@@ -9,7 +9,8 @@
 use std::collections::BTreeMap;
 
 use crate::policy::{
-    Amount, CpuWeight, Declared, LoginRule, Memory, Percent, Policy, Resources, SliceName, Weight,
+    Amount, CPU_WEIGHT, CpuWeight, Declared, IO_WEIGHT, LoginRule, MEMORY_LOW, MEMORY_MIN, Memory, Percent,
+    Policy, Property, Resources, SettingValue, SliceName, Weight,
 };
 
 /// What one ancestor is given; `None` where nothing below it declares anything.
@@ -23,6 +24,20 @@ pub struct Carried {
     pub memory_min: Option<Memory>,
     /// The sum of the protections below.
     pub memory_low: Option<Memory>,
+}
+
+impl Carried {
+    /// What is given, in the order of the manual page.
+    pub fn settings(self) -> impl Iterator<Item = (Property, SettingValue)> {
+        [
+            self.cpu_weight.map(|weight| (CPU_WEIGHT, SettingValue::Cpu(weight))),
+            self.io_weight.map(|weight| (IO_WEIGHT, SettingValue::Io(weight))),
+            self.memory_min.map(|memory| (MEMORY_MIN, SettingValue::Memory(memory))),
+            self.memory_low.map(|memory| (MEMORY_LOW, SettingValue::Memory(memory))),
+        ]
+        .into_iter()
+        .flatten()
+    }
 }
 
 /// What each ancestor of a policy slice is given. An ancestor that is itself declared keeps its own

@@ -8,8 +8,8 @@ use super::{Carried, headcount, holds};
 use crate::host::machine::Machine;
 use crate::host::snapshot::{Attributes, Snapshot, User};
 use crate::policy::{
-    CPU_WEIGHT, CpuWeight, Declared, IO_WEIGHT, LoginRule, MEMORY_LOW, MEMORY_MIN, OomScoreAdj, Policy,
-    Property, Resources, ServiceName, SettingValue, SliceName, TotalWeight,
+    CPU_WEIGHT, CpuWeight, Declared, LoginRule, OomScoreAdj, Policy, Property, Resources, ServiceName,
+    SettingValue, SliceName, TotalWeight,
 };
 
 /// Everything that the policy names, and how it is.
@@ -110,9 +110,8 @@ impl Compare<'_> {
         let attributes = self.attributes(&name.cgroup());
         let declared = self.policy.slices.get(name).map(|slice| &slice.resources);
         let mut settings = declared.map_or_else(Vec::new, |resources| self.resources(resources, attributes));
-        let mut carry = |property: Property, value: Option<SettingValue>| {
-            if let Some(value) = value.filter(|_| settings.iter().all(|setting| setting.key != property.key))
-            {
+        for (property, value) in carried.into_iter().flat_map(|carried| carried.settings()) {
+            if settings.iter().all(|setting| setting.key != property.key) {
                 settings.push(self.setting(
                     property,
                     value,
@@ -120,12 +119,6 @@ impl Compare<'_> {
                     attributes,
                 ));
             }
-        };
-        if let Some(carried) = carried {
-            carry(CPU_WEIGHT, carried.cpu_weight.map(SettingValue::Cpu));
-            carry(IO_WEIGHT, carried.io_weight.map(SettingValue::Io));
-            carry(MEMORY_MIN, carried.memory_min.map(SettingValue::Memory));
-            carry(MEMORY_LOW, carried.memory_low.map(SettingValue::Memory));
         }
         let name = name.to_string();
         Unit { kind: Kind::Slice, name, user: None, active: attributes.is_some(), settings }

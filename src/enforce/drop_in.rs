@@ -6,7 +6,7 @@ use std::fmt::{Display, Write as _};
 
 use crate::effect::{Carried, ancestors};
 use crate::policy::{
-    Origin, Policy, Resources, ServiceName, ServicePattern, Setting, SliceName, TotalWeight,
+    Origin, Policy, Property, Resources, ServiceName, ServicePattern, Setting, SliceName, TotalWeight,
 };
 
 /// The setting that puts a service into its slice, and the one of its OOM score: what the launcher
@@ -24,14 +24,9 @@ pub(super) fn drop_ins(policy: &Policy, ram: u64) -> BTreeMap<String, String> {
     let mut add =
         |unit: &str, text: Text| drop(text.finish().map(|text| texts.insert(unit.to_owned(), text)));
 
-    for (name, carried) in ancestors(policy, ram) {
-        add(name.as_str(), ancestor(policy, &name, carried));
-    }
-    let without_children = policy.slices.iter().filter(|(name, _)| !is_ancestor(policy, name));
-    for (name, slice) in without_children {
-        let mut text = Text::new("Slice");
-        text.resources(&slice.resources);
-        add(name.as_str(), text);
+    let carried = ancestors(policy, ram);
+    for name in policy.slices.keys().chain(carried.keys()) {
+        add(name.as_str(), slice(policy, name, carried.get(name)));
     }
     let mut exact: BTreeSet<&ServiceName> = policy.services.keys().collect();
     for (slice, pattern) in policy.slices.iter().flat_map(|(n, s)| s.matches.iter().map(move |p| (n, p))) {
@@ -56,31 +51,20 @@ pub(super) fn drop_ins(policy: &Policy, ram: u64) -> BTreeMap<String, String> {
     texts
 }
 
-fn is_ancestor(policy: &Policy, name: &SliceName) -> bool {
-    let below =
-        |slice: &SliceName| std::iter::successors(slice.parent(), SliceName::parent).any(|p| p == *name);
-    policy.slices.keys().any(below)
-}
-
-/// A slice with policy slices below it: what it declares itself, then what it has to carry.
-fn ancestor(policy: &Policy, name: &SliceName, carried: Carried) -> Text {
+/// What a slice declares itself, then what it has to carry for the policy's slices below it.
+fn slice(policy: &Policy, name: &SliceName, carried: Option<&Carried>) -> Text {
     let mut text = Text::new("Slice");
     let own = policy.slices.get(name).map(|slice| &slice.resources);
-    let declared: BTreeSet<&str> =
-        own.into_iter().flat_map(Resources::settings).map(|s| s.property.unit).collect();
+    let declared: Vec<Property> = own.into_iter().flat_map(Resources::settings).map(|s| s.property).collect();
     if let Some(own) = own {
         text.resources(own);
     }
-    let mut carry = |unit: &str, value: Option<&dyn Display>| {
-        if let Some(value) = value.filter(|_| !declared.contains(unit)) {
+    for (property, value) in carried.into_iter().flat_map(|carried| carried.settings()) {
+        if !declared.contains(&property) {
             text.comment("the sum over the policy's slices below, which count for nothing without it");
-            text.set(unit, value);
+            text.set(property.unit, value);
         }
-    };
-    carry("CPUWeight", carried.cpu_weight.as_ref().map(|v| v as &dyn Display));
-    carry("IOWeight", carried.io_weight.as_ref().map(|v| v as &dyn Display));
-    carry("MemoryMin", carried.memory_min.as_ref().map(|v| v as &dyn Display));
-    carry("MemoryLow", carried.memory_low.as_ref().map(|v| v as &dyn Display));
+    }
     text
 }
 
