@@ -413,6 +413,38 @@ fn a_private_directory_that_is_somebody_elses_trap() {
 }
 
 #[test]
+fn a_private_directory_where_others_may_write() {
+    let test = "a_private_directory_where_others_may_write";
+    let Some((user, uid)) = person(test).filter(|_| as_root(test)) else { return };
+    let machine = Machine::new("");
+    let policy = "[private_dir.CARGO_TARGET_DIR]\npath = \"/srv/{user}\"\n";
+    machine.write("etc/fairslice/policy.toml", policy);
+    let parent = machine.root.join("srv");
+    fs::create_dir(&parent).unwrap();
+    for mode in [0o775, 0o757] {
+        fs::set_permissions(&parent, fs::Permissions::from_mode(mode)).unwrap();
+        let told = machine.open(&user);
+        assert_eq!((told.open.as_str(), told.environment.len()), (PAM_SUCCESS, 0));
+        assert!(told.log[0].contains("can be changed by others than root"), "{:?}", told.log);
+        assert!(!parent.join(&user).exists());
+    }
+    // Where it is sticky, nobody can take away what root made.
+    fs::set_permissions(&parent, fs::Permissions::from_mode(0o1777)).unwrap();
+    assert_eq!(machine.open(&user).environment.len(), 1);
+    // But a directory that somebody else made first is not the user's.
+    fs::remove_dir(parent.join(&user)).unwrap();
+    fs::create_dir(parent.join(&user)).unwrap();
+    std::os::unix::fs::chown(parent.join(&user), Some(uid + 1), None).unwrap();
+    assert_eq!(machine.open(&user).environment.len(), 0);
+    // A directory on the way that is not root's could be replaced at will.
+    fs::remove_dir(parent.join(&user)).unwrap();
+    std::os::unix::fs::chown(&parent, Some(uid), None).unwrap();
+    let told = machine.open(&user);
+    assert_eq!(told.environment.len(), 0);
+    assert!(told.log[0].contains("not to root"), "{:?}", told.log);
+}
+
+#[test]
 fn the_weight_of_the_users_slice() {
     let test = "the_weight_of_the_users_slice";
     let Some((user, uid)) = person(test) else { return };
