@@ -13,8 +13,6 @@ pub const POLICY_DIR: &str = "etc/fairslice/policy.d";
 pub const LAST_GOOD: &str = "run/fairslice/last-good";
 /// Which properties the PAM module set, one file per unit, so that removing the package undoes them.
 pub const RUNTIME_PROPERTIES: &str = "run/fairslice/properties";
-/// Where systemd keeps what `SetUnitProperties(runtime)` was told.
-pub const RUNTIME_CONTROL: &str = "run/systemd/system.control";
 /// Where units and their drop-ins lie, the strongest first, as far as ours can be hidden by another;
 /// the last is where generators write.
 pub const UNIT_DIRS: [&str; 3] = ["etc/systemd/system", "run/systemd/system", "run/systemd/generator"];

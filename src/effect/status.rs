@@ -194,7 +194,7 @@ impl Compare<'_> {
 
     fn login(&self, user: &User) -> Unit {
         let slice = SliceName::of_user(user.uid);
-        let attributes = self.attributes(&SliceName::user().cgroup().join(slice.as_str()));
+        let attributes = self.attributes(&slice.cgroup());
         let rule = self.rule(user);
         let mut settings = self.resources(&rule.resources, attributes);
         // A process may have itself killed earlier, never later.

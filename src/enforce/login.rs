@@ -19,8 +19,8 @@ use crate::host::pid1::Manager;
 use crate::host::{cgroup, process};
 use crate::paths;
 use crate::policy::{
-    self, CpuWeight, InForce, LoginRule, Logins, OomScoreAdj, Owner, Policy, PrivateDir, SettingValue,
-    SliceName, TotalWeight,
+    self, CPU_WEIGHT, CpuWeight, InForce, LoginRule, Logins, OomScoreAdj, Owner, Policy, PrivateDir,
+    Property, SettingValue, SliceName, TotalWeight,
 };
 
 /// How long a login waits for PID 1, all in all.
@@ -128,25 +128,24 @@ fn reset_score(root: &Path, rule: &LoginRule, is_login: bool, account: &Account)
 fn slice_properties(root: &Path, logins: &Logins, rule: &LoginRule, account: &Account) -> Result<()> {
     let machine = Machine::read(root)?;
     let slice = SliceName::of_user(account.uid);
-    let path = SliceName::user().cgroup().join(slice.as_str());
     let deadline = Instant::now() + PATIENCE;
-    let mut differing = Vec::new();
-    for setting in rule.resources.settings() {
-        let live = cgroup::attribute(root, &path, setting.property.attribute);
+    let differing = |slice: &SliceName, property: Property, value: SettingValue| {
+        let live = cgroup::attribute(root, &slice.cgroup(), property.attribute);
         // Where the controller is off, PID 1 turns it on with the property.
-        if !live.is_some_and(|live| effect::holds(setting.value, &live, machine)) {
-            differing.push((setting.property.unit, machine.number(setting.value)));
-        }
-    }
-    set(root, &slice, &differing, deadline)?;
+        let holds = live.is_some_and(|live| effect::holds(value, &live, machine));
+        (!holds).then(|| (property.unit, machine.number(value)))
+    };
+    let settings = rule.resources.settings();
+    let own: Vec<_> =
+        settings.filter_map(|setting| differing(&slice, setting.property, setting.value)).collect();
+    set(root, &slice, &own, deadline)?;
     if let Some(total) = &logins.total_weight
         && total.value == TotalWeight::Sum
     {
         let weight = SettingValue::Cpu(CpuWeight::Weight(effect::headcount(rules_of_users(root, logins)?)));
-        let live = cgroup::attribute(root, &SliceName::user().cgroup(), "cpu.weight");
-        if !live.is_some_and(|live| effect::holds(weight, &live, machine)) {
-            set(root, &SliceName::user(), &[("CPUWeight", machine.number(weight))], deadline)?;
-        }
+        let all = SliceName::user();
+        let total: Vec<_> = differing(&all, CPU_WEIGHT, weight).into_iter().collect();
+        set(root, &all, &total, deadline)?;
     }
     Ok(())
 }

@@ -120,12 +120,6 @@ fn children(path: &Path) -> Result<Vec<String>> {
     Ok(directories.filter_map(|entry| entry.file_name().into_string().ok()).collect())
 }
 
-/// Whether a cgroup exists.
-#[must_use]
-pub fn exists(root: &Path, cgroup: &Path) -> bool {
-    root.join(paths::CGROUPFS).join(cgroup).is_dir()
-}
-
 /// What an attribute says; `None` where the controller is not enabled or the cgroup is gone.
 #[must_use]
 pub fn attribute(root: &Path, cgroup: &Path, name: &str) -> Option<String> {
