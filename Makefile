@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb demo image test lint unit pam-test package-test vm-test clean
+.PHONY: help deb demo image test lint unit pam-test package-test vm-test bench-launch clean
 
 # The package is made where cargo-deb looks, whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -84,6 +84,22 @@ package-test: ## lintian
 vm-test: ## the package on Debian 13 and Debian 12
 	$(call say,the package on real machines)
 	@$(SUDO) env FAIRSLICE_DEB=$$(echo target/debian/fairslice_*.deb) $(PYTHON) -m pytest -p no:cacheprovider -v --tb=short tests/vm
+
+# The programs that are measured are those of the package.
+BENCHED := $(CURDIR)/target/bench-launch
+bench-launch: ## what fairslice-launch adds to an exec, beside env, nice, choom, setpriv, systemd-run, ...
+	@tests/prepare vm
+	@$(MAKE) --no-print-directory deb image
+	$(call say,the harness)
+	@rm -rf $(BENCHED) && mkdir -p $(BENCHED)
+	@dpkg-deb --extract target/debian/fairslice_*.deb $(BENCHED)
+	@cp "$$(cargo bench --locked --no-run --message-format short --profile dev --bench launch 2>&1 | \
+	    sed -n 's/.*Executable.*(\(.*\))/\1/p')" $(BENCHED)/harness
+	$(call say,on this machine)
+	@$(BENCHED)/harness --launcher $(BENCHED)/usr/bin/fairslice-launch \
+	    --generator $(BENCHED)/usr/lib/systemd/system-generators/fairslice-generator
+	$(call say,under systemd)
+	@$(SUDO) $(PYTHON) tests/vm/bench.py $(BENCHED)/harness target/debian/fairslice_*.deb
 
 clean: ## what was built; machine images stay in ~/.cache/fairslice
 	@cargo clean

@@ -29,7 +29,7 @@ RELEASES = {"bookworm": "Debian 12", "trixie": "Debian 13"}
 PACKAGES = [
     "linux-image-cloud-amd64", "udev",
     "systemd", "systemd-sysv", "libpam-systemd", "libpam-runtime", "dbus",
-    "openssh-server", "sudo", "cron", "procps",
+    "openssh-server", "sudo", "cron", "procps", "cgroup-tools",
 ]  # fmt: skip
 EXCLUDED = ["/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*"]
 DISK_SIZE = "3G"  # sparse
