@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "cli")]
+mod cgroup2;
+#[cfg(feature = "cli")]
 mod drop_in;
 #[cfg(feature = "cli")]
 pub mod generator;
@@ -9,3 +11,5 @@ pub mod generator;
 pub mod launch;
 pub mod login;
 mod private_dir;
+#[cfg(feature = "cli")]
+mod scope;

@@ -39,6 +39,12 @@ pub fn of_process(root: &Path, process: &str) -> Result<PathBuf> {
     Ok(PathBuf::from(path.trim_start_matches('/')))
 }
 
+/// Whether this is no place that can be told: the root of a cgroup namespace, or outside of it.
+#[must_use]
+pub fn is_hidden(cgroup: &Path) -> bool {
+    cgroup.as_os_str().is_empty() || cgroup.starts_with("..")
+}
+
 /// The unit that a cgroup belongs to: the first component that is no slice, as systemd's
 /// `cg_path_get_unit` has it.
 #[must_use]

@@ -198,6 +198,10 @@ const MEMORY_SWAP_MAX: Property =
     Property { key: "memory_swap_max", unit: "MemorySwapMax", attribute: "memory.swap.max" };
 const TASKS_MAX: Property = Property { key: "tasks_max", unit: "TasksMax", attribute: "pids.max" };
 
+/// Everything that [`Resources`] can set.
+pub const PROPERTIES: [Property; 8] =
+    [CPU_WEIGHT, IO_WEIGHT, MEMORY_MIN, MEMORY_LOW, MEMORY_HIGH, MEMORY_MAX, MEMORY_SWAP_MAX, TASKS_MAX];
+
 impl Resources {
     /// What is declared, in the order of the manual page.
     pub fn settings(&self) -> impl Iterator<Item = Setting<'_>> {
