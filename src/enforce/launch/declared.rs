@@ -29,6 +29,12 @@ pub(super) struct Declared {
 /// The file that counts cannot be read, or there is no policy at all.
 pub(super) fn declared(root: &Path, service: &ServiceName) -> Result<Option<Declared>> {
     if !root.join(paths::SYSTEMD_BOOTED).exists() {
+        // Every service of systemd's has it, systemd.exec(5).
+        if std::env::var_os("INVOCATION_ID").is_some() {
+            bail!(
+                "cannot tell what is in force: /run/systemd is not in the root directory of this service: add BindReadOnlyPaths=/run/systemd to the unit"
+            );
+        }
         return declared_in_policy(root, service);
     }
     let units = service.drop_in_units();
