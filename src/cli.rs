@@ -1,12 +1,14 @@
 //! The `fairslice` command: arguments, and which report or action they ask for.
 #![forbid(unsafe_code)]
 
+mod adopt;
+
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::effect::{self, Status};
 use crate::host::machine::Machine;
@@ -25,7 +27,7 @@ const FAILED: u8 = 2;
 #[command(
     version,
     max_term_width = 100,
-    after_help = "Exit status: 0 all is well, 1 something is not, 2 could not look."
+    after_help = "Exit status: 0 all is well, 1 something is not, 2 could not look or change."
 )]
 pub struct Arguments {
     #[command(subcommand)]
@@ -48,6 +50,40 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Put fairslice-launch in front of the ExecStart= of UNITs, by a drop-in of its own
+    Adopt {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Remove what adopt has made, and nothing else
+    Release {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        how: How,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Which {
+    /// Services, with or without ".service"; a template ("w@") stands for all its instances
+    #[arg(value_name = "UNIT", required_unless_present = "all")]
+    units: Vec<String>,
+    /// adopt: every service that a slice of the policy holds; release: every one adopted
+    #[arg(long, conflicts_with = "units")]
+    all: bool,
+}
+
+#[derive(Debug, Args)]
+struct How {
+    /// Print the change as a diff, and make none
+    #[arg(long)]
+    dry_run: bool,
+    /// Restart those of the changed services that run, instead of naming them
+    #[arg(long, conflicts_with = "dry_run")]
+    restart: bool,
 }
 
 /// Runs the command with the program's arguments.
@@ -58,6 +94,8 @@ pub fn main() -> ExitCode {
         Command::Check { files } => check(&root, &files),
         Command::Policy => print_policy(&root),
         Command::Status { json } => status(&root, json),
+        Command::Adopt { which, how } => adopt::adopt(&root, which, &how),
+        Command::Release { which, how } => adopt::release(&root, which, &how),
     };
     match result {
         Ok(code) => ExitCode::from(code),

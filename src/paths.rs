@@ -19,6 +19,32 @@ pub const UNIT_DIRS: [&str; 3] = ["etc/systemd/system", "run/systemd/system", "r
 /// The drop-in's file name: under `50-`, which `systemctl set-property` uses, so that the
 /// administrator's own settings win (systemd sorts drop-ins by file name before specificity).
 pub const DROP_IN: &str = "40-fairslice.conf";
+/// Where the administrator's own units and drop-ins lie.
+pub const ADMIN_UNITS: &str = "etc/systemd/system";
+/// Where units lie that were started without a file, and are gone when they stop.
+pub const TRANSIENT_UNITS: &str = "run/systemd/transient";
+/// Every directory of units and drop-ins, the strongest first: `systemd.unit(5)`. `lib` is one of
+/// its own only where it is no link to `usr/lib`.
+pub const UNIT_SEARCH_PATH: [&str; 13] = [
+    "etc/systemd/system.control",
+    "run/systemd/system.control",
+    TRANSIENT_UNITS,
+    "run/systemd/generator.early",
+    ADMIN_UNITS,
+    "etc/systemd/system.attached",
+    "run/systemd/system",
+    "run/systemd/system.attached",
+    "run/systemd/generator",
+    "usr/local/lib/systemd/system",
+    "usr/lib/systemd/system",
+    "lib/systemd/system",
+    "run/systemd/generator.late",
+];
+/// The launcher.
+pub const LAUNCHER: &str = "usr/bin/fairslice-launch";
+/// The drop-in that puts the launcher in front of a unit's commands: it sorts after `override.conf`,
+/// which `systemctl edit` writes.
+pub const LAUNCH_DROP_IN: &str = "zz-fairslice-launch.conf";
 /// Present if and only if PID 1 is systemd, `sd_booted(3)`.
 pub const SYSTEMD_BOOTED: &str = "run/systemd/system";
 /// The cgroup file system.

@@ -16,6 +16,9 @@ _fairslice() {
             ",$1")
                 cmd="fairslice"
                 ;;
+            fairslice,adopt)
+                cmd="fairslice__subcmd__adopt"
+                ;;
             fairslice,check)
                 cmd="fairslice__subcmd__check"
                 ;;
@@ -25,8 +28,14 @@ _fairslice() {
             fairslice,policy)
                 cmd="fairslice__subcmd__policy"
                 ;;
+            fairslice,release)
+                cmd="fairslice__subcmd__release"
+                ;;
             fairslice,status)
                 cmd="fairslice__subcmd__status"
+                ;;
+            fairslice__subcmd__help,adopt)
+                cmd="fairslice__subcmd__help__subcmd__adopt"
                 ;;
             fairslice__subcmd__help,check)
                 cmd="fairslice__subcmd__help__subcmd__check"
@@ -36,6 +45,9 @@ _fairslice() {
                 ;;
             fairslice__subcmd__help,policy)
                 cmd="fairslice__subcmd__help__subcmd__policy"
+                ;;
+            fairslice__subcmd__help,release)
+                cmd="fairslice__subcmd__help__subcmd__release"
                 ;;
             fairslice__subcmd__help,status)
                 cmd="fairslice__subcmd__help__subcmd__status"
@@ -47,8 +59,22 @@ _fairslice() {
 
     case "${cmd}" in
         fairslice)
-            opts="-h -V --help --version check policy status help"
+            opts="-h -V --help --version check policy status adopt release help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__adopt)
+            opts="-h --all --dry-run --restart --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -75,8 +101,22 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__help)
-            opts="check policy status help"
+            opts="check policy status adopt release help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__help__subcmd__adopt)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -130,6 +170,20 @@ _fairslice() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        fairslice__subcmd__help__subcmd__release)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         fairslice__subcmd__help__subcmd__status)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -146,6 +200,20 @@ _fairslice() {
             ;;
         fairslice__subcmd__policy)
             opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__release)
+            opts="-h --all --dry-run --restart --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -2,9 +2,13 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "cli")]
+pub mod adopt;
+#[cfg(feature = "cli")]
 mod cgroup2;
 #[cfg(feature = "cli")]
 mod drop_in;
+#[cfg(feature = "cli")]
+mod exec_line;
 #[cfg(feature = "cli")]
 pub mod generator;
 #[cfg(feature = "cli")]

@@ -11,3 +11,5 @@ pub mod machine;
 pub mod pid1;
 pub mod process;
 pub mod snapshot;
+#[cfg(feature = "cli")]
+pub mod unit_file;

@@ -3,13 +3,13 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 use crate::enforce::drop_in::{OOM_SCORE_ADJUST, SLICE};
 use crate::paths;
-use crate::policy::{self, OomScoreAdj, Policy, ServiceName, SliceName};
+use crate::policy::{self, EVERY_SERVICE, OomScoreAdj, Policy, ServiceName, SliceName};
 
 /// What the policy says of one service.
 #[derive(Debug, Default)]
@@ -37,22 +37,30 @@ pub(super) fn declared(root: &Path, service: &ServiceName) -> Result<Option<Decl
         }
         return declared_in_policy(root, service);
     }
-    let units = service.drop_in_units();
-    for directory in paths::UNIT_DIRS {
-        for unit in &units {
-            let file = root.join(directory).join(format!("{unit}.d")).join(paths::DROP_IN);
-            match fs::read_to_string(&file) {
-                Ok(text) => {
-                    return read_drop_in(&text)
-                        .map(Some)
-                        .with_context(|| format!("reading {}", file.display()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error).with_context(|| format!("reading {}", file.display())),
+    for file in drop_ins(service) {
+        let file = root.join(file);
+        match fs::read_to_string(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            text => {
+                let declared = text.map_err(Into::into).and_then(|text| read_drop_in(&text));
+                return declared.map(Some).with_context(|| format!("reading {}", file.display()));
             }
         }
     }
     Ok(None)
+}
+
+/// Where our drop-in for `service` may be, the strongest first. What is for every service comes after
+/// all else.
+fn drop_ins(service: &ServiceName) -> impl Iterator<Item = PathBuf> {
+    let (all, own): (Vec<String>, Vec<String>) =
+        service.drop_in_units().into_iter().partition(|unit| unit == EVERY_SERVICE);
+    [own, all].into_iter().flat_map(|units| {
+        paths::UNIT_DIRS.into_iter().flat_map(move |directory| {
+            let file = |unit| Path::new(directory).join(format!("{unit}.d")).join(paths::DROP_IN);
+            units.iter().map(file).collect::<Vec<_>>()
+        })
+    })
 }
 
 fn read_drop_in(text: &str) -> Result<Declared> {

@@ -1,0 +1,104 @@
+//! `fairslice adopt` and `fairslice release`.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use super::{FOUND, How, Which, complain};
+use crate::enforce::adopt::{self, Plan};
+use crate::host::unit_file::Units;
+use crate::policy::{self, InForce, ServiceName};
+
+pub(super) fn adopt(root: &Path, which: Which, how: &How) -> Result<u8> {
+    let units = Units::read(root)?;
+    let mut code = 0;
+    let mut names = which.units;
+    if which.all {
+        let loaded = policy::load(root);
+        code = complain(&loaded);
+        if loaded.in_force == InForce::Nothing {
+            bail!("no policy says which services to adopt: run \"fairslice check\"");
+        }
+        names = texts(adopt::held(root, &units, &loaded.policy)?);
+    }
+    Ok(code.max(change(root, &names, how, |name, done| adopt::adopt(root, &units, name, done))?))
+}
+
+pub(super) fn release(root: &Path, which: Which, how: &How) -> Result<u8> {
+    let units = Units::read(root)?;
+    let names = if which.all { texts(adopt::adopted(root)?) } else { which.units };
+    change(root, &names, how, |name, done| adopt::release(root, &units, name, done))
+}
+
+fn texts(names: Vec<ServiceName>) -> Vec<String> {
+    names.into_iter().map(|name| name.to_string()).collect()
+}
+
+/// Does for each unit what `plan` says. Each stands on its own: one that is refused is named, and
+/// the others are changed. After a change that could not be made, no other is tried.
+fn change(
+    root: &Path,
+    names: &[String],
+    how: &How,
+    plan: impl Fn(&str, &BTreeSet<ServiceName>) -> Result<Plan>,
+) -> Result<u8> {
+    // Printed when all is done: a reader that goes away stops nothing halfway.
+    let mut text = String::new();
+    let mut code = 0;
+    let mut result = Ok(());
+    let mut done = BTreeSet::new();
+    let mut changed = Vec::new();
+    for name in names {
+        let Plan { unit, said, change } = match plan(name, &done) {
+            Ok(plan) => plan,
+            Err(error) => {
+                anstream::eprintln!("fairslice: {name}: {error:#}");
+                code = FOUND;
+                continue;
+            }
+        };
+        if !done.insert(unit.clone()) {
+            continue;
+        }
+        match change {
+            Some(change) if how.dry_run => {
+                text.push_str(&change.diff());
+                continue;
+            }
+            Some(change) => {
+                result = change.make(root);
+                if result.is_err() {
+                    break;
+                }
+                changed.push(unit.clone());
+            }
+            None => {}
+        }
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{unit}: {said}");
+    }
+    let told =
+        if changed.is_empty() { Ok(Vec::new()) } else { adopt::tell_systemd(root, &changed, how.restart) };
+    if let Ok(running) = &told
+        && !running.is_empty()
+    {
+        let _ = writeln!(text, "restart for it to take effect: systemctl restart {}", quoted(running));
+    }
+    let printed = anstream::stdout().write_all(text.as_bytes());
+    result.and(told)?;
+    printed?;
+    Ok(code)
+}
+
+/// Names of units as a shell takes them.
+fn quoted(units: &[String]) -> String {
+    let quoted: Vec<String> = units
+        .iter()
+        .map(|unit| if unit.contains('\\') { format!("'{unit}'") } else { unit.clone() })
+        .collect();
+    quoted.join(" ")
+}
