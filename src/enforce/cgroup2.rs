@@ -11,7 +11,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use nix::libc::EBUSY;
 
 use crate::effect;
 use crate::host::cgroup;
@@ -30,7 +29,7 @@ const ROUNDS: usize = 10;
 ///
 /// # Errors
 /// There is no cgroup2, it is not ours to write to, or a controller that the policy needs cannot be
-/// had. This process is where it was, then.
+/// had.
 pub(super) fn enter(
     root: &Path,
     policy: &Policy,
@@ -56,6 +55,7 @@ pub(super) fn enter(
     }
     chain.push((slice.cgroup().join(leaf), settings(leaf_resources)));
     let tree = Tree { root, top: &top, machine };
+    tree.vacate_root()?;
     for (cgroup, settings) in &chain {
         tree.make(cgroup, settings)?;
     }
@@ -126,34 +126,41 @@ impl Tree<'_> {
                 cgroup.display()
             );
         }
-        let enable = || self.write(cgroup, "cgroup.subtree_control", &format!("+{controller}"));
-        for _ in 0..ROUNDS {
-            match enable() {
-                // No process may be in a cgroup whose controllers are enabled for others below it,
-                // but in the machine's own root. In the one of a container, that is up to us.
-                Err(error) if is_busy(&error) && cgroup.as_os_str().is_empty() => self.vacate_root()?,
-                done => return done,
-            }
-        }
-        enable()
+        self.write(cgroup, "cgroup.subtree_control", &format!("+{controller}"))
     }
 
-    /// Moves the processes of the namespace's root into a cgroup of their own.
+    /// Moves the processes of a container's root into a cgroup of their own.
+    ///
+    /// Where processes are, no controller can be enabled for the cgroups below, but in the machine's
+    /// own root. In a container's, where its first processes are, making room is up to us.
     fn vacate_root(&self) -> Result<()> {
-        self.make(Path::new(REST), &Vec::new())?;
-        for process in self.read(Path::new(""), "cgroup.procs")?.lines() {
-            if process == "0" {
-                bail!("/ holds processes of another PID namespace, and cannot have controllers enabled");
+        let namespace = Path::new("");
+        // The machine's own root has no type.
+        if self.read(namespace, "cgroup.type").is_err() {
+            return Ok(());
+        }
+        for _ in 0..ROUNDS {
+            let processes = self.read(namespace, "cgroup.procs")?;
+            if processes.is_empty() {
+                return Ok(());
             }
-            // One that ended meanwhile is out of the way, too.
-            let moved = self.write(Path::new(REST), "cgroup.procs", process);
-            if let Err(error) = moved
-                && self.root.join("proc").join(process).exists()
-            {
-                return Err(error);
+            self.make(Path::new(REST), &Vec::new())?;
+            for process in processes.lines() {
+                self.move_to_rest(process)?;
             }
         }
-        Ok(())
+        bail!("the processes in / start others faster than they can be moved to /{REST}")
+    }
+
+    fn move_to_rest(&self, process: &str) -> Result<()> {
+        if process == "0" {
+            bail!("/ holds processes of another PID namespace, which cannot be moved to /{REST}");
+        }
+        match self.write(Path::new(REST), "cgroup.procs", process) {
+            // One that ended meanwhile is out of the way, too.
+            Err(_) if !self.root.join("proc").join(process).exists() => Ok(()),
+            moved => moved,
+        }
     }
 
     fn read(&self, cgroup: &Path, attribute: &str) -> Result<String> {
@@ -169,8 +176,4 @@ impl Tree<'_> {
         file.and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()))
             .with_context(|| format!("writing {text} to {}", path.display()))
     }
-}
-
-fn is_busy(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.raw_os_error() == Some(EBUSY))
 }

@@ -66,10 +66,11 @@ pub(super) fn enter(root: &Path, service: &ServiceName, slice: &SliceName, place
     Ok(name)
 }
 
-/// `local-fs-1234.scope`: with the PID, because the scope of the last run may not be gone yet.
+/// `local-fs-1234.scope`: with the PID, because the scope of the last run may not be gone yet. A scope
+/// is no instance of anything, and its name holds no `@`.
 fn scope_name(service: &ServiceName) -> String {
-    let stem = service.stem();
-    let stem = stem.get(..LONGEST_STEM).unwrap_or(stem);
+    let stem = service.stem().replace('@', "-");
+    let stem = stem.get(..LONGEST_STEM).unwrap_or(&stem);
     format!("{stem}-{}.scope", std::process::id())
 }
 
@@ -101,7 +102,7 @@ mod tests {
     fn a_scope_is_named_after_its_service() {
         let pid = std::process::id();
         let name = |service: &str| scope_name(&ServiceName::new(service).unwrap());
-        assert_eq!(name("local-worker@7"), format!("local-worker@7-{pid}.scope"));
+        assert_eq!(name("local-worker@7"), format!("local-worker-7-{pid}.scope"));
         assert!(name(&"a".repeat(247)).len() <= 255);
     }
 

@@ -87,7 +87,7 @@ def facts(machine: Machine, names: list[str]) -> dict[str, Facts]:
         f"for unit in {units}; do"
         " systemctl show --value -p ActiveState -p Result -p NRestarts -p MainPID \"$unit\" | tr '\\n' ' ';"
         ' pid=$(systemctl show --value -p MainPID "$unit");'
-        ' [ "$pid" = 0 ] || echo $(cut -d: -f3 /proc/$pid/cgroup) $(cat /proc/$pid/oom_score_adj)'
+        ' [ "$pid" = 0 ] || echo $(cut -d: -f3- /proc/$pid/cgroup) $(cat /proc/$pid/oom_score_adj)'
         " $(grep ^Cap /proc/$pid/status | cut -f2); echo; done | grep ."
     )
     found = {}
@@ -195,13 +195,13 @@ def test_any_kind_of_service_is_put_into_its_slice_or_reported(misplaced, name):
     assert found.score == SCORE
     (said,) = misplaced.said_misplaced[name]
     assert "foundry-services.slice" in said
-    assert 'systemctl cat' in said
+    assert "systemctl cat" in said
     if kind.misplaced == SCOPE:
-        scope = f"local-k-{name}-{found.pid}.scope"
+        scope = f"local-k-{name.replace('@', '-')}-{found.pid}.scope"
         assert found.cgroup == f"{SLICE}/{scope}"
         assert f"put there as {scope}" in said
     else:
-        assert f"{found.cgroup}/".startswith(f"system.slice/")
+        assert f"{found.cgroup}/".startswith("system.slice/")
         assert kind.misplaced in said
         assert said.endswith("; started all the same")
 
