@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fairslice::host::pid1::{Manager, ServiceSettings};
+use fairslice::host::pid1::{Manager, ServiceProperties};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use tempfile::TempDir;
 use zbus::wire::serialized::{Context, Data};
@@ -248,8 +248,14 @@ fn a_services_settings_are_asked_for_one_after_the_other() {
     let ask = |last: Variant<'static>| {
         let root = served_by(move |mut peer| {
             authenticate(&mut peer);
-            let answers =
-                [Variant::from("forking"), Variant::from("mixed"), Variant::I32(2), Variant::U64(9), last];
+            let answers = [
+                Variant::from("forking"),
+                Variant::U32(7),
+                Variant::from("mixed"),
+                Variant::I32(2),
+                Variant::U64(9),
+                last,
+            ];
             for (serial, answer) in (1..).zip(&answers) {
                 let call = read_call(&mut peer).escape_ascii().to_string();
                 assert!(call.contains("/org/freedesktop/systemd1/unit/local_2dfs_2eservice"), "{call}");
@@ -257,11 +263,12 @@ fn a_services_settings_are_asked_for_one_after_the_other() {
             }
             linger(&mut peer);
         });
-        Manager::below(root.path()).service_settings("local-fs.service", Instant::now() + AMPLE)
+        Manager::below(root.path()).service_properties("local-fs.service", Instant::now() + AMPLE)
     };
     let settings = ask(Variant::Bool(true)).unwrap();
-    let expected = ServiceSettings {
+    let expected = ServiceProperties {
         kind: "forking".to_owned(),
+        main_pid: 7,
         kill_mode: "mixed".to_owned(),
         kill_signal: 2,
         stop_timeout: 9,

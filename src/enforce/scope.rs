@@ -9,10 +9,10 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::host::cgroup;
-use crate::host::pid1::{Manager, Scope, ServiceSettings};
+use crate::host::pid1::{Manager, Scope};
 use crate::policy::{PROPERTIES, ServiceName, SliceName};
 
 /// How long to wait for PID 1, all in all.
@@ -38,40 +38,66 @@ pub(super) fn enter(root: &Path, service: &ServiceName, slice: &SliceName, place
     let manager = Manager::below(root);
     // Not `service`, if --unit named another one: what is stopped is the unit that runs this.
     let unit = cgroup::service(placed);
-    let settings = unit.as_ref().map(|unit| manager.service_settings(unit.as_str(), deadline)).transpose()?;
-    if let Some(ServiceSettings { kind, .. }) = &settings
-        && kind == "forking"
-    {
+    let running =
+        unit.as_ref().map(|unit| manager.service_properties(unit.as_str(), deadline)).transpose()?;
+    if running.as_ref().is_some_and(|running| running.kind == "forking") {
         bail!("systemd looks for the main process of a Type=forking service in the service's own cgroup");
     }
-    let name = scope_name(service);
     // With KillMode=process and none, children are meant to outlive the service.
-    let ends_together = settings.as_ref().is_some_and(|s| matches!(&*s.kill_mode, "control-group" | "mixed"));
+    let ends_with = running.as_ref().filter(|run| matches!(&*run.kill_mode, "control-group" | "mixed"));
+    // The commands of a oneshot service are one run.
+    if ends_with.is_some_and(|run| run.main_pid == std::process::id() && run.kind != "oneshot") {
+        for earlier in earlier_scopes(root, service, slice)? {
+            manager.stop_unit(&earlier, deadline)?;
+        }
+    }
+    let name = scope_name(service, std::process::id());
     let scope = Scope {
         name: &name,
         slice: slice.as_str(),
         description: &format!("{service}, put into {slice} by fairslice-launch"),
         documentation: "man:fairslice-launch(1)",
-        stopped_with: unit.as_ref().filter(|_| ends_together).map(ServiceName::as_str),
-        settings: settings.as_ref(),
+        stopped_with: unit.as_ref().filter(|_| ends_with.is_some()).map(ServiceName::as_str),
+        service: running.as_ref(),
         resources: &unit.as_ref().map_or_else(Vec::new, |unit| resources(root, placed, unit)),
     };
     manager.start_scope(&scope, deadline)?;
+    wait_until_in(root, slice, deadline).with_context(|| format!("waiting for {name}"))?;
+    Ok(name)
+}
+
+/// PID 1 answers first, and moves the process then.
+fn wait_until_in(root: &Path, slice: &SliceName, deadline: Instant) -> Result<()> {
     while !cgroup::of_process(root, "self")?.starts_with(slice.cgroup()) {
         if Instant::now() >= deadline {
-            bail!("PID 1 agreed to start {name}, but had not done it within 2 s: see journalctl -u {name}");
+            bail!("PID 1 agreed to start it, but had not done so within 2 s: see journalctl -b _PID=1");
         }
         sleep(PAUSE);
     }
-    Ok(name)
+    Ok(())
 }
 
 /// `local-fs-1234.scope`: with the PID, because the scope of the last run may not be gone yet. A scope
 /// is no instance of anything, and its name holds no `@`.
-fn scope_name(service: &ServiceName) -> String {
+fn scope_name(service: &ServiceName, pid: u32) -> String {
+    format!("{}{pid}.scope", scope_prefix(service))
+}
+
+fn scope_prefix(service: &ServiceName) -> String {
     let stem = service.stem().replace('@', "-");
-    let stem = stem.get(..LONGEST_STEM).unwrap_or(&stem);
-    format!("{stem}-{}.scope", std::process::id())
+    format!("{}-", stem.get(..LONGEST_STEM).unwrap_or(&stem))
+}
+
+/// The scopes of earlier runs of the service. systemd 252 stops them when the service is stopped, but
+/// not when it is restarted.
+fn earlier_scopes(root: &Path, service: &ServiceName, slice: &SliceName) -> Result<Vec<String>> {
+    let prefix = scope_prefix(service);
+    let mut names = cgroup::children_of(root, &slice.cgroup())?;
+    names.retain(|name| {
+        let pid = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".scope"));
+        pid.is_some_and(|pid| pid.parse::<u32>().is_ok())
+    });
+    Ok(names)
 }
 
 /// What the service's own cgroup was given, as properties of a unit.
@@ -100,10 +126,23 @@ mod tests {
 
     #[test]
     fn a_scope_is_named_after_its_service() {
-        let pid = std::process::id();
-        let name = |service: &str| scope_name(&ServiceName::new(service).unwrap());
-        assert_eq!(name("local-worker@7"), format!("local-worker-7-{pid}.scope"));
+        let name = |service: &str| scope_name(&ServiceName::new(service).unwrap(), 1234);
+        assert_eq!(name("local-worker@7"), "local-worker-7-1234.scope");
         assert!(name(&"a".repeat(247)).len() <= 255);
+    }
+
+    #[test]
+    fn earlier_scopes_are_those_of_the_same_service() {
+        let root = tempfile::tempdir().unwrap();
+        let slice = SliceName::new("foundry-services.slice").unwrap();
+        let cgroup = root.path().join("sys/fs/cgroup").join(slice.cgroup());
+        for name in
+            ["local-a-7.scope", "local-a-b-7.scope", "local-a.service", "local-a-7.service", "b-7.scope"]
+        {
+            std::fs::create_dir_all(cgroup.join(name)).unwrap();
+        }
+        let service = ServiceName::new("local-a").unwrap();
+        assert_eq!(earlier_scopes(root.path(), &service, &slice).unwrap(), ["local-a-7.scope"]);
     }
 
     #[test]

@@ -153,8 +153,10 @@ def kinds(installed, tmp_path_factory):
 def start(machine: Machine) -> None:
     names = [unit("also" if name == "alias" else name) for name in machine.kinds if name != "socket"]
     units = " ".join(f"'{name}'" for name in names)
+    # One after the other: PID 1 has 2 s for a scope, and it is emulated.
     machine.root(
-        f"systemctl start local-k-socket.socket {units}; exec 3<> /dev/tcp/127.0.0.1/{PORT}; head -n 1 <&3",
+        f"for unit in local-k-socket.socket {units}; do systemctl start $unit; done;"
+        f" exec 3<> /dev/tcp/127.0.0.1/{PORT}; head -n 1 <&3",
         check=False,
     )
 
@@ -304,7 +306,7 @@ def test_its_own_limits_go_with_it(installed, service):
 def test_restart_and_sigkill_leave_one_generation(installed, service):
     service("Restart=always\nRestartSec=0")
     first = life(installed)
-    installed.root(f"systemctl restart {LIFE}; sleep 1")
+    installed.root(f"systemctl restart {LIFE}; sleep 5")
     second = life(installed)
     assert second.pid != first.pid
     assert second.scopes == [f"{LIFE}-{second.pid}.scope"]
@@ -422,8 +424,9 @@ def test_without_systemd_the_slice_is_made_and_entered(installed):
 
 CONTAINER = rf"""
 set -e
-mount -t tmpfs none /run
-mount -t cgroup2 none /sys/fs/cgroup
+mount -t tmpfs tmpfs /run
+umount /sys/fs/cgroup
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir -p /run/etc && cp -r /etc/fairslice /run/etc/ && mount --bind /srv/container/policy.toml /etc/fairslice/policy.toml
 look='echo $0 $(cut -d: -f3 /proc/self/cgroup) $(cat /proc/self/oom_score_adj)'
 fairslice-launch --unit local-fs -- sh -c "$look" first > /run/1 2>&1 &
@@ -442,3 +445,147 @@ half=$(( $(awk '/^MemTotal/ {{ print $2 }}' /proc/meminfo) * 512 / 4096 * 4096 )
 echo {SLICE}/local-fs.service cpu.weight $(cat {SLICE}/local-fs.service/cpu.weight)
 [ -s init.scope/cgroup.procs ] && echo rest has processes
 """
+
+
+# --- nobody notices ---
+
+PROBE = "/usr/local/bin/probe"
+LOOK = "local-look"
+# One invocation runs the probe twice, directly and through the launcher. These differ by nature:
+# systemd connects each command to the journal anew, and counts processes.
+DIFFERS_ANYWAY = re.compile(r"socket:\[\d+\]|ino:\\t\d+|(?<=JOURNAL_STREAM=)[\d:]+")
+
+CIRCUMSTANCES = {
+    "plain": "",
+    "user": "User=foundry\nSupplementaryGroups=operators\nWorkingDirectory=/var/tmp\nUMask=0027\nPAMName=login",
+    "scheduled": "Nice=5\nCPUSchedulingPolicy=batch\nIOSchedulingClass=idle\nCPUAffinity=1\nTimerSlackNSec=1ms",
+    "limited": "LimitNOFILE=777:888\nLimitCORE=5\nLimitSTACK=2M\nTasksMax=50",
+    "signals": "IgnoreSIGPIPE=no",
+    "secured": (
+        "SecureBits=noroot-locked\nNoNewPrivileges=yes\nCapabilityBoundingSet=CAP_CHOWN CAP_KILL\n"
+        "SystemCallFilter=@system-service @keyring @module\nLockPersonality=yes\nPersonality=x86\n"
+        "MemoryDenyWriteExecute=yes\nProtectSystem=strict\nReadWritePaths=/run/look\nPrivateTmp=yes"
+    ),
+    "keyring": "KeyringMode=shared",
+    "streams": "StandardInput=null\nStandardOutput=file:/run/look/output\nStandardError=null\nLogNamespace=",
+    "environment": "Environment=EMPTY= 'SPACE= a b ' NEWLINE=\\n \"QUOTES='\\\"\"\nUnsetEnvironment=PATH",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def probe(installed, tmp_path_factory):
+    machine = installed
+    program = tmp_path_factory.mktemp("probe") / "probe"
+    run(["gcc", "-static", "-O1", "-s", "-o", program, GUEST.parent.parent / "probe.c"])
+    machine.put({PROBE: program.read_bytes()}, mode=0o755)
+    yield machine
+    machine.root(f"rm -rf {PROBE} {measure.UNITS}/{LOOK}* /run/look; systemctl daemon-reload")
+
+
+def looks(machine: Machine, settings: str, score: int) -> list[list[str]]:
+    """What the probe sees directly, and what it sees through the launcher, that need not differ."""
+    arguments = "/run/look/now a '' 'b c' \"d\\te\" $$f"
+    machine.put(
+        {
+            f"{measure.UNITS}/{LOOK}.service": (
+                f"[Service]\nType=oneshot\n{settings}\n"
+                f"ExecStart={PROBE} {arguments}\nExecStart=+/bin/mv /run/look/now /run/look/direct\n"
+                f"ExecStart=/usr/bin/fairslice-launch -- {PROBE} {arguments}\n"
+            ),
+            # What the policy says of it, as the launcher reads it; PID 1 is told 0 after that.
+            f"{measure.UNITS}/{LOOK}.service.d/40-fairslice.conf": (
+                f"[Service]\nSlice=foundry-services.slice\nOOMScoreAdjust={score}\n"
+            ),
+            f"{measure.UNITS}/{LOOK}.service.d/50-score.conf": "[Service]\nOOMScoreAdjust=0\n",
+        }
+    )
+    answer = machine.root(
+        f"rm -rf /run/look; mkdir -m 777 /run/look; systemctl daemon-reload; systemctl start {LOOK} 2>&1"
+        f" || systemctl status --no-pager {LOOK}; cat /run/look/direct; echo @; cat /run/look/now"
+    )
+    found = []
+    for text in answer.split("@\n"):
+        lines = [DIFFERS_ANYWAY.sub("…", line) for line in text.splitlines()]
+        pid = next(line.split()[1] for line in lines if line.startswith("pid "))
+        assert any(line.endswith(f" SYSTEMD_EXEC_PID={pid}") for line in lines)
+        found.append([re.sub(rf"\b{pid}\b", "PID", line) for line in lines])
+    return found
+
+
+def differences(pair: list[list[str]]) -> set[str]:
+    direct, launched = pair
+    assert len(direct) > 150
+    return {line.split(" ", 1)[0] for line in set(direct) ^ set(launched)}
+
+
+@pytest.mark.parametrize("name", CIRCUMSTANCES)
+def test_a_command_cannot_tell_that_it_was_launched(probe, name):
+    assert differences(looks(probe, CIRCUMSTANCES[name], score=0)) == set()
+
+
+def test_a_command_sees_the_score_and_no_capability(probe):
+    settings = "User=foundry\nAmbientCapabilities=CAP_SYS_RESOURCE CAP_SETPCAP"
+    assert differences(looks(probe, settings, score=250)) == {
+        "oom_score_adj", "status.CapAmb", "status.CapBnd", "status.CapEff", "status.CapInh", "status.CapPrm",
+    }  # fmt: skip
+
+
+def test_the_comparison_sees_a_difference(probe):
+    """The negative control: a launcher that is not invisible."""
+    probe.root("printf '#!/bin/sh\\nshift; umask 077; exec \"$@\"\\n' > /run/visible; chmod +x /run/visible")
+    probe.root("mount --bind /run/visible /usr/bin/fairslice-launch")
+    try:
+        assert "status.Umask" in differences(looks(probe, "", score=0))
+    finally:
+        probe.root("umount /usr/bin/fairslice-launch; rm /run/visible")
+
+
+# --- adopted ---
+
+VENDOR = """\
+[Service]
+Type=notify
+User=foundry
+ExecStart=!-/usr/local/bin/kind  notify
+"""
+
+
+def test_adopt_and_release_on_a_running_machine(kinds):
+    machine = kinds
+    machine.put(
+        {
+            "/usr/lib/systemd/system/local-vendor.service": VENDOR,
+            f"{measure.UNITS}/local-w@.service": f"[Service]\nExecStart={KIND} stay\n",
+        }
+    )
+    machine.root("systemctl daemon-reload; systemctl start local-vendor local-w@1 local-w@2")
+    etc = "find /etc -printf '%p %y %m %u %T@ %l\\n' | grep -v '^/etc/systemd/system d\\|[.]pwd' | sort; md5sum $(find /etc -type f)"
+    before = machine.root(etc)
+    try:
+        dry = machine.root("fairslice adopt --dry-run local-vendor local-w@")
+        assert "+ExecStart=!-/usr/bin/fairslice-launch -- /usr/local/bin/kind  notify" in dry
+        assert machine.root(etc) == before
+        said = machine.root("fairslice adopt local-vendor local-w@")
+        for unit_name in ("local-vendor.service", "local-w@1.service", "local-w@2.service"):
+            assert unit_name in said.splitlines()[-1]
+        assert "systemctl restart" in said.splitlines()[-1]
+        pid = measure.services(machine, ["local-vendor"])["local-vendor"].pid
+        again = machine.root("fairslice adopt local-vendor")
+        assert "already adopted" in again
+        assert measure.services(machine, ["local-vendor"])["local-vendor"].pid == pid, "nothing is restarted"
+        machine.root("fairslice release local-vendor; fairslice adopt --restart local-vendor")
+        found = measure.services(machine, ["local-vendor"])["local-vendor"]
+        assert found.pid != pid
+        assert found.user == "foundry"
+        shown = machine.root("systemctl show -p ExecStart local-vendor")
+        assert "path=/usr/bin/fairslice-launch" in shown
+        # Removing the package must not leave a unit that cannot start: release --all is what it calls.
+        machine.root("fairslice release --all --restart")
+        assert "path=/usr/local/bin/kind" in machine.root("systemctl show -p ExecStart local-vendor")
+        assert machine.root(etc) == before
+    finally:
+        machine.root(
+            "fairslice release --all > /dev/null 2>&1; systemctl stop local-vendor 'local-w@*';"
+            f" rm -f /usr/lib/systemd/system/local-vendor.service {measure.UNITS}/local-w@.service;"
+            " systemctl daemon-reload"
+        )

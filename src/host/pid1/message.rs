@@ -85,11 +85,15 @@ impl Reply {
         self.value(|value| if let Variant::Bool(value) = value { Some(*value) } else { None })
     }
 
-    pub(super) fn signed(&self) -> Result<i32> {
+    pub(super) fn signed_number(&self) -> Result<i32> {
         self.value(|value| if let Variant::I32(value) = value { Some(*value) } else { None })
     }
 
-    pub(super) fn unsigned(&self) -> Result<u64> {
+    pub(super) fn number(&self) -> Result<u32> {
+        self.value(|value| if let Variant::U32(value) = value { Some(*value) } else { None })
+    }
+
+    pub(super) fn wide_number(&self) -> Result<u64> {
         self.value(|value| if let Variant::U64(value) = value { Some(*value) } else { None })
     }
 

@@ -61,17 +61,19 @@ pub struct Scope<'a> {
     pub documentation: &'a str,
     /// The service with which it is stopped: after it, and whenever it ends by itself.
     pub stopped_with: Option<&'a str>,
-    /// The settings of the service whose processes it takes in.
-    pub settings: Option<&'a ServiceSettings>,
+    /// The service whose process it takes in.
+    pub service: Option<&'a ServiceProperties>,
     /// Weights and limits, as [`Manager::set_unit_properties`] takes them.
     pub resources: &'a [(&'static str, u64)],
 }
 
-/// What a service's unit says that decides how its processes may be moved.
+/// What PID 1 says of a service that decides how its processes may be moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServiceSettings {
+pub struct ServiceProperties {
     /// `Type=`
     pub kind: String,
+    /// The main process, 0 if there is none.
+    pub main_pid: u32,
     /// `KillMode=`
     pub kill_mode: String,
     /// `KillSignal=`
@@ -135,21 +137,32 @@ impl Manager {
             .with_context(|| format!("cannot start {} through {}", scope.name, self.socket.display()))
     }
 
-    /// What the unit of a service says, as PID 1 has loaded it.
+    /// Asks for `unit` to be stopped, and does not wait for it: `StopUnit`.
     ///
     /// # Errors
     ///
     /// As [`Manager::set_unit_properties`].
-    pub fn service_settings(&self, service: &str, deadline: Instant) -> Result<ServiceSettings> {
-        let ask = || -> Result<ServiceSettings> {
+    pub fn stop_unit(&self, unit: &str, deadline: Instant) -> Result<()> {
+        let done = stop_unit(unit).and_then(|call| self.call(&call, deadline));
+        done.map(drop).with_context(|| format!("cannot stop {unit} through {}", self.socket.display()))
+    }
+
+    /// What PID 1 says of a service.
+    ///
+    /// # Errors
+    ///
+    /// As [`Manager::set_unit_properties`].
+    pub fn service_properties(&self, service: &str, deadline: Instant) -> Result<ServiceProperties> {
+        let ask = || -> Result<ServiceProperties> {
             let object = unit_object(service);
             let mut peer = Peer::connect(&self.socket, deadline)?;
             let mut get = |property| peer.call(&get_property(&object, SERVICE_INTERFACE, property)?);
-            Ok(ServiceSettings {
+            Ok(ServiceProperties {
                 kind: get("Type")?.text()?,
+                main_pid: get("MainPID")?.number()?,
                 kill_mode: get("KillMode")?.text()?,
-                kill_signal: get("KillSignal")?.signed()?,
-                stop_timeout: get("TimeoutStopUSec")?.unsigned()?,
+                kill_signal: get("KillSignal")?.signed_number()?,
+                stop_timeout: get("TimeoutStopUSec")?.wide_number()?,
                 delegate: get("Delegate")?.boolean()?,
             })
         };
@@ -177,10 +190,10 @@ fn start_transient_unit(scope: &Scope<'_>) -> Result<Call<'static>> {
         ("PIDs", Variant::from(vec![0_u32])),
         ("CollectMode", Variant::from("inactive-or-failed")),
     ];
-    if let Some(settings) = scope.settings {
-        properties.push(("KillSignal", Variant::I32(settings.kill_signal)));
-        properties.push(("TimeoutStopUSec", Variant::U64(settings.stop_timeout)));
-        properties.push(("Delegate", Variant::Bool(settings.delegate)));
+    if let Some(service) = scope.service {
+        properties.push(("KillSignal", Variant::I32(service.kill_signal)));
+        properties.push(("TimeoutStopUSec", Variant::U64(service.stop_timeout)));
+        properties.push(("Delegate", Variant::Bool(service.delegate)));
     }
     if let Some(service) = scope.stopped_with {
         properties.push(("StopPropagatedFrom", Variant::from(vec![service])));
@@ -191,6 +204,11 @@ fn start_transient_unit(scope: &Scope<'_>) -> Result<Call<'static>> {
     let others: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
     let body = to_bytes(context(), &(scope.name, "fail", properties, others))?;
     Ok(manager_call("StartTransientUnit", "ssa(sv)a(sa(sv))", body.bytes()))
+}
+
+fn stop_unit(unit: &str) -> Result<Call<'static>> {
+    let body = to_bytes(context(), &(unit, "replace"))?;
+    Ok(manager_call("StopUnit", "ss", body.bytes()))
 }
 
 fn manager_call(member: &'static str, signature: &'static str, body: &[u8]) -> Call<'static> {
