@@ -38,6 +38,8 @@ fn launch(root: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_fairslice-launch"))
         .args(arguments)
         .env("FAIRSLICE_ROOT", root)
+        // The tests may themselves run in a service.
+        .env_remove("INVOCATION_ID")
         .output()
         .unwrap()
 }
@@ -153,6 +155,116 @@ fn without_systemd_the_policy_itself_counts() {
 }
 
 #[test]
+fn a_root_directory_without_systemd_in_it_is_told() {
+    let root = root("system.slice/local-fs.service", "0\n");
+    fs::remove_dir(root.path().join("run/systemd/system")).unwrap();
+    write(root.path(), "etc/fairslice/policy.toml", "[service.local-fs]\noom_score_adj = 9\n");
+    let output = Command::new(env!("CARGO_BIN_EXE_fairslice-launch"))
+        .args(["echo", "ran"])
+        .envs([("FAIRSLICE_ROOT", root.path().as_os_str()), ("INVOCATION_ID", "0".as_ref())])
+        .output()
+        .unwrap();
+    assert_ran(&output, "BindReadOnlyPaths=/run/systemd");
+    assert_eq!(score(root.path()), "0\n", "the policy of another machine's files is not this one's");
+}
+
+#[test]
+fn a_cgroup_namespace_of_its_own_is_told() {
+    let root = root("", "0\n");
+    in_force(root.path(), "local-.service", "Slice=foundry-services.slice\n");
+    let output = launch(root.path(), &["--unit", "local-fs", "echo", "ran"]);
+    assert_ran(&output, "ProtectControlGroups=private");
+}
+
+/// A root without systemd whose cgroup2 has the service's cgroups already, each with these attributes.
+fn without_systemd(attributes: &[(&str, &str)]) -> tempfile::TempDir {
+    let root = root("", "0\n");
+    fs::remove_dir(root.path().join("run/systemd/system")).unwrap();
+    write(root.path(), "proc/meminfo", "MemTotal: 1000000 kB\n");
+    for cgroup in ["", "foundry.slice", SLICE, &format!("{SLICE}/local-fs.service")] {
+        for (attribute, text) in attributes {
+            write(root.path(), &format!("sys/fs/cgroup/{cgroup}/{attribute}"), text);
+        }
+    }
+    root
+}
+
+fn cgroup_attribute(root: &Path, cgroup: &str, attribute: &str) -> String {
+    fs::read_to_string(root.join("sys/fs/cgroup").join(cgroup).join(attribute)).unwrap()
+}
+
+const CONTAINER_POLICY: &str = "\
+[slice.\"foundry-services.slice\"]
+match = [\"local-*\"]
+cpu_weight = 300
+memory_high = \"50%\"
+[service.local-fs]
+cpu_weight = \"idle\"
+";
+
+#[test]
+fn without_systemd_the_slice_is_set_and_entered() {
+    let root = without_systemd(&[
+        ("cgroup.controllers", "cpu memory\n"),
+        ("cgroup.subtree_control", "cpu\n"),
+        ("cgroup.procs", ""),
+        ("cpu.weight", "100"),
+        ("cpu.idle", "0"),
+        ("memory.high", "max"),
+    ]);
+    write(root.path(), "etc/fairslice/policy.toml", CONTAINER_POLICY);
+    assert_ran(&launch(root.path(), &["--unit", "local-fs", "echo", "ran"]), "");
+    let attribute = |cgroup: &str, name: &str| cgroup_attribute(root.path(), cgroup, name);
+    let leaf = format!("{SLICE}/local-fs.service");
+    assert_eq!(attribute("foundry.slice", "cpu.weight"), "300");
+    assert_eq!(attribute(SLICE, "cpu.weight"), "300");
+    assert_eq!(attribute(SLICE, "memory.high"), "512000000");
+    assert_eq!((attribute(&leaf, "cpu.idle"), attribute(&leaf, "cpu.weight")), ("1".into(), "100".into()));
+    assert_eq!(attribute(&leaf, "cgroup.procs"), "0");
+    // memory is needed in the slice, and so enabled above it; below it is not.
+    assert_eq!(attribute("foundry.slice", "cgroup.subtree_control"), "+memory");
+    assert_eq!(attribute(SLICE, "cgroup.subtree_control"), "cpu\n");
+}
+
+#[test]
+fn without_systemd_and_cgroup2_the_command_runs_and_is_told() {
+    let root = without_systemd(&[]);
+    write(root.path(), "etc/fairslice/policy.toml", CONTAINER_POLICY);
+    let told = "no cgroup2 is mounted on /sys/fs/cgroup";
+    assert_ran(&launch(root.path(), &["--unit", "local-fs", "echo", "ran"]), told);
+    write(root.path(), "sys/fs/cgroup/cgroup.controllers", "cpu\n");
+    write(root.path(), "sys/fs/cgroup/cgroup.subtree_control", "cpu\n");
+    let told = "the memory controller cannot be had";
+    assert_ran(&launch(root.path(), &["--unit", "local-fs", "echo", "ran"]), "cpu.weight");
+    for cgroup in ["foundry.slice", SLICE] {
+        write(root.path(), &format!("sys/fs/cgroup/{cgroup}/cpu.weight"), "300");
+        write(root.path(), &format!("sys/fs/cgroup/{cgroup}/cgroup.controllers"), "cpu\n");
+        write(root.path(), &format!("sys/fs/cgroup/{cgroup}/cgroup.subtree_control"), "cpu\n");
+    }
+    assert_ran(&launch(root.path(), &["--unit", "local-fs", "echo", "ran"]), told);
+    let strict = launch(root.path(), &["--strict", "--unit", "local-fs", "echo", "ran"]);
+    assert_eq!(strict.status.code(), Some(219));
+}
+
+/// A service whose stderr nobody reads must not die of what the launcher has to say.
+#[test]
+fn a_broken_stderr_costs_nothing() {
+    let root = root("system.slice/local-fs.service", "0\n");
+    in_force(root.path(), "local-.service", "Slice=foundry-services.slice\n");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_fairslice-launch"))
+        .args(["grep", "-E", "SigPnd|ShdPnd|SigBlk", "/proc/self/status"])
+        .env("FAIRSLICE_ROOT", root.path())
+        .stderr(writer)
+        .output()
+        .unwrap();
+    let sets = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(sets.split_whitespace().filter(|word| *word == "0000000000000000").count(), 3, "{sets}");
+    assert!(output.status.success());
+}
+
+#[test]
 fn cgroup_v1_and_no_proc_are_said_and_the_command_runs() {
     let root = root("", "0\n");
     in_force(root.path(), "echo.service", "Slice=foundry-services.slice\nOOMScoreAdjust=7\n");
@@ -185,6 +297,80 @@ fn a_command_that_cannot_be_executed_is_named() {
         let line = said.lines().last().unwrap();
         assert!(line.contains(&command) && line.contains(cause), "{line}");
     }
+}
+
+#[test]
+fn a_file_that_is_no_program_is_handed_to_no_shell() {
+    let root = root("echo.service", "0\n");
+    write(root.path(), "bin/plain", "echo a shell ran this\n");
+    fs::set_permissions(root.path().join("bin/plain"), fs::Permissions::from_mode(0o755)).unwrap();
+    let bin = root.path().join("bin").display().to_string();
+    for command in ["plain", &format!("{bin}/plain")] {
+        let output = Command::new(env!("CARGO_BIN_EXE_fairslice-launch"))
+            .args(["--", command])
+            .envs([("FAIRSLICE_ROOT", root.path().as_os_str()), ("PATH", bin.as_ref())])
+            .output()
+            .unwrap();
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(203), &b""[..]));
+        assert!(said(&output).contains(&format!("{bin}/plain")) && said(&output).contains("no program"));
+    }
+}
+
+#[test]
+fn path_is_searched_as_execvp_does() {
+    let root = root(&format!("{SLICE}/local-fs.service"), "0\n");
+    in_force(root.path(), "local-.service", "OOMScoreAdjust=3\n");
+    for (path, mode) in [("denied/tool", 0o644), ("file", 0o644), ("right/tool", 0o755)] {
+        write(root.path(), path, "#!/bin/sh\necho ran\n");
+        fs::set_permissions(root.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let directory = |name: &str| root.path().join(name).display().to_string();
+    let run = |directories: &[&str]| {
+        let path: Vec<String> = directories.iter().map(|name| directory(name)).collect();
+        Command::new(env!("CARGO_BIN_EXE_fairslice-launch"))
+            .args(["--", "tool"])
+            .envs([("FAIRSLICE_ROOT", root.path().as_os_str()), ("PATH", path.join(":").as_ref())])
+            .output()
+            .unwrap()
+    };
+    assert_ran(&run(&["none", "file", "denied", "right"]), "");
+    let denied = run(&["none", "denied"]);
+    assert_eq!(denied.status.code(), Some(203));
+    assert!(said(&denied).contains(&directory("denied/tool")) && said(&denied).contains("Permission denied"));
+}
+
+#[test]
+fn the_command_can_be_told_another_name() {
+    let root = root(&format!("{SLICE}/local-fs.service"), "0\n");
+    in_force(root.path(), "local-.service", "OOMScoreAdjust=3\n");
+    for name in ["-bash", "", "a b"] {
+        let output = launch(root.path(), &["--argv0", name, "--", "/bin/sh", "-c", "cat /proc/$$/cmdline"]);
+        assert_eq!(output.stdout, format!("{name}\0-c\0cat /proc/$$/cmdline\0").as_bytes());
+    }
+}
+
+/// The launcher's own arguments fit; the command's, with its long path twice, do not.
+#[test]
+fn too_many_arguments_are_told() {
+    let root = root(&format!("{SLICE}/local-fs.service"), "0\n");
+    in_force(root.path(), "local-.service", "OOMScoreAdjust=3\n");
+    let command = format!("{}/bin/true", "/.".repeat(1900));
+    let run = |words: usize| {
+        Command::new(env!("CARGO_BIN_EXE_fairslice-launch"))
+            .env_clear()
+            .env("FAIRSLICE_ROOT", root.path())
+            .args(["--", &command])
+            .args(std::iter::repeat_n("x".repeat(500), words))
+            .output()
+    };
+    let (mut fits, mut too_many) = (0, 1 << 16);
+    while too_many - fits > 1 {
+        let middle = usize::midpoint(fits, too_many);
+        *(if run(middle).is_ok() { &mut fits } else { &mut too_many }) = middle;
+    }
+    let output = run(fits).unwrap();
+    assert_eq!(output.status.code(), Some(203));
+    assert!(said(&output).contains("cannot execute") && said(&output).contains("Argument list too long"));
 }
 
 #[test]

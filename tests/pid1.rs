@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fairslice::host::pid1::Manager;
+use fairslice::host::pid1::{Manager, ServiceProperties};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use tempfile::TempDir;
 use zbus::wire::serialized::{Context, Data};
@@ -226,10 +226,57 @@ fn a_refusal_is_told_in_one_line() {
 fn messages_about_something_else_are_skipped() {
     let other = message(LE, RETURN, vec![(5, Variant::U32(99))], None);
     call(&answering([signal(), other, done(LE)].concat()), AMPLE).unwrap();
-    let many = [signal().repeat(64), done(LE)].concat();
+    let many = [signal().repeat(10_000), done(LE)].concat();
     call(&answering(many), AMPLE).unwrap();
-    let too_many = [signal().repeat(65), done(LE)].concat();
-    fails(&answering(too_many), "64 other messages and no reply");
+    let too_many = [signal().repeat(10_001), done(LE)].concat();
+    fails(&answering(too_many), "10000 other messages and no reply");
+}
+
+/// The reply to `Get` with this serial.
+fn property(serial: u32, value: &Variant<'_>) -> Vec<u8> {
+    let fields = vec![(5, Variant::U32(serial)), (8, Variant::Signature(Signature::Variant))];
+    let body = to_bytes(Context::new(LE, 0), value).unwrap();
+    let header: Header<'_> = (b'l', RETURN, 1, 1, u32::try_from(body.len()).unwrap(), 42, fields);
+    let mut message = to_bytes(Context::new(LE, 0), &header).unwrap().bytes().to_vec();
+    message.resize(message.len().next_multiple_of(8), 0);
+    message.extend_from_slice(body.bytes());
+    message
+}
+
+#[test]
+fn a_services_settings_are_asked_for_one_after_the_other() {
+    let ask = |last: Variant<'static>| {
+        let root = served_by(move |mut peer| {
+            authenticate(&mut peer);
+            let answers = [
+                Variant::from("forking"),
+                Variant::U32(7),
+                Variant::from("mixed"),
+                Variant::I32(2),
+                Variant::U64(9),
+                last,
+            ];
+            for (serial, answer) in (1..).zip(&answers) {
+                let call = read_call(&mut peer).escape_ascii().to_string();
+                assert!(call.contains("/org/freedesktop/systemd1/unit/local_2dfs_2eservice"), "{call}");
+                peer.write_all(&property(serial, answer)).unwrap();
+            }
+            linger(&mut peer);
+        });
+        Manager::below(root.path()).service_properties("local-fs.service", Instant::now() + AMPLE)
+    };
+    let settings = ask(Variant::Bool(true)).unwrap();
+    let expected = ServiceProperties {
+        kind: "forking".to_owned(),
+        main_pid: 7,
+        kill_mode: "mixed".to_owned(),
+        kill_signal: 2,
+        stop_timeout: 9,
+        delegate: true,
+    };
+    assert_eq!(settings, expected);
+    let error = format!("{:#}", ask(Variant::U32(1)).unwrap_err());
+    assert!(error.contains("local-fs.service") && error.contains("another type"), "{error}");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 #[cfg(feature = "cli")]
 pub mod adopt;
 #[cfg(feature = "cli")]
+mod cgroup2;
+#[cfg(feature = "cli")]
 mod drop_in;
 #[cfg(feature = "cli")]
 mod exec_line;
@@ -13,3 +15,5 @@ pub mod generator;
 pub mod launch;
 pub mod login;
 mod private_dir;
+#[cfg(feature = "cli")]
+mod scope;

@@ -39,6 +39,12 @@ pub fn of_process(root: &Path, process: &str) -> Result<PathBuf> {
     Ok(PathBuf::from(path.trim_start_matches('/')))
 }
 
+/// Whether this is no place that can be told: the root of a cgroup namespace, or outside of it.
+#[must_use]
+pub fn is_hidden(cgroup: &Path) -> bool {
+    cgroup.as_os_str().is_empty() || cgroup.starts_with("..")
+}
+
 /// The unit that a cgroup belongs to: the first component that is no slice, as systemd's
 /// `cg_path_get_unit` has it.
 #[must_use]
@@ -71,8 +77,8 @@ fn user_of_slice(name: &str) -> Option<u32> {
 /// # Errors
 /// `user.slice` cannot be read. Where it does not exist, nobody is logged in.
 pub fn users(root: &Path) -> Result<Vec<u32>> {
-    let path = root.join(paths::CGROUPFS).join(SliceName::user().cgroup());
-    let mut users: Vec<u32> = children(&path)?.iter().filter_map(|name| user_of_slice(name)).collect();
+    let names = children_of(root, &SliceName::user().cgroup())?;
+    let mut users: Vec<u32> = names.iter().filter_map(|name| user_of_slice(name)).collect();
     users.sort_unstable();
     Ok(users)
 }
@@ -85,7 +91,7 @@ pub fn slices(root: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut below = vec![PathBuf::new()];
     while let Some(slice) = below.pop() {
-        let names = children(&root.join(paths::CGROUPFS).join(&slice))?;
+        let names = children_of(root, &slice)?;
         let slices = names.iter().filter(|name| name.ends_with(".slice"));
         below.extend(slices.map(|name| slice.join(name)));
         found.push(slice);
@@ -101,7 +107,7 @@ pub fn slices(root: &Path) -> Result<Vec<PathBuf>> {
 pub fn services(root: &Path) -> Result<Vec<(ServiceName, PathBuf)>> {
     let mut found = Vec::new();
     for slice in slices(root)? {
-        for name in children(&root.join(paths::CGROUPFS).join(&slice))? {
+        for name in children_of(root, &slice)? {
             let path = slice.join(name);
             found.extend(service(&path).map(|service| (service, path)));
         }
@@ -110,8 +116,13 @@ pub fn services(root: &Path) -> Result<Vec<(ServiceName, PathBuf)>> {
     Ok(found)
 }
 
-fn children(path: &Path) -> Result<Vec<String>> {
-    let entries = match fs::read_dir(path) {
+/// The names of the cgroups in `cgroup`; none where it does not exist.
+///
+/// # Errors
+/// cgroupfs cannot be read.
+pub fn children_of(root: &Path, cgroup: &Path) -> Result<Vec<String>> {
+    let path = root.join(paths::CGROUPFS).join(cgroup);
+    let entries = match fs::read_dir(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.with_context(|| format!("reading {}", path.display()))?,
     };
@@ -136,7 +147,7 @@ pub fn processes(root: &Path, cgroup: &Path) -> Vec<u32> {
         let procs = attribute(root, &cgroup, "cgroup.procs").unwrap_or_default();
         // 0 is a process of another PID namespace.
         found.extend(procs.lines().filter_map(|line| line.parse().ok()).filter(|pid: &u32| *pid != 0));
-        let below = children(&root.join(paths::CGROUPFS).join(&cgroup)).unwrap_or_default();
+        let below = children_of(root, &cgroup).unwrap_or_default();
         cgroups.extend(below.iter().map(|name| cgroup.join(name)));
     }
     found

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::account::Account;
 use super::{cgroup, process};
-use crate::policy::{OomScoreAdj, ServiceName, SliceName};
+use crate::policy::{OomScoreAdj, PROPERTIES, ServiceName, SliceName};
 
 /// What is live.
 #[derive(Debug, Default)]
@@ -44,17 +44,6 @@ pub struct User {
     pub lowest_score: Option<OomScoreAdj>,
 }
 
-const ATTRIBUTES: [&str; 8] = [
-    "cpu.weight",
-    "io.weight",
-    "memory.min",
-    "memory.low",
-    "memory.high",
-    "memory.max",
-    "memory.swap.max",
-    "pids.max",
-];
-
 /// Reads the machine below `root`.
 ///
 /// # Errors
@@ -78,7 +67,8 @@ pub fn read(root: &Path) -> Result<Snapshot> {
 }
 
 fn attributes(root: &Path, cgroup: &Path) -> Attributes {
-    ATTRIBUTES.into_iter().filter_map(|name| Some((name, cgroup::attribute(root, cgroup, name)?))).collect()
+    let names = PROPERTIES.iter().map(|property| property.attribute);
+    names.filter_map(|name| Some((name, cgroup::attribute(root, cgroup, name)?))).collect()
 }
 
 fn user(root: &Path, uid: u32) -> Result<User> {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub use check::review;
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{InForce, Loaded, SourceFile, load, load_files};
-pub use name::{ServiceName, ServicePattern, SliceName, VariableName};
+pub use name::{EVERY_SERVICE, ServiceName, ServicePattern, SliceName, VariableName};
 pub use template::{Filled, Owner, PathTemplate};
 pub use value::{Amount, CpuWeight, Memory, OomScoreAdj, Percent, SetBy, Tasks, TotalWeight, Weight};
 
@@ -197,6 +197,10 @@ const MEMORY_MAX: Property = Property { key: "memory_max", unit: "MemoryMax", at
 const MEMORY_SWAP_MAX: Property =
     Property { key: "memory_swap_max", unit: "MemorySwapMax", attribute: "memory.swap.max" };
 const TASKS_MAX: Property = Property { key: "tasks_max", unit: "TasksMax", attribute: "pids.max" };
+
+/// Everything that [`Resources`] can set.
+pub const PROPERTIES: [Property; 8] =
+    [CPU_WEIGHT, IO_WEIGHT, MEMORY_MIN, MEMORY_LOW, MEMORY_HIGH, MEMORY_MAX, MEMORY_SWAP_MAX, TASKS_MAX];
 
 impl Resources {
     /// What is declared, in the order of the manual page.

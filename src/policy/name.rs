@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 const SLICE: &str = ".slice";
 const SERVICE: &str = ".service";
+/// The unit whose drop-ins are for every service, after all others.
+pub const EVERY_SERVICE: &str = "service";
 /// `UNIT_NAME_MAX` of systemd.
 const LONGEST: usize = 255;
 
@@ -144,7 +146,7 @@ impl ServiceName {
             units.push(format!("{shorter}-{SERVICE}"));
             prefix = shorter;
         }
-        units.push("service".to_owned());
+        units.push(EVERY_SERVICE.to_owned());
         units
     }
 }

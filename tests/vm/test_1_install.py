@@ -75,12 +75,13 @@ def test_the_launcher_had_nothing_to_complain_about(installed):
     assert "fairslice-launch" not in installed.root("journalctl -b -o cat -u 'local-*'")
 
 
-def test_a_misplaced_service_is_reported_and_refused_with_strict(installed):
+def test_a_misplaced_service_that_cannot_be_moved_is_reported_and_refused_with_strict(installed):
     def launch(options: str) -> tuple[str, list[str]]:
         """What systemd made of it, and the lines of the launcher and its command."""
         mark = measure.journal_mark(installed)
         status = installed.root(
-            f"systemd-run --quiet --wait --unit stray fairslice-launch --unit local-fs {options} -- echo it-ran;"
+            "systemd-run --quiet --wait --unit stray -p User=foundry"
+            f" fairslice-launch --unit local-content {options} -- echo it-ran;"
             " echo exit $?; systemctl reset-failed stray 2> /dev/null",
             check=False,
         )

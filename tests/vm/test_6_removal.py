@@ -96,7 +96,7 @@ def test_purging_it_leaves_nothing(installed):
 
 
 def test_without_it_a_login_inherits_sshds_score(installed):
-    """What test_2 saw reset; if this fails, that test showed nothing."""
+    """What test_3 saw reset; if this fails, that test showed nothing."""
     with measure.sshd_started_with_score(installed, -500):
         assert installed.ssh("alice", "cat /proc/self/oom_score_adj").out == "-500\n"
 

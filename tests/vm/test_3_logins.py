@@ -199,6 +199,6 @@ def test_fifty_logins_at_once_all_succeed(installed):
 
 
 def test_an_inherited_negative_score_is_reset(installed):
-    # test_5 shows, without the package, that a login does inherit it.
+    # test_6 shows, without the package, that a login does inherit it.
     with measure.sshd_started_with_score(installed, -500):
         assert facts(installed, "alice").process.oom_score_adj == 0

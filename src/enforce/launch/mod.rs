@@ -1,0 +1,212 @@
+//! `fairslice-launch`: what stands between a service manager and a service.
+//!
+//! When the command runs, it is in the policy's slice with the policy's OOM score; or one line says
+//! why not, and with `--strict` it does not run.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod declared;
+mod execute;
+mod say;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use caps::{CapSet, Capability};
+
+use super::{cgroup2, scope};
+use crate::host::{cgroup, process};
+use crate::paths;
+use crate::policy::{OomScoreAdj, Policy, ServiceName, SliceName};
+use arguments::{Arguments, HELP, Request, USAGE};
+use declared::Declared;
+use say::{complain, print};
+
+/// Exit codes that `systemctl status` names, `systemd.exec(5)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Exit {
+    Usage = 2,
+    Exec = 203,
+    OomAdjust = 206,
+    Capabilities = 218,
+    Cgroup = 219,
+}
+
+/// What is not as the policy says, in one line with the remedy.
+struct Shortfall {
+    exit: Exit,
+    message: String,
+}
+
+impl Shortfall {
+    fn new(exit: Exit, message: impl fmt::Display) -> Self {
+        Self { exit, message: message.to_string() }
+    }
+}
+
+/// Runs the launcher with the program's arguments; returns, with an exit code, only where the
+/// command was not executed.
+#[must_use]
+pub fn main() -> u8 {
+    let arguments = match arguments::parse(lexopt::Parser::from_env()) {
+        Ok(Request::Run(arguments)) => arguments,
+        Ok(Request::Help) => {
+            print(format_args!("{USAGE}\n\n{HELP}"));
+            return 0;
+        }
+        Ok(Request::Version) => {
+            print(format_args!("fairslice-launch {}", env!("CARGO_PKG_VERSION")));
+            return 0;
+        }
+        Err(error) => {
+            complain(format_args!("{error}; {USAGE}"));
+            return Exit::Usage as u8;
+        }
+    };
+    for shortfall in prepare(&paths::root(), &arguments) {
+        if arguments.strict {
+            complain(format_args!("{}; not started (--strict)", shortfall.message));
+            return shortfall.exit as u8;
+        }
+        complain(format_args!("{}; started all the same", shortfall.message));
+    }
+    complain(execute::execute(arguments));
+    Exit::Exec as u8
+}
+
+/// Makes this process what the policy says; gives what could not be done.
+fn prepare(root: &Path, arguments: &Arguments) -> Vec<Shortfall> {
+    let placed = cgroup::of_process(root, "self");
+    let service = match service(arguments, placed.as_deref().ok()) {
+        Ok(service) => service,
+        Err(error) => return vec![Shortfall::new(Exit::Cgroup, format_args!("{error:#}"))],
+    };
+    let declared = match declared::declared(root, &service) {
+        Ok(Some(declared)) => declared,
+        Ok(None) => {
+            let message =
+                format!("{service}: no policy names it (\"fairslice check\" says whether the policy holds)");
+            return vec![Shortfall::new(Exit::Cgroup, message)];
+        }
+        Err(error) => return vec![Shortfall::new(Exit::Cgroup, format_args!("{service}: {error:#}"))],
+    };
+    let mut shortfalls = Vec::new();
+    match place(root, &service, &declared, placed) {
+        Ok(None) => {}
+        Ok(Some(note)) => complain(note),
+        Err(error) => shortfalls.push(Shortfall::new(Exit::Cgroup, format_args!("{service}: {error:#}"))),
+    }
+    if let Some(score) = declared.score {
+        shortfalls.extend(adjust_score(root, &service, score));
+    }
+    shortfalls
+}
+
+/// Which service this is.
+fn service(arguments: &Arguments, placed: Option<&Path>) -> Result<ServiceName> {
+    if let Some(unit) = &arguments.unit {
+        return ServiceName::new(unit).map_err(|expected| anyhow!("--unit {unit:?}: {expected}"));
+    }
+    if let Some(service) = placed.and_then(cgroup::service) {
+        return Ok(service);
+    }
+    let command = Path::new(&arguments.program).file_name().unwrap_or_default().to_string_lossy();
+    ServiceName::new(&command).map_err(|expected| {
+        anyhow!("{command:?} is no service's name ({expected}): say which it is with --unit")
+    })
+}
+
+/// Sees to it that this process is in the slice that is declared for it; gives what there is to
+/// say where that took a move.
+fn place(
+    root: &Path,
+    service: &ServiceName,
+    declared: &Declared,
+    placed: Result<PathBuf>,
+) -> Result<Option<String>> {
+    let Some(slice) = &declared.slice else { return Ok(None) };
+    let placed = placed.with_context(|| format!("cannot tell whether it is in {slice}"))?;
+    if placed.starts_with(slice.cgroup()) {
+        return Ok(None);
+    }
+    match &declared.policy {
+        None => move_through_pid1(root, service, slice, &placed).map(Some),
+        Some(policy) => move_directly(root, service, policy, slice, &placed).map(|()| None),
+    }
+}
+
+fn move_through_pid1(root: &Path, service: &ServiceName, slice: &SliceName, placed: &Path) -> Result<String> {
+    if cgroup::is_hidden(placed) {
+        bail!(
+            "cannot tell whether it is in {slice}: a cgroup namespace of its own (ProtectControlGroups=private) hides that"
+        );
+    }
+    let from = format!("/{}", placed.display());
+    let remedy = format!(
+        "stop and start it (systemd moves no running unit), and if it stays look for another Slice= with \"systemctl cat {service}\""
+    );
+    match scope::enter(root, service, slice, placed) {
+        Ok(scope) => Ok(format!(
+            "{service}: was in {from}, declared {slice}: put there as {scope}; to need none of that, {remedy}"
+        )),
+        Err(error) => bail!("runs in {from}, declared {slice}, and was not moved ({error:#}): {remedy}"),
+    }
+}
+
+/// Where there is no systemd, the slice is made here.
+fn move_directly(
+    root: &Path,
+    service: &ServiceName,
+    policy: &Policy,
+    slice: &SliceName,
+    placed: &Path,
+) -> Result<()> {
+    let (leaf, resources) = (service.as_str(), &policy.service(service).resources);
+    // A cgroup namespace that is not this process's own shows the way to it, too.
+    if placed.ends_with(slice.cgroup().join(leaf)) {
+        return Ok(());
+    }
+    cgroup2::enter(root, policy, slice, leaf, resources).with_context(|| {
+        let from = placed.display();
+        format!("runs in /{from}, declared {slice}, and was not moved: without systemd that takes a writable cgroup2")
+    })
+}
+
+/// Sets this process's OOM score where it differs, and gives up the capability that it took.
+fn adjust_score(root: &Path, service: &ServiceName, score: OomScoreAdj) -> Option<Shortfall> {
+    if process::oom_score_adj(root, "self").is_ok_and(|live| live == score) {
+        return None;
+    }
+    if let Err(error) = process::set_own_oom_score_adj(root, score) {
+        return Some(Shortfall::new(
+            Exit::OomAdjust,
+            format_args!(
+                "{service}: OOM score {score} not set: {error:#}: add AmbientCapabilities=CAP_SYS_RESOURCE to the unit, or let systemd set it (\"systemctl daemon-reload\", restart)"
+            ),
+        ));
+    }
+    drop_granted_capability().err().map(|error| {
+        let message = format_args!("{service}: CAP_SYS_RESOURCE not dropped after use: {error}");
+        Shortfall::new(Exit::Capabilities, message)
+    })
+}
+
+/// A capability in the ambient set was granted for this program, and the command would inherit it.
+/// Root's own capabilities stay.
+fn drop_granted_capability() -> Result<(), caps::errors::CapsError> {
+    const USED: Capability = Capability::CAP_SYS_RESOURCE;
+    if !caps::has_cap(None, CapSet::Ambient, USED)? {
+        return Ok(());
+    }
+    // Only a process with CAP_SETPCAP may narrow its bounding set; without it, no later exec can
+    // regain the capability but through a file that carries it.
+    if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
+        caps::drop(None, CapSet::Bounding, USED)?;
+    }
+    for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+        caps::drop(None, set, USED)?;
+    }
+    Ok(())
+}

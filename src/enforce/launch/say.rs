@@ -1,0 +1,49 @@
+//! What the launcher says: one line at a time on stderr, which under systemd is the journal.
+//!
+//! A service's stderr may be closed, full, or a pipe that nobody reads. None of that may cost the
+//! service its start.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::io::{self, ErrorKind, Write as _};
+use std::os::fd::AsFd;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// How long to wait for a reader of stderr, in milliseconds.
+const PATIENCE: u16 = 1000;
+
+/// Says one line, if anybody can take it.
+pub(super) fn complain(message: impl fmt::Display) {
+    let line = format!("fairslice-launch: {message}\n");
+    let stderr = io::stderr();
+    let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    // An error, a hang-up and a closed descriptor are told by other flags.
+    let writable = poll(&mut ready, PollTimeout::from(PATIENCE)).is_ok()
+        && ready.iter().all(|stderr| stderr.revents() == Some(PollFlags::POLLOUT));
+    if writable {
+        // What cannot be said is no reason not to start the service.
+        let _ = without_sigpipe(|| io::stderr().write_all(line.as_bytes()));
+    }
+}
+
+/// Writes while a `SIGPIPE` cannot kill this process, and leaves none pending for the command.
+fn without_sigpipe(write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    let sigpipe = SigSet::from(Signal::SIGPIPE);
+    let before = sigpipe.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let written = write();
+    if written.as_ref().is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
+        let pending = SignalFd::with_flags(&sigpipe, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        // None is pending where SIGPIPE is ignored.
+        let _ = pending.read_signal();
+    }
+    before.thread_set_mask()?;
+    written
+}
+
+/// To stdout: what was asked for.
+pub(super) fn print(text: impl fmt::Display) {
+    let _ = writeln!(io::stdout(), "{text}");
+}

@@ -1,0 +1,203 @@
+//! A connection to PID 1: connecting, authentication, one call after the other, one deadline.
+#![forbid(unsafe_code)]
+
+use std::fmt::Write as _;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, socket};
+use nix::unistd::geteuid;
+
+use super::MAX_TEXT;
+use super::message::{Call, FIXED_HEADER, Reply, message_length, outcome};
+use crate::line::one_line;
+
+/// The longest line that is read while authenticating, in bytes. `OK` and a GUID take 37.
+const MAX_LINE: usize = 1024;
+/// How many unrelated messages are skipped before giving up on the reply. systemd sends its signals
+/// to every private connection, at boot some hundreds at a time.
+const MAX_SKIPPED: usize = 10_000;
+/// How long to wait before connecting again while PID 1's backlog is full.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(5);
+/// Where to look when PID 1 keeps silent.
+const HUNG: &str = "see journalctl -b _PID=1";
+
+/// Our end of a connection to PID 1.
+pub(super) struct Peer {
+    socket: OwnedFd,
+    deadline: Instant,
+    /// The last call's serial.
+    serial: u32,
+    /// What has come in and was not yet consumed.
+    unread: Vec<u8>,
+    /// How much has come in altogether, in bytes.
+    received: usize,
+}
+
+impl Peer {
+    pub(super) fn connect(path: &Path, deadline: Instant) -> Result<Self> {
+        let address =
+            UnixAddr::new(path).map_err(|errno| anyhow!("not a path for a socket: {}", errno.desc()))?;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)
+            .map_err(|errno| anyhow!("cannot make a socket: {}", errno.desc()))?;
+        loop {
+            match connect(socket.as_raw_fd(), &address) {
+                Ok(()) => break,
+                Err(Errno::EINTR) => {}
+                // The backlog is full. poll(2) cannot wait for room in it, so come back later.
+                Err(Errno::EAGAIN) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        bail!("PID 1 accepted no connection within the time limit: {HUNG}");
+                    }
+                    std::thread::sleep(left.min(BACKLOG_PAUSE));
+                }
+                Err(Errno::ENOENT) => bail!("no such socket: is systemd running as PID 1?"),
+                Err(Errno::ECONNREFUSED) => {
+                    bail!("nobody listens on the socket: is systemd running as PID 1?")
+                }
+                Err(errno @ (Errno::EACCES | Errno::EPERM)) => {
+                    bail!("cannot connect: {}: only root may", errno.desc())
+                }
+                Err(errno) => bail!("cannot connect: {}", errno.desc()),
+            }
+        }
+        let mut peer = Self { socket, deadline, serial: 0, unread: Vec::new(), received: 0 };
+        peer.authenticate()?;
+        Ok(peer)
+    }
+
+    /// SASL EXTERNAL ("Authentication Protocol" in the specification): the kernel vouches for us.
+    fn authenticate(&mut self) -> Result<()> {
+        // The user id as decimal digits, each in hexadecimal: 0 is "30".
+        let mut identity = String::new();
+        for digit in geteuid().to_string().bytes() {
+            write!(identity, "{digit:02x}")?;
+        }
+        // BEGIN need not wait for the answer to AUTH: if it is not OK, nothing else is sent.
+        self.send(format!("\0AUTH EXTERNAL {identity}\r\nBEGIN\r\n").as_bytes())?;
+        let line = self.line()?;
+        match line.split(' ').next() {
+            Some("OK") => Ok(()),
+            Some("REJECTED") => bail!("PID 1 refused the connection of user id {}: only root may", geteuid()),
+            _ => bail!(
+                "what answers there is not systemd: it said \"{}\" where OK belongs",
+                one_line(&line, MAX_TEXT)
+            ),
+        }
+    }
+
+    /// Makes a call and waits for its reply.
+    pub(super) fn call(&mut self, call: &Call<'_>) -> Result<Reply> {
+        self.serial += 1;
+        self.send(&call.message(self.serial)?)?;
+        for _ in 0..=MAX_SKIPPED {
+            let message = self.message()?;
+            let outcome = outcome(message, self.serial);
+            if let Some(outcome) = outcome.context("what answers there is not systemd, or is out of order")? {
+                return outcome.map_err(|refusal| anyhow!("PID 1 answered {refusal}"));
+            }
+        }
+        bail!("PID 1 sent {MAX_SKIPPED} other messages and no reply")
+    }
+
+    /// Takes the next message, header and body.
+    fn message(&mut self) -> Result<Vec<u8>> {
+        while self.unread.len() < FIXED_HEADER {
+            self.receive()?;
+        }
+        let length =
+            message_length(&self.unread).context("what answers there is not systemd, or is out of order")?;
+        while self.unread.len() < length {
+            self.receive()?;
+        }
+        let rest = self.unread.split_off(length);
+        Ok(std::mem::replace(&mut self.unread, rest))
+    }
+
+    /// Takes the next line of the authentication, without its end.
+    fn line(&mut self) -> Result<String> {
+        loop {
+            if let Some(end) = self.unread.windows(2).position(|pair| pair == b"\r\n") {
+                let rest = self.unread.split_off(end + 2);
+                let mut line = std::mem::replace(&mut self.unread, rest);
+                line.truncate(end);
+                return Ok(String::from_utf8_lossy(&line).into_owned());
+            }
+            if self.unread.len() > MAX_LINE {
+                let start = String::from_utf8_lossy(&self.unread);
+                let start: String = start.chars().take(20).collect();
+                bail!(
+                    "what answers there is not systemd: it sent \"{}\" and more without an end of line",
+                    one_line(&start, MAX_TEXT)
+                );
+            }
+            self.receive()?;
+        }
+    }
+
+    fn send(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            // Without MSG_NOSIGNAL a peer that hung up would kill the host process by SIGPIPE.
+            match send(self.socket.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL) {
+                Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => self.wait(PollFlags::POLLOUT)?,
+                Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(self.hung_up()),
+                Err(errno) => bail!("cannot send: {}", errno.desc()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for bytes and adds them to `unread`. Descriptors sent along are closed by the kernel: recv(2)
+    /// has no place for them.
+    fn receive(&mut self) -> Result<()> {
+        let mut buffer = [0; 4096];
+        loop {
+            match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Ok(0) | Err(Errno::ECONNRESET) => return Err(self.hung_up()),
+                Ok(count) => {
+                    self.received += count;
+                    self.unread.extend_from_slice(buffer.get(..count).unwrap_or_default());
+                    // A peer that always has more to say must not outrun the deadline either.
+                    return self.left().map(drop);
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => self.wait(PollFlags::POLLIN)?,
+                Err(errno) => bail!("cannot receive: {}", errno.desc()),
+            }
+        }
+    }
+
+    /// Waits until the socket is ready, or fails at the deadline.
+    fn wait(&self, events: PollFlags) -> Result<()> {
+        // One more than the whole milliseconds, so that the last wait does not end just before the
+        // deadline again and again.
+        let milliseconds = self.left()?.as_millis() + 1;
+        let timeout = PollTimeout::from(u16::try_from(milliseconds).unwrap_or(u16::MAX));
+        match poll(&mut [PollFd::new(self.socket.as_fd(), events)], timeout) {
+            // Whether the time is up is for the next call to find out.
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => bail!("cannot wait for PID 1: {}", errno.desc()),
+        }
+    }
+
+    /// The time left until the deadline, more than zero.
+    fn left(&self) -> Result<Duration> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            bail!("PID 1 did not answer within the time limit ({} bytes came in): {HUNG}", self.received);
+        }
+        Ok(left)
+    }
+
+    fn hung_up(&self) -> anyhow::Error {
+        anyhow!("PID 1 hung up before its answer was complete ({} bytes came in): {HUNG}", self.received)
+    }
+}
