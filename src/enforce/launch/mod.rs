@@ -9,6 +9,7 @@ mod declared;
 mod execute;
 mod say;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -49,8 +50,8 @@ impl Shortfall {
 /// Runs the launcher with the program's arguments; returns, with an exit code, only where the
 /// command was not executed.
 #[must_use]
-pub fn main() -> u8 {
-    let arguments = match arguments::parse(lexopt::Parser::from_env()) {
+pub fn main(words: Vec<OsString>) -> u8 {
+    let arguments = match arguments::parse(lexopt::Parser::from_args(words)) {
         Ok(Request::Run(arguments)) => arguments,
         Ok(Request::Help) => {
             print(format_args!("{USAGE}\n\n{HELP}"));
