@@ -85,7 +85,9 @@ pam-test: ## the module through libpam, as root
 	@$(SUDO) $$(cargo test --locked --no-run --message-format short -p pam_fairslice --test libpam 2>&1 | \
 	    sed -n 's/.*Executable.*(\(.*\))/\1/p') --quiet
 
-package-test: ## lintian
+package-test: ## the package's launcher, and lintian
+	$(call say,the launcher as it is packaged)
+	@FAIRSLICE_LAUNCH=$(CURDIR)/target/release/fairslice-launch cargo test --locked --quiet --test launch --test transparency
 	$(call say,lintian)
 	@lintian --allow-root --fail-on error,warning,info --tag-display-limit 0 target/debian/fairslice_*.deb
 

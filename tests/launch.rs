@@ -6,7 +6,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const SLICE: &str = "foundry.slice/foundry-services.slice";
@@ -34,8 +34,14 @@ fn in_force(root: &Path, unit: &str, text: &str) {
     drop_in(root, "run/systemd/generator", unit, text);
 }
 
+/// `FAIRSLICE_LAUNCH` names another build of it, such as the package's.
+fn launcher() -> PathBuf {
+    std::env::var_os("FAIRSLICE_LAUNCH")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_fairslice-launch")), PathBuf::from)
+}
+
 fn launch(root: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_fairslice-launch"))
+    Command::new(launcher())
         .args(arguments)
         .env("FAIRSLICE_ROOT", root)
         // The tests may themselves run in a service.
@@ -159,7 +165,7 @@ fn a_root_directory_without_systemd_in_it_is_told() {
     let root = root("system.slice/local-fs.service", "0\n");
     fs::remove_dir(root.path().join("run/systemd/system")).unwrap();
     write(root.path(), "etc/fairslice/policy.toml", "[service.local-fs]\noom_score_adj = 9\n");
-    let output = Command::new(env!("CARGO_BIN_EXE_fairslice-launch"))
+    let output = Command::new(launcher())
         .args(["echo", "ran"])
         .envs([("FAIRSLICE_ROOT", root.path().as_os_str()), ("INVOCATION_ID", "0".as_ref())])
         .output()
@@ -253,7 +259,7 @@ fn a_broken_stderr_costs_nothing() {
     in_force(root.path(), "local-.service", "Slice=foundry-services.slice\n");
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let output = Command::new(env!("CARGO_BIN_EXE_fairslice-launch"))
+    let output = Command::new(launcher())
         .args(["grep", "-E", "SigPnd|ShdPnd|SigBlk", "/proc/self/status"])
         .env("FAIRSLICE_ROOT", root.path())
         .stderr(writer)
@@ -306,7 +312,7 @@ fn a_file_that_is_no_program_is_handed_to_no_shell() {
     fs::set_permissions(root.path().join("bin/plain"), fs::Permissions::from_mode(0o755)).unwrap();
     let bin = root.path().join("bin").display().to_string();
     for command in ["plain", &format!("{bin}/plain")] {
-        let output = Command::new(env!("CARGO_BIN_EXE_fairslice-launch"))
+        let output = Command::new(launcher())
             .args(["--", command])
             .envs([("FAIRSLICE_ROOT", root.path().as_os_str()), ("PATH", bin.as_ref())])
             .output()
@@ -327,7 +333,7 @@ fn path_is_searched_as_execvp_does() {
     let directory = |name: &str| root.path().join(name).display().to_string();
     let run = |directories: &[&str]| {
         let path: Vec<String> = directories.iter().map(|name| directory(name)).collect();
-        Command::new(env!("CARGO_BIN_EXE_fairslice-launch"))
+        Command::new(launcher())
             .args(["--", "tool"])
             .envs([("FAIRSLICE_ROOT", root.path().as_os_str()), ("PATH", path.join(":").as_ref())])
             .output()
@@ -356,7 +362,7 @@ fn too_many_arguments_are_told() {
     in_force(root.path(), "local-.service", "OOMScoreAdjust=3\n");
     let command = format!("{}/bin/true", "/.".repeat(1900));
     let run = |words: usize| {
-        Command::new(env!("CARGO_BIN_EXE_fairslice-launch"))
+        Command::new(launcher())
             .env_clear()
             .env("FAIRSLICE_ROOT", root.path())
             .args(["--", &command])
@@ -387,7 +393,7 @@ fn usage_is_two() {
 fn sigpipe_is_as_it_was() {
     let root = root(&format!("{SLICE}/local-fs.service"), "0\n");
     in_force(root.path(), "local-.service", "Slice=foundry-services.slice\n");
-    let launcher = env!("CARGO_BIN_EXE_fairslice-launch");
+    let launcher = launcher().display().to_string();
     for (trap, ignored) in [("", false), ("trap '' PIPE;", true)] {
         let script = format!("{trap} exec {launcher} sh -c 'grep SigIgn /proc/self/status'");
         let output =
@@ -410,5 +416,5 @@ fn closed_descriptors_stay_closed_and_none_is_added() {
         assert!(output.status.success() && output.status.signal().is_none());
         String::from_utf8(output.stdout).unwrap()
     };
-    assert_eq!(descriptors(env!("CARGO_BIN_EXE_fairslice-launch")), descriptors(""));
+    assert_eq!(descriptors(&launcher().display().to_string()), descriptors(""));
 }
