@@ -1,7 +1,7 @@
 //! The launcher on a root of its own: which service, what is in force, what is said, what is run.
 //!
 //! What needs a real PID 1 is in `tests/vm`.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::indexing_slicing, clippy::unwrap_used)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -417,4 +417,60 @@ fn closed_descriptors_stay_closed_and_none_is_added() {
         String::from_utf8(output.stdout).unwrap()
     };
     assert_eq!(descriptors(&launcher().display().to_string()), descriptors(""));
+}
+
+/// What it reads was written by somebody else. Whatever that is, the command runs, with nothing else
+/// changed, and of what is written there is at most one line each.
+#[test]
+fn whatever_it_reads_the_command_runs() {
+    const PIECES: [&str; 24] = [
+        "0::/",
+        "1:name=systemd:/",
+        "foundry.slice",
+        "/",
+        "..",
+        ".service",
+        ".slice",
+        "-",
+        "@",
+        ":",
+        "\n",
+        "\0",
+        "Slice=",
+        "OOMScoreAdjust=",
+        "[Service]",
+        "-999999999999999999999",
+        "500",
+        "-",
+        "é",
+        " ",
+        "=",
+        "#",
+        "foundry-services.slice",
+        "\u{1b}[2J",
+    ];
+    let mut state = 1_u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    for _ in 0..300 {
+        let root = root("", "0\n");
+        let unit = "run/systemd/generator/local-fs.service.d/40-fairslice.conf";
+        let files = ["proc/self/cgroup", "proc/self/oom_score_adj", unit];
+        for file in files {
+            let text: String = (0..random(12)).map(|_| PIECES[random(PIECES.len())]).collect();
+            write(root.path(), file, &text);
+        }
+        let before = files.map(|file| fs::read(root.path().join(file)).unwrap());
+        let output = launch(root.path(), &["--unit", "local-fs", "--", "echo", "ran"]);
+        let said = said(&output);
+        assert_eq!((output.status.code(), &*output.stdout), (Some(0), &b"ran\n"[..]), "{before:?} {said}");
+        assert!(said.lines().all(|line| line.starts_with("fairslice-launch: ")), "{before:?} {said}");
+        let after = files.map(|file| fs::read(root.path().join(file)).unwrap());
+        assert_eq!((&before[0], &before[2]), (&after[0], &after[2]));
+        let strict = launch(root.path(), &["--strict", "--unit", "local-fs", "--", "echo", "ran"]);
+        assert!(matches!(strict.status.code(), Some(0 | 206 | 219)), "{before:?}");
+        assert_eq!(strict.status.code() == Some(0), strict.stdout == b"ran\n");
+    }
 }

@@ -202,3 +202,16 @@ fn colour_is_for_terminals() {
     write(machine.path(), "proc/10/oom_score_adj", "0\n");
     assert!(!status(machine.path(), &[]).1.contains('\u{1b}'));
 }
+
+/// The launcher has PID 1 put a service that is in a wrong slice into a scope in the right one.
+#[test]
+fn a_service_is_where_its_scope_is() {
+    let machine = machine();
+    let root = machine.path();
+    fs::remove_dir_all(root.join(format!("sys/fs/cgroup/{SERVICES}/local-fs.service"))).unwrap();
+    cgroup(root, "system.slice/local-fs.service", &[]);
+    process(root, 10, 1, &format!("{SERVICES}/local-fs-10.scope"), -500);
+    assert_eq!(differing(root), [""; 0]);
+    process(root, 15, 1, "system.slice/local-fs.service", -500);
+    assert_eq!(differing(root), ["local-fs.service slice system.slice"]);
+}

@@ -20,8 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait before looking again whether this process was moved. It takes PID 1 some
 /// milliseconds.
 const PAUSE: Duration = Duration::from_millis(1);
-/// The longest part of a service's name in a scope's: `UNIT_NAME_MAX` is 255.
-const LONGEST_STEM: usize = 240;
 
 /// Moves this process, which is in `placed`, into a scope in `slice`; gives the scope's name.
 ///
@@ -51,7 +49,8 @@ pub(super) fn enter(root: &Path, service: &ServiceName, slice: &SliceName, place
             manager.stop_unit(&earlier, deadline)?;
         }
     }
-    let name = scope_name(service, std::process::id());
+    // With the PID, because the scope of the last run may not be gone yet.
+    let name = service.scope(std::process::id());
     let scope = Scope {
         name: &name,
         slice: slice.as_str(),
@@ -77,26 +76,11 @@ fn wait_until_in(root: &Path, slice: &SliceName, deadline: Instant) -> Result<()
     Ok(())
 }
 
-/// `local-fs-1234.scope`: with the PID, because the scope of the last run may not be gone yet. A scope
-/// is no instance of anything, and its name holds no `@`.
-fn scope_name(service: &ServiceName, pid: u32) -> String {
-    format!("{}{pid}.scope", scope_prefix(service))
-}
-
-fn scope_prefix(service: &ServiceName) -> String {
-    let stem = service.stem().replace('@', "-");
-    format!("{}-", stem.get(..LONGEST_STEM).unwrap_or(&stem))
-}
-
 /// The scopes of earlier runs of the service. systemd 252 stops them when the service is stopped, but
 /// not when it is restarted.
 fn earlier_scopes(root: &Path, service: &ServiceName, slice: &SliceName) -> Result<Vec<String>> {
-    let prefix = scope_prefix(service);
     let mut names = cgroup::children_of(root, &slice.cgroup())?;
-    names.retain(|name| {
-        let pid = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".scope"));
-        pid.is_some_and(|pid| pid.parse::<u32>().is_ok())
-    });
+    names.retain(|name| service.has_scope(name));
     Ok(names)
 }
 
@@ -123,27 +107,6 @@ fn cpu_quota(text: &str) -> Option<(&'static str, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_scope_is_named_after_its_service() {
-        let name = |service: &str| scope_name(&ServiceName::new(service).unwrap(), 1234);
-        assert_eq!(name("local-worker@7"), "local-worker-7-1234.scope");
-        assert!(name(&"a".repeat(247)).len() <= 255);
-    }
-
-    #[test]
-    fn earlier_scopes_are_those_of_the_same_service() {
-        let root = tempfile::tempdir().unwrap();
-        let slice = SliceName::new("foundry-services.slice").unwrap();
-        let cgroup = root.path().join("sys/fs/cgroup").join(slice.cgroup());
-        for name in
-            ["local-a-7.scope", "local-a-b-7.scope", "local-a.service", "local-a-7.service", "b-7.scope"]
-        {
-            std::fs::create_dir_all(cgroup.join(name)).unwrap();
-        }
-        let service = ServiceName::new("local-a").unwrap();
-        assert_eq!(earlier_scopes(root.path(), &service, &slice).unwrap(), ["local-a-7.scope"]);
-    }
 
     #[test]
     fn the_cgroups_limits_become_properties() {

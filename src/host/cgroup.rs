@@ -100,16 +100,29 @@ pub fn slices(root: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Services with a cgroup, with that cgroup: those that run.
+/// Services with a cgroup, with that cgroup: those that run. One that the launcher has put into a
+/// scope has nothing in its own.
 ///
 /// # Errors
 /// cgroupfs cannot be read.
 pub fn services(root: &Path) -> Result<Vec<(ServiceName, PathBuf)>> {
     let mut found = Vec::new();
+    let mut scopes = Vec::new();
     for slice in slices(root)? {
         for name in children_of(root, &slice)? {
-            let path = slice.join(name);
-            found.extend(service(&path).map(|service| (service, path)));
+            let path = slice.join(&name);
+            match service(&path) {
+                Some(service) => found.push((service, path)),
+                None => scopes.push((name, path)),
+            }
+        }
+    }
+    for (service, path) in &mut found {
+        let scope = scopes.iter().find(|(name, _)| service.has_scope(name));
+        if let Some((_, scope)) = scope
+            && processes(root, path).is_empty()
+        {
+            path.clone_from(scope);
         }
     }
     found.sort();

@@ -8,10 +8,13 @@ use std::path::PathBuf;
 
 const SLICE: &str = ".slice";
 const SERVICE: &str = ".service";
+const SCOPE: &str = ".scope";
 /// The unit whose drop-ins are for every service, after all others.
 pub const EVERY_SERVICE: &str = "service";
 /// `UNIT_NAME_MAX` of systemd.
 const LONGEST: usize = 255;
+/// What leaves room for a dash, a number and the suffix.
+const LONGEST_SCOPE_STEM: usize = LONGEST - 1 - 10 - SCOPE.len();
 
 /// A slice below the root slice, such as `foundry-services.slice`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,6 +135,25 @@ impl ServiceName {
     #[must_use]
     pub fn is_or_instantiates(&self, other: &Self) -> bool {
         self == other || self.template().as_ref() == Some(other)
+    }
+
+    /// The scope into which `fairslice-launch` has this service's process put that has the number
+    /// `pid`: `local-fs-1234.scope`. A scope is no instance of anything, and its name holds no `@`.
+    #[must_use]
+    pub fn scope(&self, pid: u32) -> String {
+        format!("{}{pid}{SCOPE}", self.scope_prefix())
+    }
+
+    /// Whether a unit of this name is a [`ServiceName::scope`] of this service.
+    #[must_use]
+    pub fn has_scope(&self, name: &str) -> bool {
+        let pid = name.strip_prefix(&self.scope_prefix()).and_then(|rest| rest.strip_suffix(SCOPE));
+        pid.is_some_and(|pid| pid.parse::<u32>().is_ok())
+    }
+
+    fn scope_prefix(&self) -> String {
+        let stem = self.stem().replace('@', "-");
+        format!("{}-", stem.get(..LONGEST_SCOPE_STEM).unwrap_or(&stem))
     }
 
     /// The units whose drop-in directories apply to this one, the most specific first: where two
@@ -338,6 +360,18 @@ mod tests {
         assert_eq!(service("nginx").drop_in_units(), ["nginx.service", "service"]);
         // A dash in the instance is no prefix.
         assert_eq!(service("a@b-c").drop_in_units(), ["a@b-c.service", "a@.service", "service"]);
+    }
+
+    #[test]
+    fn a_scope_is_named_after_its_service() {
+        assert_eq!(service("local-worker@7").scope(1234), "local-worker-7-1234.scope");
+        assert_eq!(service(&"a".repeat(247)).scope(u32::MAX).len(), 255);
+        assert!(service("local-a").has_scope("local-a-7.scope"));
+        for other in
+            ["local-a-b-7.scope", "local-a-7.service", "b-7.scope", "local-a-.scope", "local-a.scope"]
+        {
+            assert!(!service("local-a").has_scope(other), "{other}");
+        }
     }
 
     #[test]
