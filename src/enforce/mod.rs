@@ -8,8 +8,6 @@ mod cgroup2;
 #[cfg(feature = "cli")]
 mod drop_in;
 #[cfg(feature = "cli")]
-mod exec_line;
-#[cfg(feature = "cli")]
 pub mod generator;
 #[cfg(feature = "cli")]
 pub mod launch;

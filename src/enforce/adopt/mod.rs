@@ -4,6 +4,7 @@
 //! The unit's own files are never touched. A drop-in is written whole or not at all.
 #![forbid(unsafe_code)]
 
+mod exec_line;
 mod obstacle;
 
 use std::collections::BTreeSet;
@@ -17,7 +18,7 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow, bail};
 use similar::TextDiff;
 
-use super::exec_line::{self, wrap};
+use self::exec_line::wrap;
 use crate::host::unit_file::{Assignment, Unit, Units, in_force};
 use crate::paths;
 use crate::policy::{Policy, ServiceName, ServicePattern};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::enforce::exec_line::words;
+use super::exec_line::words;
 use crate::host::unit_file::{Assignment, in_force};
 use crate::paths;
 
