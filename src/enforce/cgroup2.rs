@@ -42,31 +42,53 @@ pub(super) fn enter(
         bail!("no cgroup2 is mounted on /{}", paths::CGROUPFS);
     }
     let machine = Machine::read(root)?;
-    let carried = effect::ancestors(policy, machine.ram);
-    let mut slices: Vec<SliceName> = std::iter::successors(Some(slice.clone()), SliceName::parent).collect();
-    slices.reverse();
-    let mut chain: Vec<(PathBuf, Settings)> = Vec::new();
-    for slice in slices {
-        let own = policy.slices.get(&slice).map_or_else(Vec::new, |slice| settings(&slice.resources));
-        let carried = carried.get(&slice).into_iter().flat_map(|carried| carried.settings());
-        let carried = carried.filter(|(property, _)| own.iter().all(|(declared, _)| declared != property));
-        let all = carried.collect::<Vec<_>>().into_iter().chain(own.clone()).collect();
-        chain.push((slice.cgroup(), all));
-    }
-    chain.push((slice.cgroup().join(leaf), settings(leaf_resources)));
+    let mut chain = slices(policy, slice, machine);
+    let leaf = slice.cgroup().join(leaf);
+    chain.push((leaf.clone(), settings(leaf_resources)));
     let tree = Tree { root, top: &top, machine };
     tree.vacate_root()?;
-    for (cgroup, settings) in &chain {
-        tree.make(cgroup, settings)?;
+    let mut rest = chain.as_slice();
+    while let Some(((cgroup, settings), below)) = rest.split_first() {
+        // What is needed further down is enabled from the top.
+        let needed: BTreeSet<&str> = rest.iter().flat_map(|(_, settings)| controllers(settings)).collect();
+        let parent = cgroup.parent().unwrap_or_else(|| Path::new(""));
+        needed.into_iter().try_for_each(|controller| tree.enable(parent, controller))?;
+        tree.make(cgroup)?;
+        settings.iter().try_for_each(|(property, value)| tree.set(cgroup, *property, *value))?;
+        rest = below;
     }
     // 0 is the writing process.
-    tree.write(&slice.cgroup().join(leaf), "cgroup.procs", "0")
+    tree.write(&leaf, "cgroup.procs", "0")
 }
 
 type Settings = Vec<(Property, SettingValue)>;
 
+/// The cgroups of a slice's ancestors and its own, from the top, with what each is given: what it
+/// declares, and else what it has to carry.
+fn slices(policy: &Policy, slice: &SliceName, machine: Machine) -> Vec<(PathBuf, Settings)> {
+    let carried = effect::ancestors(policy, machine.ram);
+    let given = |slice: SliceName| {
+        let mut given = policy.slices.get(&slice).map_or_else(Vec::new, |slice| settings(&slice.resources));
+        for (property, value) in carried.get(&slice).into_iter().flat_map(|carried| carried.settings()) {
+            if given.iter().all(|(declared, _)| *declared != property) {
+                given.push((property, value));
+            }
+        }
+        (slice.cgroup(), given)
+    };
+    let mut slices: Vec<_> =
+        std::iter::successors(Some(slice.clone()), SliceName::parent).map(given).collect();
+    slices.reverse();
+    slices
+}
+
 fn settings(resources: &Resources) -> Settings {
     resources.settings().map(|setting| (setting.property, setting.value)).collect()
+}
+
+/// The controllers that these settings are of: what stands before the dot.
+fn controllers(settings: &Settings) -> impl Iterator<Item = &'static str> {
+    settings.iter().filter_map(|(property, _)| property.attribute.split('.').next())
 }
 
 struct Tree<'a> {
@@ -76,21 +98,15 @@ struct Tree<'a> {
 }
 
 impl Tree<'_> {
-    /// Makes a cgroup, if it is not there, and sets what differs.
-    fn make(&self, cgroup: &Path, settings: &Settings) -> Result<()> {
+    /// Makes a cgroup, if it is not there.
+    fn make(&self, cgroup: &Path) -> Result<()> {
         let path = self.top.join(cgroup);
         match fs::create_dir(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(error).with_context(|| format!("making {}", path.display()));
+                Err(error).with_context(|| format!("making {}", path.display()))
             }
-            _ => {}
+            _ => Ok(()),
         }
-        let controllers = settings.iter().filter_map(|(property, _)| property.attribute.split('.').next());
-        let parent = cgroup.parent().unwrap_or_else(|| Path::new(""));
-        for controller in controllers.collect::<BTreeSet<_>>() {
-            self.enable(parent, controller)?;
-        }
-        settings.iter().try_for_each(|(property, value)| self.set(cgroup, *property, *value))
     }
 
     fn set(&self, cgroup: &Path, property: Property, value: SettingValue) -> Result<()> {
@@ -144,7 +160,7 @@ impl Tree<'_> {
             if processes.is_empty() {
                 return Ok(());
             }
-            self.make(Path::new(REST), &Vec::new())?;
+            self.make(Path::new(REST))?;
             for process in processes.lines() {
                 self.move_to_rest(process)?;
             }
