@@ -93,7 +93,7 @@ package-test: ## the package's launcher, and lintian
 
 vm-test: ## the package on Debian 13 and Debian 12
 	$(call say,the package on real machines)
-	@$(SUDO) env FAIRSLICE_DEB=$$(echo target/debian/fairslice_*.deb) $(PYTHON) -m pytest -p no:cacheprovider -v --tb=short tests/vm
+	@$(SUDO) env FAIRSLICE_DEB=$$(echo target/debian/fairslice_*.deb) $(PYTHON) -m pytest -p no:cacheprovider -v --tb=short --durations=20 tests/vm
 
 # The programs that are measured are those of the package.
 BENCHED := $(CURDIR)/target/bench-launch

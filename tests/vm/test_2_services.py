@@ -447,7 +447,7 @@ echo {SLICE} cpu.weight $(cat {SLICE}/cpu.weight)
 half=$(( $(awk '/^MemTotal/ {{ print $2 }}' /proc/meminfo) * 512 / 4096 * 4096 ))
 [ $(cat {SLICE}/memory.high) = $half ] && echo {SLICE} memory.high half
 echo {SLICE}/local-fs.service cpu.weight $(cat {SLICE}/local-fs.service/cpu.weight)
-[ -s init.scope/cgroup.procs ] && echo rest has processes
+[ -n "$(cat init.scope/cgroup.procs)" ] && echo rest has processes
 """
 
 
