@@ -86,7 +86,7 @@ fn is_seen(root: &Path, assignments: &[Assignment]) -> Result<()> {
             )
         }
         Some(directory) if !at(root, &directory.value).join(paths::LAUNCHER).exists() => bail!(
-            "{}: there is no /{launcher} in it: add BindReadOnlyPaths=/{launcher} to the unit, and what it is linked with",
+            "{}: there is no /{launcher} in it: add BindReadOnlyPaths=/{launcher} /run/systemd to the unit",
             shown(directory),
             launcher = paths::LAUNCHER
         ),
