@@ -111,6 +111,8 @@ fn a_score_that_cannot_be_set_is_reported_or_refused() {
 fn the_most_specific_drop_in_counts() {
     let root = root(&format!("{SLICE}/local-db@7.service"), "0\n");
     in_force(root.path(), "local-.service", "OOMScoreAdjust=1\n");
+    // What is for every service comes last, wherever it is.
+    drop_in(root.path(), "etc/systemd/system", "service", "OOMScoreAdjust=9\n");
     assert_ran(&launch(root.path(), &["echo", "ran"]), "");
     assert_eq!(score(root.path()), "1");
     in_force(root.path(), "local-db@.service", "OOMScoreAdjust=2\n");
@@ -227,7 +229,8 @@ fn without_systemd_the_slice_is_set_and_entered() {
     assert_eq!(attribute(SLICE, "memory.high"), "512000000");
     assert_eq!((attribute(&leaf, "cpu.idle"), attribute(&leaf, "cpu.weight")), ("1".into(), "100".into()));
     assert_eq!(attribute(&leaf, "cgroup.procs"), "0");
-    // memory is needed in the slice, and so enabled above it; below it is not.
+    // memory is needed in the slice, and so enabled above it, from the top; below it is not.
+    assert_eq!(attribute("", "cgroup.subtree_control"), "+memory");
     assert_eq!(attribute("foundry.slice", "cgroup.subtree_control"), "+memory");
     assert_eq!(attribute(SLICE, "cgroup.subtree_control"), "cpu\n");
 }
