@@ -346,7 +346,7 @@ def test_systemctl_kill_reaches_the_main_process(installed, service):
 def test_the_services_own_way_to_stop_comes_first(installed, service):
     # If the scope were stopped at the same time, "stopping" could not be written.
     service(
-        "ExecStop=/bin/sh -c 'sleep 1; kill -USR1 $MAINPID; sleep 1'",
+        "TimeoutStopSec=20\nExecStop=/bin/sh -c 'sleep 1; kill -USR1 $MAINPID; sleep 1'",
         "/bin/sh -c 'trap \"echo asked to stop > /run/k-stopped; exit 0\" USR1; trap \"exit 9\" TERM;"
         " while sleep 0.2; do :; done'",
     )
