@@ -165,7 +165,8 @@ impl Units {
     fn drop_ins(&self, name: &ServiceName) -> Result<Vec<PathBuf>> {
         // Of two files of one name, the one found first counts.
         let mut found: BTreeMap<OsString, PathBuf> = BTreeMap::new();
-        for directory in self.drop_in_directories(name) {
+        let names: Vec<_> = [name.clone()].into_iter().chain(self.aliases(name)).collect();
+        for directory in drop_in_directories(&self.directories, &names) {
             for file_name in entries(&self.root.join(follow(&self.root, &directory)))? {
                 let text = file_name.to_string_lossy();
                 if text.ends_with(".conf") && !text.starts_with('.') {
@@ -176,23 +177,26 @@ impl Units {
         }
         Ok(found.into_values().collect())
     }
+}
 
-    /// The strongest first. Those for all services come after all others, wherever they lie.
-    fn drop_in_directories(&self, name: &ServiceName) -> Vec<PathBuf> {
-        let mut directories = Vec::new();
-        let mut add = |units: &[String]| {
-            let pairs = self.directories.iter().flat_map(|path| units.iter().map(move |unit| (path, unit)));
-            directories.extend(pairs.map(|(path, unit)| Path::new(path).join(format!("{unit}.d"))));
-        };
-        let mut every_service = Vec::new();
-        for name in [name.clone()].into_iter().chain(self.aliases(name)) {
-            let mut units = name.drop_in_units();
-            every_service = units.pop().into_iter().collect();
-            add(&units);
-        }
-        add(&every_service);
-        directories
+/// The directories of drop-ins for a service of these names, the strongest first. Those for every
+/// service come after all others, wherever they lie.
+pub fn drop_in_directories(
+    search_path: &[&'static str],
+    names: &[ServiceName],
+) -> impl Iterator<Item = PathBuf> {
+    let mut every_service = None;
+    let mut own = Vec::new();
+    for name in names {
+        let mut units = name.drop_in_units();
+        every_service = units.pop();
+        own.push(units);
     }
+    own.push(every_service.into_iter().collect());
+    own.into_iter().flat_map(move |units| {
+        let pairs = search_path.iter().flat_map(|path| units.iter().map(move |unit| (path, unit)));
+        pairs.map(|(path, unit)| Path::new(path).join(format!("{unit}.d"))).collect::<Vec<_>>()
+    })
 }
 
 impl Unit {

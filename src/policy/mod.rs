@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub use check::review;
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{InForce, Loaded, SourceFile, load, load_files};
-pub use name::{EVERY_SERVICE, ServiceName, ServicePattern, SliceName, VariableName};
+pub use name::{ServiceName, ServicePattern, SliceName, VariableName};
 pub use template::{Filled, Owner, PathTemplate};
 pub use value::{Amount, CpuWeight, Memory, OomScoreAdj, Percent, SetBy, Tasks, TotalWeight, Weight};
 

@@ -9,8 +9,6 @@ use std::path::PathBuf;
 const SLICE: &str = ".slice";
 const SERVICE: &str = ".service";
 const SCOPE: &str = ".scope";
-/// The unit whose drop-ins are for every service, after all others.
-pub const EVERY_SERVICE: &str = "service";
 /// `UNIT_NAME_MAX` of systemd.
 const LONGEST: usize = 255;
 /// What leaves room for a dash, a number and the suffix.
@@ -168,7 +166,7 @@ impl ServiceName {
             units.push(format!("{shorter}-{SERVICE}"));
             prefix = shorter;
         }
-        units.push(EVERY_SERVICE.to_owned());
+        units.push("service".to_owned());
         units
     }
 }

@@ -3,13 +3,14 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
 use crate::enforce::drop_in::{OOM_SCORE_ADJUST, SLICE};
+use crate::host::unit_file::drop_in_directories;
 use crate::paths;
-use crate::policy::{self, EVERY_SERVICE, OomScoreAdj, Policy, ServiceName, SliceName};
+use crate::policy::{self, OomScoreAdj, Policy, ServiceName, SliceName};
 
 /// What the policy says of one service.
 #[derive(Debug, Default)]
@@ -37,8 +38,8 @@ pub(super) fn declared(root: &Path, service: &ServiceName) -> Result<Option<Decl
         }
         return declared_in_policy(root, service);
     }
-    for file in drop_ins(service) {
-        let file = root.join(file);
+    for directory in drop_in_directories(&paths::UNIT_DIRS, std::slice::from_ref(service)) {
+        let file = root.join(directory).join(paths::DROP_IN);
         match fs::read_to_string(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             text => {
@@ -48,19 +49,6 @@ pub(super) fn declared(root: &Path, service: &ServiceName) -> Result<Option<Decl
         }
     }
     Ok(None)
-}
-
-/// Where our drop-in for `service` may be, the strongest first. What is for every service comes after
-/// all else.
-fn drop_ins(service: &ServiceName) -> impl Iterator<Item = PathBuf> {
-    let (all, own): (Vec<String>, Vec<String>) =
-        service.drop_in_units().into_iter().partition(|unit| unit == EVERY_SERVICE);
-    [own, all].into_iter().flat_map(|units| {
-        paths::UNIT_DIRS.into_iter().flat_map(move |directory| {
-            let file = |unit| Path::new(directory).join(format!("{unit}.d")).join(paths::DROP_IN);
-            units.iter().map(file).collect::<Vec<_>>()
-        })
-    })
 }
 
 fn read_drop_in(text: &str) -> Result<Declared> {
