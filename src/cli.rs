@@ -11,10 +11,12 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::effect::{self, Status};
+use crate::enforce::apply;
+use crate::enforce::login::explain;
 use crate::host::machine::Machine;
 use crate::host::{account, snapshot};
 use crate::paths;
-use crate::policy::{self, InForce, Loaded};
+use crate::policy::{self, Diagnostic, InForce, Loaded};
 use crate::report;
 
 /// Something is not as it should be: a policy has errors, a live value differs.
@@ -50,6 +52,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say what a user's login comes to, and why
+    #[command(subcommand)]
+    Explain(Explain),
+    /// Make the logins of now what the policy says: users' slices, and the weight of all of them
+    Apply {
+        /// Print what would change, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Put fairslice-launch in front of the ExecStart= of UNITs, by a drop-in of its own
     Adopt {
         #[command(flatten)]
@@ -63,6 +74,22 @@ enum Command {
         which: Which,
         #[command(flatten)]
         how: How,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Explain {
+    /// Which rule holds for USER, and what the login gets: slice, weights, limits, directories
+    Login {
+        /// The user's name
+        #[arg(value_name = "USER")]
+        user: String,
+        /// The PAM service of the login: a file in /etc/pam.d
+        #[arg(long, value_name = "SERVICE", default_value = "sshd")]
+        service: String,
+        /// Print JSON, in the shape that fairslice(1) describes
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -94,6 +121,10 @@ pub fn main() -> ExitCode {
         Command::Check { files } => check(&root, &files),
         Command::Policy => print_policy(&root),
         Command::Status { json } => status(&root, json),
+        Command::Explain(Explain::Login { user, service, json }) => {
+            explain_login(&root, &user, &service, json)
+        }
+        Command::Apply { dry_run } => apply(&root, dry_run),
         Command::Adopt { which, how } => adopt::adopt(&root, which, &how),
         Command::Release { which, how } => adopt::release(&root, which, &how),
     };
@@ -118,6 +149,8 @@ fn check(root: &Path, files: &[PathBuf]) -> Result<u8> {
     if loaded.in_force == InForce::Current {
         let ram = Machine::read(root)?.ram;
         diagnostics.extend(policy::review(&loaded.policy, ram, account::group_exists, account::user_exists));
+        let broken = effect::broken_floors(&loaded.policy).into_iter();
+        diagnostics.extend(broken.map(|(floor, message)| Diagnostic::at(&floor.origin, message).warning()));
     }
     let mut out = anstream::stdout().lock();
     for diagnostic in &diagnostics {
@@ -144,12 +177,32 @@ fn status(root: &Path, json: bool) -> Result<u8> {
     let loaded = policy::load(root);
     let machine = Machine::read(root)?;
     let carried = effect::ancestors(&loaded.policy, machine.ram);
-    let live = snapshot::read(root).context("looking at the machine")?;
+    let groups: Vec<&str> = loaded.policy.logins.groups.iter().map(|(name, _)| name.as_str()).collect();
+    let live = snapshot::read(root, &groups).context("looking at the machine")?;
     let status = Status::new(&loaded.policy, &carried, machine, &live);
     let text = if json { report::status_json(&status, &loaded) } else { report::status_text(&status) };
     anstream::stdout().write_all(text.as_bytes())?;
     let broken = if json { u8::from(!loaded.diagnostics.is_empty()) } else { complain(&loaded) };
     Ok(broken.max(u8::from(status.differing() > 0)))
+}
+
+fn explain_login(root: &Path, user: &str, service: &str, json: bool) -> Result<u8> {
+    let loaded = policy::load(root);
+    let explained = explain::explain(root, &loaded.policy, user, service)?;
+    let text =
+        if json { report::login_json(&explained, service) } else { report::login_text(&explained, service) };
+    anstream::stdout().write_all(text.as_bytes())?;
+    Ok(complain(&loaded))
+}
+
+fn apply(root: &Path, dry_run: bool) -> Result<u8> {
+    let loaded = policy::load(root);
+    let changes = apply::logins(root, &loaded.policy).context("looking at the machine")?;
+    anstream::stdout().write_all(report::changes(&changes).as_bytes())?;
+    if !dry_run {
+        apply::set(root, &loaded.policy, &changes)?;
+    }
+    Ok(complain(&loaded))
 }
 
 /// Says on stderr what is wrong with the policy that other commands work with.

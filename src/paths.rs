@@ -11,6 +11,8 @@ pub const POLICY: &str = "etc/fairslice/policy.toml";
 pub const POLICY_DIR: &str = "etc/fairslice/policy.d";
 /// The last policy that loaded without an error in its main file, laid out as a root of its own.
 pub const LAST_GOOD: &str = "run/fairslice/last-good";
+/// The policy as logins read it, while the policy files are those that it was made from.
+pub const COMPILED: &str = "run/fairslice/policy.compiled";
 /// Which properties the PAM module set, one file per unit, so that removing the package undoes them.
 pub const RUNTIME_PROPERTIES: &str = "run/fairslice/properties";
 /// Where units and their drop-ins lie, the strongest first, as far as ours can be hidden by another;
@@ -47,6 +49,8 @@ pub const LAUNCHER: &str = "usr/bin/fairslice-launch";
 pub const LAUNCH_DROP_IN: &str = "zz-fairslice-launch.conf";
 /// Present if and only if PID 1 is systemd, `sd_booted(3)`.
 pub const SYSTEMD_BOOTED: &str = "run/systemd/system";
+/// What counts the users again when the one of a user's slice is gone; `%j` is that user's number.
+pub const HEADCOUNT_UNIT: &str = "fairslice-headcount@%j.service";
 /// The cgroup file system.
 pub const CGROUPFS: &str = "sys/fs/cgroup";
 

@@ -198,3 +198,19 @@ fn half_a_policy_is_never_written() {
     let left: Vec<_> = tree(&out).into_keys().filter(|path| path.ends_with("40-fairslice.conf")).collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+/// A login reads the compiled policy; one with an error is read as text, so that each login says so.
+#[test]
+fn a_policy_without_an_error_is_compiled_for_logins() {
+    let compiled = |case: &str| {
+        let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/generator").join(case);
+        let run = Run::new(&case);
+        // The copy was made just now; from the next step of the kernel's clock on, that shows.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        generate(&run.root(), &run.out());
+        run.root().join("run/fairslice/policy.compiled").exists()
+    };
+    assert!(compiled("logins"));
+    assert!(!compiled("broken-fragment"));
+    assert!(!compiled("missing"));
+}

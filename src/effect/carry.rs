@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 
 use crate::policy::{
-    Amount, CPU_WEIGHT, CpuWeight, Declared, IO_WEIGHT, LoginRule, MEMORY_LOW, MEMORY_MIN, Memory, Percent,
-    Policy, Property, Resources, SettingValue, SliceName, Weight,
+    Amount, CPU_WEIGHT, CpuWeight, Declared, IO_WEIGHT, MEMORY_LOW, MEMORY_MIN, Memory, Percent, Policy,
+    Property, Resources, SettingValue, SliceName, Weight,
 };
 
 /// What one ancestor is given; `None` where nothing below it declares anything.
@@ -59,16 +59,6 @@ pub fn ancestors(policy: &Policy, ram: u64) -> BTreeMap<SliceName, Carried> {
     }
     let tree = Tree { policy, children, ram };
     tree.children.keys().map(|name| (name.clone(), tree.carried(name))).collect()
-}
-
-/// What `user.slice` weighs when it is the sum of the users logged in, one rule for each.
-#[must_use]
-pub fn headcount(rules: impl IntoIterator<Item = LoginRule>) -> Weight {
-    let declared = rules.into_iter().map(|rule| rule.resources.cpu_weight.map(|weight| weight.value));
-    match sum_cpu(&mut declared.into_iter()) {
-        CpuWeight::Weight(weight) => weight,
-        CpuWeight::Idle => Weight::DEFAULT,
-    }
 }
 
 struct Tree<'a> {
@@ -122,7 +112,7 @@ impl Tree<'_> {
 }
 
 /// A sibling without a weight has the kernel's default; idle siblings take nothing from the others.
-fn sum_cpu(weights: &mut dyn Iterator<Item = Option<CpuWeight>>) -> CpuWeight {
+pub(super) fn sum_cpu(weights: &mut dyn Iterator<Item = Option<CpuWeight>>) -> CpuWeight {
     let busy: Vec<Weight> = weights
         .filter_map(|weight| match weight {
             Some(CpuWeight::Idle) => None,

@@ -3,8 +3,10 @@
 
 mod carry;
 mod compare;
+mod headcount;
 mod status;
 
-pub use carry::{Carried, ancestors, headcount};
+pub use carry::{Carried, ancestors};
 pub use compare::holds;
+pub use headcount::{Headcount, Limit, broken_floors, headcount, limits};
 pub use status::{Compared, Kind, Status, Unit};

@@ -2,9 +2,10 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::Path;
 
-use super::{Carried, headcount, holds};
+use super::{Carried, headcount, holds, limits};
 use crate::host::machine::Machine;
 use crate::host::snapshot::{Attributes, Snapshot, User};
 use crate::policy::{
@@ -168,11 +169,14 @@ impl Compare<'_> {
     fn all_logins(&self) -> Option<Unit> {
         let total = self.policy.logins.total_weight.as_ref()?;
         let weight = match total.value {
-            TotalWeight::Fixed(weight) => weight,
-            TotalWeight::Sum => headcount(self.live.users.iter().map(|user| self.rule(user))),
+            TotalWeight::Fixed(weight) => CpuWeight::Weight(weight),
+            TotalWeight::Sum => {
+                let limits = limits(self.policy, &|cgroup| self.live.weights_in(cgroup));
+                headcount(self.live.users.iter().map(|user| self.rule(user)), limits).weight()
+            }
         };
         let attributes = self.attributes(&SliceName::user().cgroup());
-        let value = SettingValue::Cpu(CpuWeight::Weight(weight));
+        let value = SettingValue::Cpu(weight);
         let setting = Compared {
             key: "total_weight",
             ..self.setting(CPU_WEIGHT, value, total.origin.to_string(), attributes)
@@ -188,8 +192,10 @@ impl Compare<'_> {
     }
 
     fn rule(&self, user: &User) -> LoginRule {
-        let logins = &self.policy.logins;
-        user.account.as_ref().map_or_else(|| logins.default.clone(), |a| logins.rule(&a.name, &a.groups))
+        let name = user.account.as_ref().map(|account| account.name.as_str());
+        let is_in = |group: &str| Ok::<_, Infallible>(user.groups.iter().any(|known| known == group));
+        let Ok((_, rule)) = self.policy.logins.rule(name, is_in);
+        rule
     }
 
     fn login(&self, user: &User) -> Unit {

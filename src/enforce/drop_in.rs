@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write as _};
 
 use crate::effect::{Carried, ancestors};
+use crate::paths;
 use crate::policy::{
     Origin, Policy, Property, Resources, ServiceName, ServicePattern, Setting, SliceName, TotalWeight,
 };
@@ -45,9 +46,7 @@ pub(super) fn drop_ins(policy: &Policy, ram: u64) -> BTreeMap<String, String> {
         add(name.as_str(), service(policy, name));
     }
     add(SliceName::user().as_str(), all_logins(policy));
-    let mut every_user = Text::new("Slice");
-    every_user.resources(&policy.logins.default.resources);
-    add(EVERY_USER, every_user);
+    add(EVERY_USER, every_user(policy));
     texts
 }
 
@@ -94,9 +93,22 @@ fn all_logins(policy: &Policy) -> Text {
     if let Some(total) = &policy.logins.total_weight {
         match total.value {
             TotalWeight::Fixed(weight) => text.declared("CPUWeight", weight, &total.origin),
-            // Set at each login.
+            // Set at each login, and when a user is gone.
             TotalWeight::Sum => {}
         }
+    }
+    text
+}
+
+fn every_user(policy: &Policy) -> Text {
+    let mut text = Text::new("Slice");
+    text.resources(&policy.logins.default.resources);
+    let total = policy.logins.total_weight.as_ref().filter(|total| total.value == TotalWeight::Sum);
+    if let Some(total) = total {
+        text.section("Unit");
+        text.comment(format!("total_weight = \"sum\" ({}): counted again when a user is gone", total.origin));
+        // %j is the user's number, see systemd.unit(5).
+        text.set("OnSuccess", paths::HEADCOUNT_UNIT);
     }
     text
 }
@@ -110,6 +122,11 @@ struct Text {
 impl Text {
     fn new(section: &'static str) -> Self {
         Self { section, body: String::new() }
+    }
+
+    /// What follows is of another section.
+    fn section(&mut self, section: &str) {
+        let _ = writeln!(self.body, "[{section}]");
     }
 
     fn comment(&mut self, comment: impl Display) {

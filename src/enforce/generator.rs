@@ -52,7 +52,23 @@ fn generate(root: &Path, directory: &Path, loaded: &Loaded) -> Result<()> {
     if loaded.in_force == InForce::Current {
         keep(root, &loaded.files).context("keeping this policy for when the next one is broken")?;
     }
-    Ok(())
+    for_logins(root, loaded).context("compiling the policy for logins")
+}
+
+/// Leaves the policy to logins in the form that is quick to read, or not at all.
+fn for_logins(root: &Path, loaded: &Loaded) -> Result<()> {
+    let file = root.join(paths::COMPILED);
+    let Some(compiled) = policy::compile(loaded) else {
+        return match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("removing {}", file.display()))
+            }
+            _ => Ok(()),
+        };
+    };
+    let next = file.with_extension("next");
+    write(&next, compiled)?;
+    fs::rename(&next, &file).with_context(|| format!("renaming {}", next.display()))
 }
 
 /// Writes all drop-ins, or none: half a policy is worse than the error.
@@ -68,7 +84,7 @@ fn write_all(directory: &Path, drop_ins: &BTreeMap<String, String>) -> Result<()
     result
 }
 
-fn write(file: &Path, text: &str) -> Result<()> {
+fn write(file: &Path, text: impl AsRef<[u8]>) -> Result<()> {
     if let Some(parent) = file.parent() {
         fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
     }

@@ -4,6 +4,8 @@
 #[cfg(feature = "cli")]
 pub mod adopt;
 #[cfg(feature = "cli")]
+pub mod apply;
+#[cfg(feature = "cli")]
 mod cgroup2;
 #[cfg(feature = "cli")]
 mod drop_in;
@@ -15,3 +17,4 @@ pub mod login;
 mod private_dir;
 #[cfg(feature = "cli")]
 mod scope;
+pub mod user_slice;

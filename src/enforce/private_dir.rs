@@ -32,6 +32,29 @@ const WRITABLE_BY_OTHERS: Mode = Mode::S_IWGRP.union(Mode::S_IWOTH);
 /// root; or what stands at the path is not a directory that is the user's, and that only the user
 /// can change.
 pub(super) fn ensure(root: &Path, directory: &Path, uid: u32, gid: u32) -> Result<()> {
+    let (parent, last) = walk(root, directory)?;
+    match mkdirat(&parent, last, PRIVATE) {
+        Ok(()) => give(&parent, last, uid, gid).with_context(|| directory.display().to_string()),
+        Err(Errno::EEXIST) => look(root, directory, uid).map(drop),
+        Err(errno) => Err(errno).with_context(|| format!("making {}", directory.display())),
+    }
+}
+
+/// Whether the directory is there and the user's own; `false` where [`ensure`] would make it.
+///
+/// # Errors
+/// Those of [`ensure`].
+pub(super) fn look(root: &Path, directory: &Path, uid: u32) -> Result<bool> {
+    let (parent, last) = walk(root, directory)?;
+    match openat(&parent, last, OPEN_DIRECTORY, Mode::empty()) {
+        Ok(existing) => check_private(directory, &fstat(&existing)?, uid).map(|()| true),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(errno) => Err(refused(directory, errno)),
+    }
+}
+
+/// The last but one of the path's directories, and the last one's name.
+fn walk<'a>(root: &Path, directory: &'a Path) -> Result<(OwnedFd, &'a std::ffi::OsStr)> {
     let mut components: Vec<_> = directory
         .components()
         .filter_map(|component| match component {
@@ -49,15 +72,7 @@ pub(super) fn ensure(root: &Path, directory: &Path, uid: u32, gid: u32) -> Resul
             openat(&parent, name, OPEN_DIRECTORY, Mode::empty()).map_err(|errno| refused(&walked, errno))?;
     }
     check_trusted(&walked, &fstat(&parent)?)?;
-    match mkdirat(&parent, last, PRIVATE) {
-        Ok(()) => give(&parent, last, uid, gid).with_context(|| directory.display().to_string()),
-        Err(Errno::EEXIST) => {
-            let existing = openat(&parent, last, OPEN_DIRECTORY, Mode::empty());
-            let existing = existing.map_err(|errno| refused(directory, errno))?;
-            check_private(directory, &fstat(&existing)?, uid)
-        }
-        Err(errno) => Err(errno).with_context(|| format!("making {}", directory.display())),
-    }
+    Ok((parent, last))
 }
 
 /// Gives a directory that was just made to the user. It cannot have been replaced: it is root's,

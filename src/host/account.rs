@@ -1,12 +1,14 @@
 //! Users and groups, through NSS.
 #![forbid(unsafe_code)]
 
+use std::cell::OnceCell;
 use std::ffi::CString;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use nix::unistd::{Gid, Group, Uid, User};
 
-/// A user and the groups it is in.
+/// A user. Groups are looked up when they are asked for: a directory service may be slow.
 #[derive(Debug, Clone)]
 pub struct Account {
     /// The login name.
@@ -15,14 +17,14 @@ pub struct Account {
     pub uid: u32,
     /// The primary group's number.
     pub gid: u32,
-    /// The names of all its groups, the primary one first. A group without a name is left out.
-    pub groups: Vec<String>,
-    /// The primary group's name; its number where it has none.
-    pub group: String,
+    /// The home directory, as NSS gives it.
+    pub home: PathBuf,
+    /// Every group's number.
+    gids: OnceCell<Vec<Gid>>,
 }
 
 /// The first number of a person's account, `UID_MIN` of `login.defs(5)` on Debian.
-const UID_MIN: u32 = 1000;
+pub const UID_MIN: u32 = 1000;
 /// `nobody`, for whom no one logs in.
 const NOBODY: u32 = 65534;
 
@@ -30,30 +32,15 @@ impl Account {
     /// # Errors
     /// NSS failed. A user that does not exist is `None`.
     pub fn by_name(name: &str) -> Result<Option<Self>> {
-        User::from_name(name)
-            .with_context(|| format!("looking up user {name:?}"))?
-            .map(Self::with_groups)
-            .transpose()
+        let user = User::from_name(name).with_context(|| format!("looking up user {name:?}"))?;
+        Ok(user.map(Self::from))
     }
 
     /// # Errors
     /// NSS failed. A user that does not exist is `None`.
     pub fn by_uid(uid: u32) -> Result<Option<Self>> {
-        User::from_uid(Uid::from_raw(uid))
-            .with_context(|| format!("looking up uid {uid}"))?
-            .map(Self::with_groups)
-            .transpose()
-    }
-
-    fn with_groups(user: User) -> Result<Self> {
-        let c_name = CString::new(user.name.as_str()).context("user name with a NUL byte")?;
-        let primary = group_name(user.gid);
-        let mut gids = nix::unistd::getgrouplist(&c_name, user.gid)
-            .with_context(|| format!("listing the groups of {:?}", user.name))?;
-        gids.retain(|gid| *gid != user.gid);
-        let groups = primary.iter().cloned().chain(gids.into_iter().filter_map(group_name)).collect();
-        let group = primary.unwrap_or_else(|| user.gid.to_string());
-        Ok(Self { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups, group })
+        let user = User::from_uid(Uid::from_raw(uid)).with_context(|| format!("looking up uid {uid}"))?;
+        Ok(user.map(Self::from))
     }
 
     /// Whether this is a person's account, not root's or a system service's.
@@ -61,10 +48,47 @@ impl Account {
     pub fn is_person(&self) -> bool {
         self.uid >= UID_MIN && self.uid != NOBODY
     }
+
+    /// The primary group's name; its number where it has none.
+    #[must_use]
+    pub fn group(&self) -> String {
+        let group = Group::from_gid(Gid::from_raw(self.gid)).ok().flatten();
+        group.map_or_else(|| self.gid.to_string(), |group| group.name)
+    }
+
+    /// Whether the user is in a group, primary or supplementary. Nobody is in one that does not exist.
+    ///
+    /// # Errors
+    /// NSS failed.
+    pub fn is_in(&self, group: &str) -> Result<bool> {
+        let Some(group) = Group::from_name(group).with_context(|| format!("looking up group {group:?}"))?
+        else {
+            return Ok(false);
+        };
+        Ok(group.gid.as_raw() == self.gid || self.gids()?.contains(&group.gid))
+    }
+
+    fn gids(&self) -> Result<&[Gid]> {
+        if let Some(gids) = self.gids.get() {
+            return Ok(gids);
+        }
+        let name = CString::new(self.name.as_str()).context("user name with a NUL byte")?;
+        let gids = nix::unistd::getgrouplist(&name, Gid::from_raw(self.gid))
+            .with_context(|| format!("listing the groups of {:?}", self.name))?;
+        Ok(self.gids.get_or_init(|| gids))
+    }
 }
 
-fn group_name(gid: Gid) -> Option<String> {
-    Group::from_gid(gid).ok().flatten().map(|group| group.name)
+impl From<User> for Account {
+    fn from(user: User) -> Self {
+        Self {
+            name: user.name,
+            uid: user.uid.as_raw(),
+            gid: user.gid.as_raw(),
+            home: user.dir,
+            gids: OnceCell::new(),
+        }
+    }
 }
 
 /// Whether there is a group of this name, as far as NSS says.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::paths;
-use crate::policy::{ServiceName, SliceName};
+use crate::policy::{CPU_WEIGHT, ServiceName, SliceName};
 
 /// The cgroup of a process on the unified hierarchy, relative to its root: `user.slice/…`.
 ///
@@ -72,15 +72,35 @@ fn user_of_slice(name: &str) -> Option<u32> {
     name.strip_prefix("user-")?.strip_suffix(".slice")?.parse().ok()
 }
 
-/// The users who have a slice: those logged in, and those lingering.
+/// The users with processes in their slices: those logged in, and those lingering.
 ///
 /// # Errors
 /// `user.slice` cannot be read. Where it does not exist, nobody is logged in.
 pub fn users(root: &Path) -> Result<Vec<u32>> {
     let names = children_of(root, &SliceName::user().cgroup())?;
     let mut users: Vec<u32> = names.iter().filter_map(|name| user_of_slice(name)).collect();
+    users.retain(|uid| is_populated(root, &SliceName::of_user(*uid).cgroup()));
     users.sort_unstable();
     Ok(users)
+}
+
+/// Whether there is a process in a cgroup or below it.
+fn is_populated(root: &Path, cgroup: &Path) -> bool {
+    let events = attribute(root, cgroup, "cgroup.events");
+    events.is_none_or(|events| !events.lines().any(|line| line == "populated 0"))
+}
+
+/// The cgroups in `cgroup` with their CPU weights, 0 for an idle one; without the controller, they
+/// compete as processes do, and have none.
+#[must_use]
+pub fn weights_in(root: &Path, cgroup: &Path) -> Vec<(String, u64)> {
+    let names = children_of(root, cgroup).unwrap_or_default();
+    let weight = |name: &str| attribute(root, &cgroup.join(name), CPU_WEIGHT.attribute)?.parse().ok();
+    names
+        .into_iter()
+        .filter_map(|name| Some((weight(&name)?, name)))
+        .map(|(weight, name)| (name, weight))
+        .collect()
 }
 
 /// Every slice that has a cgroup, below the root slice.

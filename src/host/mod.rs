@@ -8,6 +8,8 @@ pub mod cgroup;
 #[cfg(feature = "cli")]
 pub mod entry;
 pub mod machine;
+#[cfg(feature = "cli")]
+pub mod pam;
 pub mod pid1;
 pub mod process;
 pub mod snapshot;

@@ -12,6 +12,7 @@ pub(super) fn contradictions(policy: &Policy) -> Vec<Diagnostic> {
         found.extend(reserved_slice(name, slice));
         found.extend(inverted_limits(&slice.resources));
     }
+    found.extend(floors_above_all(policy));
     found.extend(shared_services(policy));
     for (name, service) in &policy.services {
         found.extend(score_of_ssh(name, service));
@@ -59,10 +60,7 @@ pub fn review(
 
 /// A warning at the first value of a rule; a rule without one has no effect to warn of.
 fn about_rule(rule: &super::LoginRule, message: String) -> Option<Diagnostic> {
-    let score = rule.oom_score_adj.as_ref().map(|score| &score.origin);
-    let origin =
-        rule.resources.settings().map(|setting| setting.origin).chain(score).min_by_key(|o| o.line)?;
-    Some(Diagnostic::at(origin, message).warning())
+    Some(Diagnostic::at(rule.origin()?, message).warning())
 }
 
 /// Slices of logins are `[logins]`' business.
@@ -75,7 +73,29 @@ fn reserved_slice(name: &SliceName, slice: &Slice) -> Option<Diagnostic> {
 
 fn first_origin(slice: &Slice) -> Option<&super::Origin> {
     let patterns = slice.matches.iter().map(|pattern| &pattern.origin);
-    patterns.chain(slice.resources.settings().map(|setting| setting.origin)).min_by_key(|origin| origin.line)
+    let floor = slice.cpu_floor.as_ref().map(|floor| &floor.origin);
+    patterns
+        .chain(floor)
+        .chain(slice.resources.settings().map(|setting| setting.origin))
+        .min_by_key(|origin| origin.line)
+}
+
+/// Floors of slices that are not inside one another are parts of one whole.
+fn floors_above_all(policy: &Policy) -> Option<Diagnostic> {
+    let floor = |name: &SliceName| policy.slices.get(name)?.cpu_floor.as_ref();
+    let outermost = policy.slices.keys().filter(|name| {
+        !std::iter::successors(name.parent(), SliceName::parent).any(|outer| floor(&outer).is_some())
+    });
+    let floors: Vec<_> = outermost.filter_map(floor).collect();
+    let sum: u64 = floors.iter().map(|floor| floor.value.permyriad()).sum();
+    let last = floors.iter().max_by_key(|floor| floor.origin.line).filter(|_| sum > 10_000)?;
+    let message = format!(
+        "cpu_floor = \"{}\": the floors add up to {}.{:02}% of the CPU time",
+        last.value,
+        sum / 100,
+        sum % 100
+    );
+    Some(Diagnostic::at(&last.origin, message))
 }
 
 /// A service is in one slice.

@@ -36,13 +36,13 @@ impl Diagnostic {
     }
 
     /// About a place in a file.
-    pub(super) fn at(origin: &Origin, message: impl Into<String>) -> Self {
+    pub(crate) fn at(origin: &Origin, message: impl Into<String>) -> Self {
         let position = Some((origin.line, origin.column));
         Self { severity: Severity::Error, file: Arc::clone(&origin.file), position, message: message.into() }
     }
 
     /// The same, but the file is used all the same.
-    pub(super) fn warning(self) -> Self {
+    pub(crate) fn warning(self) -> Self {
         Self { severity: Severity::Warning, ..self }
     }
 }

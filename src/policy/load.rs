@@ -2,12 +2,13 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::compiled::{self, Source, State};
 use super::diagnostic::Diagnostic;
 use super::{Policy, check, read};
 use crate::paths;
@@ -61,6 +62,8 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
     /// The files that the policy was read from.
     pub files: Vec<SourceFile>,
+    /// What was looked at, and how it was then.
+    pub(super) sources: Vec<Source>,
 }
 
 /// Loads the policy below `root`: the main file, then `policy.d/*.toml` in file-name order.
@@ -78,10 +81,17 @@ pub fn load(root: &Path) -> Loaded {
     }
     match load_below(root, Path::new(paths::LAST_GOOD)) {
         Loaded { in_force: InForce::Current, policy, files, .. } => {
-            Loaded { policy, files, in_force: InForce::LastGood, diagnostics: current.diagnostics }
+            Loaded { policy, files, in_force: InForce::LastGood, ..current }
         }
         _ => current,
     }
+}
+
+/// Loads what a login needs of the policy below `root`: the same as [`load`], but from its compiled
+/// form, where that is of the very files that are there.
+#[must_use]
+pub fn load_for_login(root: &Path) -> Loaded {
+    compiled::read(root).map_or_else(|| load(root), |policy| Merge { policy, ..Merge::default() }.finish())
 }
 
 /// Loads these files as one policy, in this order, to validate them.
@@ -89,7 +99,7 @@ pub fn load(root: &Path) -> Loaded {
 pub fn load_files(files: &[PathBuf]) -> Loaded {
     let mut merge = Merge::default();
     for file in files {
-        merge.add(file, file);
+        merge.add(Path::new(""), file, file);
     }
     merge.finish()
 }
@@ -98,13 +108,14 @@ pub fn load_files(files: &[PathBuf]) -> Loaded {
 fn load_below(root: &Path, below: &Path) -> Loaded {
     let mut merge = Merge::default();
     let main = below.join(paths::POLICY);
-    let main_holds = merge.add(&root.join(&main), &shown(&main));
+    let main_holds = merge.add(root, &main, &shown(&main));
     let directory = below.join(paths::POLICY_DIR);
+    merge.saw(&directory, root.join(&directory).metadata().ok().as_ref());
     match fragments(&root.join(&directory)) {
         Ok(names) => {
             for name in names {
                 let fragment = directory.join(name);
-                merge.add(&root.join(&fragment), &shown(&fragment));
+                merge.add(root, &fragment, &shown(&fragment));
             }
         }
         Err(error) => merge.refuse(&shown(&directory), &error),
@@ -149,12 +160,15 @@ struct Merge {
     policy: Policy,
     diagnostics: Vec<Diagnostic>,
     files: Vec<SourceFile>,
+    sources: Vec<Source>,
 }
 
 impl Merge {
-    /// Adds a file, if it is right and contradicts none before it.
-    fn add(&mut self, path: &Path, shown: &Path) -> bool {
-        let source = match read_source(path, shown) {
+    /// Adds a file below `root`, if it is right and contradicts none before it.
+    fn add(&mut self, root: &Path, path: &Path, shown: &Path) -> bool {
+        // Before it is read: what changes from here on is a change.
+        self.saw(path, root.join(path).metadata().ok().as_ref());
+        let source = match read_source(&root.join(path), shown) {
             Ok(source) => source,
             Err(diagnostic) => {
                 self.diagnostics.push(diagnostic);
@@ -174,6 +188,10 @@ impl Merge {
         holds
     }
 
+    fn saw(&mut self, path: &Path, metadata: Option<&Metadata>) {
+        self.sources.push(Source { path: path.to_owned(), state: metadata.map(State::of) });
+    }
+
     fn refuse(&mut self, path: &Path, error: &io::Error) {
         self.diagnostics.push(Diagnostic::file(&Arc::from(path), format!("cannot be read: {error}")));
     }
@@ -184,6 +202,7 @@ impl Merge {
             in_force: InForce::Current,
             diagnostics: self.diagnostics,
             files: self.files,
+            sources: self.sources,
         }
     }
 }
@@ -210,7 +229,7 @@ fn read_source(path: &Path, shown: &Path) -> Result<SourceFile, Diagnostic> {
 }
 
 /// A regular file's content. `O_NONBLOCK`, because a fifo must not hold up a boot or a login.
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let file: File = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a regular file"));

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod compiled;
 mod diagnostic;
 mod load;
 mod name;
@@ -17,15 +18,20 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 pub use check::review;
+pub use compiled::compile;
 pub use diagnostic::{Diagnostic, Severity};
-pub use load::{InForce, Loaded, SourceFile, load, load_files};
+pub use load::{InForce, Loaded, SourceFile, load, load_files, load_for_login};
 pub use name::{ServiceName, ServicePattern, SliceName, VariableName};
 pub use template::{Filled, Owner, PathTemplate};
-pub use value::{Amount, CpuWeight, Memory, OomScoreAdj, Percent, SetBy, Tasks, TotalWeight, Weight};
+pub use value::{
+    Amount, CpuFloor, CpuWeight, Memory, OomScoreAdj, Percent, SetBy, Tasks, TotalWeight, Weight,
+};
 
 /// Where a value was declared.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// The policy file.
     pub file: Arc<Path>,
@@ -42,7 +48,7 @@ impl fmt::Display for Origin {
 }
 
 /// A value and where it was declared.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Sourced<T> {
     /// The value.
     pub value: T,
@@ -54,7 +60,7 @@ pub struct Sourced<T> {
 pub type Declared<T> = Option<Sourced<T>>;
 
 /// The whole policy, merged from its files.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Policy {
     /// `[slice."NAME"]`
     pub slices: BTreeMap<SliceName, Slice>,
@@ -67,16 +73,18 @@ pub struct Policy {
 }
 
 /// `[slice."NAME"]`: a slice, what it gets, and which services it holds.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Slice {
     /// `match`
     pub matches: Vec<Sourced<ServicePattern>>,
+    /// `cpu_floor`: the part of the machine's CPU time that logins always leave to this slice.
+    pub cpu_floor: Declared<CpuFloor>,
     /// Weights and limits.
     pub resources: Resources,
 }
 
 /// `[service.NAME]`
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Service {
     /// `oom_score_adj`
     pub oom_score_adj: Declared<OomScoreAdj>,
@@ -87,7 +95,7 @@ pub struct Service {
 }
 
 /// `[logins]`
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Logins {
     /// For users whom no rule names, and for keys that a rule leaves out.
     pub default: LoginRule,
@@ -100,7 +108,7 @@ pub struct Logins {
 }
 
 /// What a login gets.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct LoginRule {
     /// For the user's slice.
     pub resources: Resources,
@@ -109,7 +117,7 @@ pub struct LoginRule {
 }
 
 /// `[private_dir.VARIABLE]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PrivateDir {
     /// `path`: where each user's directory is.
     pub path: Sourced<PathTemplate>,
@@ -118,7 +126,7 @@ pub struct PrivateDir {
 }
 
 /// Weights and limits of a slice, a service or a login: `systemd.resource-control(5)`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Resources {
     /// `CPUWeight=`
     pub cpu_weight: Declared<CpuWeight>,
@@ -250,6 +258,7 @@ impl Slice {
         if !later.matches.is_empty() {
             self.matches = later.matches;
         }
+        self.cpu_floor = later.cpu_floor.or_else(|| self.cpu_floor.take());
         self.resources = later.resources.or(&self.resources);
     }
 }
@@ -274,6 +283,13 @@ impl Service {
 }
 
 impl LoginRule {
+    /// Where the first of its values is declared; `None` for a rule without any.
+    #[must_use]
+    pub fn origin(&self) -> Option<&Origin> {
+        let score = self.oom_score_adj.as_ref().map(|score| &score.origin);
+        self.resources.settings().map(|setting| setting.origin).chain(score).min_by_key(|o| o.line)
+    }
+
     /// This rule, and `fallback`'s values where it says nothing.
     #[must_use]
     pub fn or(&self, fallback: &Self) -> Self {
@@ -284,14 +300,48 @@ impl LoginRule {
     }
 }
 
+/// Which rule a user gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleOf<'a> {
+    /// `[logins.user.NAME]`
+    User(&'a str),
+    /// `[logins.group.NAME]`
+    Group(&'a str),
+    /// `[logins]`
+    Everybody,
+}
+
+impl fmt::Display for RuleOf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(name) => write!(f, "[logins.user.{name}]"),
+            Self::Group(name) => write!(f, "[logins.group.{name}]"),
+            Self::Everybody => f.write_str("[logins]"),
+        }
+    }
+}
+
 impl Logins {
-    /// What a user gets who is in `groups`: the user's own rule, else the first group's, and the
-    /// defaults for what it leaves out.
-    #[must_use]
-    pub fn rule(&self, user: &str, groups: &[String]) -> LoginRule {
-        let own = self.users.iter().find(|(name, _)| name == user);
-        let rule = own.or_else(|| self.groups.iter().find(|(name, _)| groups.contains(name)));
-        rule.map_or_else(|| self.default.clone(), |(_, rule)| rule.or(&self.default))
+    /// Which rule a user gets, and what it comes to: the user's own, else the first group's in file
+    /// order, and the defaults for what that leaves out. A number that no user has gets the defaults.
+    ///
+    /// # Errors
+    /// Whether the user is in a group cannot be told.
+    pub fn rule<E>(
+        &self,
+        user: Option<&str>,
+        mut is_in: impl FnMut(&str) -> Result<bool, E>,
+    ) -> Result<(RuleOf<'_>, LoginRule), E> {
+        let Some(user) = user else { return Ok((RuleOf::Everybody, self.default.clone())) };
+        if let Some((name, rule)) = self.users.iter().find(|(name, _)| name == user) {
+            return Ok((RuleOf::User(name), rule.or(&self.default)));
+        }
+        for (name, rule) in &self.groups {
+            if is_in(name)? {
+                return Ok((RuleOf::Group(name), rule.or(&self.default)));
+            }
+        }
+        Ok((RuleOf::Everybody, self.default.clone()))
     }
 
     fn overlay(&mut self, later: Self) {

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 const SLICE: &str = ".slice";
 const SERVICE: &str = ".service";
 const SCOPE: &str = ".scope";
@@ -15,7 +17,7 @@ const LONGEST: usize = 255;
 const LONGEST_SCOPE_STEM: usize = LONGEST - 1 - 10 - SCOPE.len();
 
 /// A slice below the root slice, such as `foundry-services.slice`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SliceName(String);
 
 impl SliceName {
@@ -82,7 +84,7 @@ impl fmt::Display for SliceName {
 
 /// A service unit, such as `local-fs.service`, or a template (`local-worker@.service`), which
 /// stands for all its instances.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ServiceName(String);
 
 impl ServiceName {
@@ -181,7 +183,7 @@ impl fmt::Display for ServiceName {
 ///
 /// A prefix ends in a dash because systemd reads drop-ins of `local-.service.d/` for every
 /// `local-*.service`, and of no other prefix.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ServicePattern {
     /// `nginx`
     Exact(ServiceName),
@@ -249,7 +251,7 @@ fn is_unit_char(c: char) -> bool {
 }
 
 /// A variable of a login's environment that may point to a private directory.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct VariableName(String);
 
 impl VariableName {

@@ -111,7 +111,11 @@ impl<'a> Reader<'a> {
         for (key, value) in self.table(value, &place) {
             match key.get_ref().as_ref() {
                 "match" => slice.matches = self.patterns(value),
-                _ => self.resource(&mut slice.resources, key, value, &place, &["match"], &RESOURCES),
+                "cpu_floor" => slice.cpu_floor = self.value(key, value),
+                _ => {
+                    let others = ["match", "cpu_floor"];
+                    self.resource(&mut slice.resources, key, value, &place, &others, &RESOURCES);
+                }
             }
         }
         slice

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 /// What stands in a template for something of the user's.
 const PLACEHOLDERS: [&str; 3] = ["user", "uid", "group"];
 /// Left as it is, for cargo to fill in (`build.build-dir`).
@@ -21,7 +23,7 @@ pub struct Owner<'a> {
 }
 
 /// An absolute path such as `/srv/foundry/cargo-target/{user}`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathTemplate {
     text: String,
     /// How many components of the path are ours to make: those before the first that cargo fills in.
@@ -55,6 +57,12 @@ impl PathTemplate {
             return Err("the directory that is made for a user has {user} or {uid} in its name, else users would share it".to_owned());
         }
         Ok(Self { text: text.to_owned(), made })
+    }
+
+    /// Whether the path differs from group to group.
+    #[must_use]
+    pub fn names_group(&self) -> bool {
+        self.text.contains("{group}")
     }
 
     /// The directory and the value for one user.

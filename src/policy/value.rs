@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use toml::de::DeValue;
 
 /// A value that can be read from TOML; the error says what was expected.
@@ -16,7 +17,7 @@ pub(super) trait FromToml: Sized {
 }
 
 /// `CPUWeight=`: 1 to 10000, or `idle`. The kernel's default is 100.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CpuWeight {
     /// `cpu.idle` is 1: runs only when nothing else wants the CPU.
     Idle,
@@ -25,7 +26,7 @@ pub enum CpuWeight {
 }
 
 /// A weight among siblings, 1 to 10000: `cpu.weight`, `io.weight`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Weight(u16);
 
 impl Weight {
@@ -88,7 +89,7 @@ impl FromToml for CpuWeight {
 }
 
 /// A part of a whole in hundredths of a percent, 0 to 10000: what systemd calls permyriad.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Percent(u16);
 
 impl Percent {
@@ -133,8 +134,36 @@ impl fmt::Display for Percent {
     }
 }
 
+/// `cpu_floor`: the part of the machine's CPU time that is left to a slice, above 0 % and below 100 %.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CpuFloor(Percent);
+
+impl CpuFloor {
+    /// In hundredths of a percent, 1 to 9999.
+    #[must_use]
+    pub fn permyriad(self) -> u64 {
+        self.0.permyriad()
+    }
+}
+
+impl fmt::Display for CpuFloor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromToml for CpuFloor {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let percent = value.as_str().and_then(Percent::parse);
+        percent
+            .filter(|percent| (1..10_000).contains(&percent.permyriad()))
+            .map(Self)
+            .ok_or_else(|| "a part of the CPU time above 0% and below 100%, such as \"50%\"".to_owned())
+    }
+}
+
 /// A limit or protection: an amount, a part of what the machine has, or none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Amount {
     /// Bytes of memory, or a number of tasks.
     Absolute(u64),
@@ -167,7 +196,7 @@ impl fmt::Display for Amount {
 }
 
 /// `MemoryMin=` and its kin: bytes with systemd's binary suffixes, percent, or `infinity`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory(pub Amount);
 
 impl fmt::Display for Memory {
@@ -192,7 +221,7 @@ impl FromToml for Memory {
 }
 
 /// `TasksMax=`: a number of tasks, percent of the most the machine takes, or `infinity`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tasks(pub Amount);
 
 impl fmt::Display for Tasks {
@@ -214,7 +243,7 @@ impl FromToml for Tasks {
 }
 
 /// `OOMScoreAdjust=`: −1000 (never killed) to 1000 (killed first), see `proc_pid_oom_score_adj(5)`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OomScoreAdj(i16);
 
 impl OomScoreAdj {
@@ -256,7 +285,7 @@ impl FromToml for OomScoreAdj {
 }
 
 /// Who sets a service's OOM score.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SetBy {
     /// PID 1, from our drop-in; the launcher, where there is no systemd.
     Fairslice,
@@ -284,7 +313,7 @@ impl FromToml for SetBy {
 }
 
 /// What `user.slice`, all logins together, weighs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TotalWeight {
     /// Always this.
     Fixed(Weight),

@@ -15,6 +15,9 @@ pub fn policy(policy: &Policy) -> String {
             let patterns: Vec<String> = slice.matches.iter().map(|pattern| quoted(&pattern.value)).collect();
             table.line("match", format!("[{}]", patterns.join(", ")), &first.origin);
         }
+        if let Some(floor) = &slice.cpu_floor {
+            table.line("cpu_floor", quoted(&floor.value), &floor.origin);
+        }
         table.resources(&slice.resources);
         tables.push(table);
     }

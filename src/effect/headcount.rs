@@ -1,0 +1,247 @@
+//! What `user.slice`, all logins together, comes to weigh when it is the sum of the users logged in.
+//!
+//! A slice of the policy's may declare a floor: the part of the machine's CPU time that is left to it
+//! while everything is busy, the logins and all slices beside it. The sum ends where it would go below
+//! one of them. PID 1's own `init.scope`, which stands beside the slices too, holds no load and is left
+//! out.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::carry::{ancestors, sum_cpu};
+use crate::policy::{CpuFloor, CpuWeight, LoginRule, Policy, SliceName, Sourced, TotalWeight, Weight};
+
+/// The cgroup of PID 1, `systemd.special(7)`.
+const INIT_SCOPE: &str = "init.scope";
+/// Parts are counted in these.
+const WHOLE: u128 = 1_000_000_000_000_000_000;
+
+/// What `user.slice` comes to weigh.
+#[derive(Debug, Clone)]
+pub struct Headcount {
+    /// How many users are logged in.
+    pub users: usize,
+    /// The sum of their weights: idle if all of them are; the kernel's default while there is nobody.
+    pub sum: CpuWeight,
+    /// The floor that leaves the least, if there is one.
+    pub limit: Option<Limit>,
+}
+
+/// What a floor leaves to the logins.
+#[derive(Debug, Clone)]
+pub struct Limit {
+    /// The slice that has the floor.
+    pub slice: SliceName,
+    /// The floor.
+    pub floor: Sourced<CpuFloor>,
+    /// The most that `user.slice` may weigh; 0 where the floor does not hold even without logins.
+    pub most: u64,
+}
+
+impl Headcount {
+    /// The sum, or what a floor leaves of it; at least 1, the kernel's least.
+    #[must_use]
+    pub fn weight(&self) -> CpuWeight {
+        let CpuWeight::Weight(sum) = self.sum else { return CpuWeight::Idle };
+        let most = self.limit.as_ref().map_or(u64::MAX, |limit| limit.most);
+        CpuWeight::Weight(Weight::new(sum.get().min(most).max(1)).unwrap_or(Weight::MAX))
+    }
+}
+
+/// The headcount of users with these rules, one for each who is logged in, below these limits.
+#[must_use]
+pub fn headcount(rules: impl IntoIterator<Item = LoginRule>, limits: Vec<Limit>) -> Headcount {
+    let declared: Vec<_> =
+        rules.into_iter().map(|rule| rule.resources.cpu_weight.map(|weight| weight.value)).collect();
+    let users = declared.len();
+    let sum =
+        if users == 0 { CpuWeight::Weight(Weight::DEFAULT) } else { sum_cpu(&mut declared.into_iter()) };
+    Headcount { users, sum, limit: limits.into_iter().min_by_key(|limit| limit.most) }
+}
+
+/// What each declared floor leaves to the logins.
+///
+/// `live` gives the cgroups that are in one, by name, with their weights. A slice of the policy's
+/// counts with the weight that the policy gives it, whether it is there already or not.
+#[must_use]
+pub fn limits(policy: &Policy, live: &dyn Fn(&Path) -> Vec<(String, u64)>) -> Vec<Limit> {
+    // A slice that neither declares nor carries a weight has the kernel's.
+    let mut declared: BTreeMap<SliceName, CpuWeight> =
+        policy.slices.keys().map(|name| (name.clone(), CpuWeight::Weight(Weight::DEFAULT))).collect();
+    // Only memory would need to know of the RAM.
+    let carried = ancestors(policy, 0).into_iter();
+    declared.extend(carried.filter_map(|(name, carried)| Some((name, carried.cpu_weight?))));
+    let own = policy.slices.iter();
+    declared.extend(
+        own.filter_map(|(name, slice)| Some((name.clone(), slice.resources.cpu_weight.as_ref()?.value))),
+    );
+    let tree = Tree { declared, live };
+    let floors = policy.slices.iter().filter_map(|(name, slice)| Some((name, slice.cpu_floor.as_ref()?)));
+    floors
+        .map(|(name, floor)| Limit {
+            slice: name.clone(),
+            floor: floor.clone(),
+            most: tree.left(name, floor.value),
+        })
+        .collect()
+}
+
+/// Floors that do not hold on a machine where only `system.slice` stands beside the policy's slices
+/// and the logins, each with what to do.
+#[must_use]
+pub fn broken_floors(policy: &Policy) -> Vec<(Sourced<CpuFloor>, String)> {
+    let default = |cgroup: &Path| {
+        if cgroup == Path::new("") {
+            vec![("system.slice".to_owned(), Weight::DEFAULT.get())]
+        } else {
+            Vec::new()
+        }
+    };
+    let total = match &policy.logins.total_weight {
+        Some(Sourced { value: TotalWeight::Fixed(weight), .. }) => Some(weight.get()),
+        Some(Sourced { value: TotalWeight::Sum, .. }) => None,
+        None => Some(Weight::DEFAULT.get()),
+    };
+    let broken = limits(policy, &default).into_iter().filter_map(|Limit { slice, floor, most }| {
+        let declared = format!("cpu_floor = \"{}\" of {slice}", floor.value);
+        let message = match total {
+            _ if most == 0 => format!("{declared} does not hold even without logins: raise its cpu_weight"),
+            Some(total) if total > most => {
+                format!("{declared} does not hold: logins weigh {total} together, and it leaves them {most} (total_weight), unless its cpu_weight is raised")
+            }
+            _ => return None,
+        };
+        Some((floor, message))
+    });
+    broken.collect()
+}
+
+struct Tree<'a> {
+    declared: BTreeMap<SliceName, CpuWeight>,
+    live: &'a dyn Fn(&Path) -> Vec<(String, u64)>,
+}
+
+impl Tree<'_> {
+    /// What `user.slice` may weigh so that `slice` keeps its part.
+    fn left(&self, slice: &SliceName, floor: CpuFloor) -> u64 {
+        let mut part = WHOLE;
+        let mut level = slice.clone();
+        while let Some(parent) = level.parent() {
+            let (own, beside) = self.weights(&level);
+            part = (part * own).checked_div(own + beside).unwrap_or(0);
+            level = parent;
+        }
+        let (own, beside) = self.weights(&level);
+        // part × own / (own + beside + logins) is to be the floor.
+        let all = part * own * 10_000 / (u128::from(floor.permyriad()) * WHOLE);
+        u64::try_from(all.saturating_sub(own + beside)).unwrap_or(u64::MAX)
+    }
+
+    /// What a slice weighs, and what stands beside it together.
+    fn weights(&self, slice: &SliceName) -> (u128, u128) {
+        let number = |weight: CpuWeight| match weight {
+            CpuWeight::Idle => 0,
+            CpuWeight::Weight(weight) => u128::from(weight.get()),
+        };
+        let cgroup = slice.cgroup();
+        let parent = cgroup.parent().unwrap_or(Path::new(""));
+        let mut beside: BTreeMap<String, u128> =
+            (self.live)(parent).into_iter().map(|(name, weight)| (name, u128::from(weight))).collect();
+        let declared = self.declared.iter().filter(|(name, _)| name.parent() == slice.parent());
+        beside.extend(declared.map(|(name, weight)| (name.to_string(), number(*weight))));
+        let own = beside.remove(slice.as_str()).unwrap_or(0);
+        beside.retain(|name, _| name != SliceName::user().as_str() && name != INIT_SCOPE);
+        (own, beside.values().sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::load_files;
+
+    fn policy(text: &str) -> Policy {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let loaded = load_files(&[file.path().to_owned()]);
+        assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
+        loaded.policy
+    }
+
+    /// `system.slice`, `init.scope` and `user.slice` at the kernel's weight, on top.
+    fn live(parent: &Path) -> Vec<(String, u64)> {
+        let top = ["system.slice", "init.scope", "user.slice"];
+        if parent == Path::new("") { top.map(|name| (name.to_owned(), 100)).into() } else { Vec::new() }
+    }
+
+    fn most(text: &str) -> u64 {
+        limits(&policy(text), &live).iter().map(|limit| limit.most).min().unwrap()
+    }
+
+    #[test]
+    fn the_logins_get_what_the_floor_leaves() {
+        // 200 / (200 + 100 of system.slice + 100) is a half.
+        assert_eq!(most("[slice.\"a.slice\"]\ncpu_weight = 200\ncpu_floor = \"50%\"\n"), 100);
+        // Nested, and alone in there: the ancestor carries the same weight.
+        assert_eq!(most("[slice.\"a-b.slice\"]\ncpu_weight = 200\ncpu_floor = \"50%\"\n"), 100);
+        // 900 / (900 + 100 + 200) is three quarters.
+        assert_eq!(most("[slice.\"a.slice\"]\ncpu_weight = 900\ncpu_floor = \"75%\"\n"), 200);
+        // Half of what the ancestor's 400 get: 200 / (400 + 100 + 300) is a quarter.
+        let nested = "[slice.\"a-b.slice\"]\ncpu_weight = 200\ncpu_floor = \"25%\"\n[slice.\"a-c.slice\"]\ncpu_weight = 200\n";
+        assert_eq!(most(nested), 300);
+        // Other slices of the policy's stand beside it.
+        let beside = "[slice.\"a.slice\"]\ncpu_weight = 200\ncpu_floor = \"25%\"\n[slice.\"b.slice\"]\n";
+        assert_eq!(most(beside), 400);
+        // The lowest counts.
+        let two = "[slice.\"a.slice\"]\ncpu_weight = 200\ncpu_floor = \"25%\"\n[slice.\"b.slice\"]\ncpu_floor = \"20%\"\n";
+        assert_eq!(most(two), 100);
+        // Idle, or too much asked for: nothing is left.
+        assert_eq!(most("[slice.\"a.slice\"]\ncpu_weight = \"idle\"\ncpu_floor = \"50%\"\n"), 0);
+        assert_eq!(most("[slice.\"a.slice\"]\ncpu_weight = 100\ncpu_floor = \"50%\"\n"), 0);
+    }
+
+    #[test]
+    fn what_is_left_keeps_the_floor_and_one_more_would_not() {
+        for (own, floor) in
+            [(200, "33.33%"), (777, "12.5%"), (10_000, "98.99%"), (150, "0.01%"), (101, "50%")]
+        {
+            let text = format!("[slice.\"a.slice\"]\ncpu_weight = {own}\ncpu_floor = \"{floor}\"\n");
+            let floor: f64 = floor.trim_end_matches('%').parse::<f64>().unwrap() / 100.0;
+            let most = most(&text);
+            let share = |logins: u64| {
+                f64::from(own) / (f64::from(own) + 100.0 + f64::from(u32::try_from(logins).unwrap()))
+            };
+            assert!(share(most) >= floor && share(most + 1) < floor, "{text}: {most}");
+        }
+    }
+
+    #[test]
+    fn the_sum_ends_at_the_limit_and_at_the_kernels_least() {
+        let rules = |users: usize| vec![LoginRule::default(); users];
+        assert_eq!(headcount(rules(3), Vec::new()).weight().to_string(), "300");
+        assert_eq!(headcount(rules(0), Vec::new()).weight().to_string(), "100");
+        let idle = policy("[logins]\ncpu_weight = \"idle\"\n").logins.default;
+        assert_eq!(headcount([idle.clone(), idle.clone()], Vec::new()).weight(), CpuWeight::Idle);
+        assert_eq!(headcount([idle, LoginRule::default()], Vec::new()).weight().to_string(), "100");
+        let limits = |text| limits(&policy(text), &live);
+        let half = "[slice.\"a.slice\"]\ncpu_weight = 200\ncpu_floor = \"50%\"\n";
+        assert_eq!(headcount(rules(3), limits(half)).weight().to_string(), "100");
+        let impossible = "[slice.\"a.slice\"]\ncpu_weight = 1\ncpu_floor = \"50%\"\n";
+        assert_eq!(headcount(rules(3), limits(impossible)).weight().to_string(), "1");
+    }
+
+    #[test]
+    fn a_floor_that_cannot_hold_is_said() {
+        let said = |text: &str| {
+            broken_floors(&policy(text)).into_iter().map(|(_, message)| message).collect::<Vec<_>>()
+        };
+        let floor = "[slice.\"a.slice\"]\ncpu_weight = 200\ncpu_floor = \"50%\"\n";
+        assert!(said(&format!("{floor}[logins]\ntotal_weight = 100\n")).is_empty());
+        assert!(said(&format!("{floor}[logins]\ntotal_weight = \"sum\"\n")).is_empty());
+        let fixed = said(&format!("{floor}[logins]\ntotal_weight = 101\n"));
+        assert!(fixed[0].contains("logins weigh 101 together, and it leaves them 100"), "{fixed:?}");
+        let impossible = said("[slice.\"a.slice\"]\ncpu_weight = 100\ncpu_floor = \"50%\"\n");
+        assert!(impossible[0].contains("even without logins"), "{impossible:?}");
+    }
+}

@@ -1,0 +1,169 @@
+//! What the slices of users, and `user.slice` above them, are given while the machine runs.
+//!
+//! Slices of users come and go with logins, so their values are properties that PID 1 is told, which
+//! hold until the next boot.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use crate::effect::{self, Headcount};
+use crate::host::account::Account;
+use crate::host::cgroup;
+use crate::host::machine::Machine;
+use crate::host::pid1::Manager;
+use crate::paths;
+use crate::policy::{CPU_WEIGHT, LoginRule, Policy, Property, RuleOf, SettingValue, SliceName, TotalWeight};
+
+/// How often the headcount is taken again because somebody came or went meanwhile.
+const ROUNDS: usize = 10;
+
+/// What of one slice is not as it should be.
+#[derive(Debug)]
+pub struct Change {
+    /// The slice.
+    pub slice: SliceName,
+    /// What it is to be given.
+    pub properties: Vec<Changed>,
+}
+
+/// One property that is not as it should be.
+#[derive(Debug)]
+pub struct Changed {
+    /// Which.
+    pub property: Property,
+    /// What it should be.
+    pub value: SettingValue,
+    /// What it is; `None` where its controller is off, which PID 1 turns on with the property.
+    pub live: Option<String>,
+}
+
+/// A user's rule, by what NSS says of them.
+///
+/// # Errors
+/// NSS failed.
+pub fn rule<'p>(policy: &'p Policy, account: Option<&Account>) -> Result<(RuleOf<'p>, LoginRule)> {
+    let name = account.map(|account| account.name.as_str());
+    policy.logins.rule(name, |group| account.map_or(Ok(false), |account| account.is_in(group)))
+}
+
+/// What a user's slice lacks of its rule.
+///
+/// # Errors
+/// The machine's RAM, which a percentage is of, cannot be read.
+pub(super) fn of_user(root: &Path, uid: u32, rule: &LoginRule) -> Result<Change> {
+    let settings = rule.resources.settings().map(|setting| (setting.property, setting.value));
+    differing(root, SliceName::of_user(uid), settings.collect())
+}
+
+/// The headcount of these users, if that is what `user.slice` weighs.
+///
+/// # Errors
+/// NSS failed.
+pub fn headcount(root: &Path, policy: &Policy, users: &[u32]) -> Result<Option<Headcount>> {
+    if policy.logins.total_weight.as_ref().is_none_or(|total| total.value != TotalWeight::Sum) {
+        return Ok(None);
+    }
+    let rule = |uid: &u32| -> Result<LoginRule> { Ok(rule(policy, Account::by_uid(*uid)?.as_ref())?.1) };
+    let rules: Vec<LoginRule> = users.iter().map(rule).collect::<Result<_>>()?;
+    let limits = effect::limits(policy, &|cgroup| cgroup::weights_in(root, cgroup));
+    Ok(Some(effect::headcount(rules, limits)))
+}
+
+/// What `user.slice` lacks of a headcount.
+///
+/// # Errors
+/// None that a weight could meet.
+pub(super) fn of_all(root: &Path, headcount: &Headcount) -> Result<Change> {
+    let weight = SettingValue::Cpu(headcount.weight());
+    differing(root, SliceName::user(), vec![(CPU_WEIGHT, weight)])
+}
+
+/// Sets the weight of `user.slice` to the headcount, if that is what it weighs.
+///
+/// Logins and logouts go on meanwhile, each of which does the same: whoever sets the weight looks
+/// again afterwards, so that the last one to set it has seen everybody.
+///
+/// # Errors
+/// cgroupfs cannot be read, and those of [`headcount`] and [`set`].
+pub(super) fn count(root: &Path, policy: &Policy, deadline: Instant) -> Result<()> {
+    let now = || headcount(root, policy, &cgroup::users(root)?);
+    let Some(mut counted) = now()? else { return Ok(()) };
+    for _ in 0..ROUNDS {
+        let change = of_all(root, &counted)?;
+        if change.properties.is_empty() {
+            return Ok(());
+        }
+        set(root, &change, deadline)?;
+        match now()? {
+            Some(now) if now.weight() != counted.weight() => counted = now,
+            _ => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+/// Has PID 1 set what differs, until the next boot.
+///
+/// # Errors
+/// PID 1 cannot be reached or refuses, or what is set cannot be recorded.
+pub(super) fn set(root: &Path, change: &Change, deadline: Instant) -> Result<()> {
+    if change.properties.is_empty() {
+        return Ok(());
+    }
+    let slice = &change.slice;
+    let machine = machine_for(root, change.properties.iter().map(|changed| changed.value))?;
+    let properties: Vec<(&str, u64)> = change
+        .properties
+        .iter()
+        .map(|changed| (changed.property.unit, machine.number(changed.value)))
+        .collect();
+    remember(root, slice, &properties).with_context(|| format!("recording what is set on {slice}"))?;
+    Manager::below(root).set_unit_properties(slice.as_str(), &properties, deadline)
+}
+
+fn differing(root: &Path, slice: SliceName, settings: Vec<(Property, SettingValue)>) -> Result<Change> {
+    let machine = machine_for(root, settings.iter().map(|(_, value)| *value))?;
+    let cgroup = slice.cgroup();
+    let changed = |(property, value): (Property, SettingValue)| {
+        let live = cgroup::attribute(root, &cgroup, property.attribute);
+        let holds = live.as_ref().is_some_and(|live| effect::holds(value, live, machine));
+        (!holds).then_some(Changed { property, value, live })
+    };
+    let properties = settings.into_iter().filter_map(changed).collect();
+    Ok(Change { slice, properties })
+}
+
+/// The machine, where a value can be a part of what it has: a login with weights alone need not read it.
+fn machine_for(root: &Path, mut values: impl Iterator<Item = SettingValue>) -> Result<Machine> {
+    if values.any(|value| matches!(value, SettingValue::Memory(_) | SettingValue::Tasks(_))) {
+        Machine::read(root)
+    } else {
+        Ok(Machine { ram: 0, tasks: 0 })
+    }
+}
+
+/// Records what is about to be set, so that removing the package can undo it. A property is
+/// recorded once; two logins at once may record it twice, which does no harm.
+fn remember(root: &Path, slice: &SliceName, properties: &[(&str, u64)]) -> Result<()> {
+    let directory = root.join(paths::RUNTIME_PROPERTIES);
+    // Explicit modes: root trusts what lies here, and the host's umask may be anything.
+    let mut builder = fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o755)
+        .create(&directory)
+        .with_context(|| directory.display().to_string())?;
+    let file = directory.join(slice.as_str());
+    let known = fs::read_to_string(&file).unwrap_or_default();
+    let mut record = fs::OpenOptions::new().create(true).append(true).mode(0o644).open(&file)?;
+    for (name, _) in properties.iter().filter(|(name, _)| !known.lines().any(|line| line == *name)) {
+        writeln!(record, "{name}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! The session stack of a PAM service: which modules run when a session opens, in order.
+//!
+//! Formats are those of `pam.conf(5)`, and Debian's `@include` in front of them.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// Where services have their files, the strongest first.
+const DIRECTORIES: [&str; 2] = ["etc/pam.d", "usr/lib/pam.d"];
+/// What a service without a file gets.
+const OTHER: &str = "other";
+/// libpam's own limit on files that include one another.
+const MOST_LEVELS: usize = 32;
+
+/// One module of a session stack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Module {
+    /// Its file, without directories: `pam_systemd.so`.
+    pub name: String,
+    /// The PAM file that names it, relative to the root.
+    pub file: PathBuf,
+    /// The line, counted from 1.
+    pub line: usize,
+}
+
+/// The modules that open a session of `service`, in order.
+///
+/// # Errors
+/// The service's file, or one that it includes, is missing or cannot be read.
+pub fn session_stack(root: &Path, service: &str) -> Result<Vec<Module>> {
+    let mut stack = Vec::new();
+    // The name of a service is the name of a file.
+    let file = if service.contains('/') { None } else { find(root, service) };
+    let file = file.or_else(|| find(root, OTHER)).with_context(|| format!("no PAM service {service:?}"))?;
+    read(root, &file, 0, &mut stack)?;
+    Ok(stack)
+}
+
+fn find(root: &Path, service: &str) -> Option<PathBuf> {
+    DIRECTORIES
+        .iter()
+        .map(|directory| Path::new(directory).join(service))
+        .find(|file| root.join(file).exists())
+}
+
+fn read(root: &Path, file: &Path, level: usize, stack: &mut Vec<Module>) -> Result<()> {
+    if level > MOST_LEVELS {
+        bail!("/{} includes itself", file.display());
+    }
+    let text = fs::read_to_string(root.join(file)).with_context(|| format!("reading /{}", file.display()))?;
+    let include = |name: &str, stack: &mut Vec<Module>| {
+        let included = if name.starts_with('/') {
+            PathBuf::from(name.trim_start_matches('/'))
+        } else {
+            find(root, name)
+                .with_context(|| format!("/{} includes {name}, which is not there", file.display()))?
+        };
+        read(root, &included, level + 1, stack)
+    };
+    for (line, text) in logical_lines(&text) {
+        let mut words = words(&text).into_iter();
+        let kind = words.next().unwrap_or_default();
+        // A dash in front: the module may be missing.
+        let is_session = kind.trim_start_matches('-').eq_ignore_ascii_case("session");
+        match (kind.as_str(), words.next(), words.next()) {
+            ("@include", Some(name), _) => include(&name, stack)?,
+            (_, Some(control), Some(name)) if is_session => match control.as_str() {
+                "include" | "substack" => include(&name, stack)?,
+                _ => {
+                    let name = name.rsplit('/').next().unwrap_or_default().to_owned();
+                    stack.push(Module { name, file: file.to_owned(), line });
+                }
+            },
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Lines without comments, each with the number of its first; one that ends in a backslash goes on.
+fn logical_lines(text: &str) -> Vec<(usize, String)> {
+    let mut lines: Vec<(usize, String)> = Vec::new();
+    let mut goes_on = false;
+    for (index, line) in text.lines().enumerate() {
+        let line = line.split_once('#').map_or(line, |(line, _)| line);
+        let (line, next) = line.strip_suffix('\\').map_or((line, false), |line| (line, true));
+        match lines.last_mut().filter(|_| goes_on) {
+            Some((_, begun)) => begun.push_str(line),
+            None => lines.push((index + 1, line.to_owned())),
+        }
+        goes_on = next;
+    }
+    lines
+}
+
+/// Words of a line; what stands in brackets is one.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut bracket = false;
+    for c in line.chars() {
+        bracket = (bracket || c == '[') && c != ']';
+        if c.is_whitespace() && !bracket {
+            words.push(std::mem::take(&mut word));
+        } else {
+            word.push(c);
+        }
+    }
+    words.push(word);
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stack(files: &[(&str, &str)], service: &str) -> Result<Vec<String>> {
+        let root = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let file = root.path().join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        }
+        let stack = session_stack(root.path(), service)?;
+        Ok(stack.into_iter().map(|m| format!("{} {}:{}", m.name, m.file.display(), m.line)).collect())
+    }
+
+    #[test]
+    fn a_stack_is_read_as_libpam_reads_it() {
+        let files = [
+            (
+                "etc/pam.d/sshd",
+                "# sshd\n@include common-auth\nSESSION [success=ok ignore=ignore \\\n default=bad] /lib/security/pam_a.so # x\n@include common-session\nsession substack tail\n",
+            ),
+            ("etc/pam.d/common-auth", "auth required pam_unix.so\n"),
+            (
+                "etc/pam.d/common-session",
+                "-session optional pam_systemd.so kill=1\n\tsession\toptional pam_fairslice.so\n",
+            ),
+            ("usr/lib/pam.d/tail", "session required pam_tail.so\naccount required pam_b.so\n"),
+            ("etc/pam.d/other", "session required pam_deny.so\n"),
+        ];
+        assert_eq!(
+            stack(&files, "sshd").unwrap(),
+            [
+                "pam_a.so etc/pam.d/sshd:3",
+                "pam_systemd.so etc/pam.d/common-session:1",
+                "pam_fairslice.so etc/pam.d/common-session:2",
+                "pam_tail.so usr/lib/pam.d/tail:1",
+            ]
+        );
+        assert_eq!(stack(&files, "unheard-of").unwrap(), ["pam_deny.so etc/pam.d/other:1"]);
+        assert_eq!(stack(&files, "../pam.d/sshd").unwrap(), ["pam_deny.so etc/pam.d/other:1"]);
+    }
+
+    #[test]
+    fn a_broken_stack_is_said() {
+        let loops = [("etc/pam.d/a", "@include a\n")];
+        assert!(stack(&loops, "a").unwrap_err().to_string().contains("includes itself"));
+        let missing = [("etc/pam.d/a", "session include b\n")];
+        assert!(stack(&missing, "a").unwrap_err().to_string().contains("includes b, which is not there"));
+        assert!(stack(&[], "a").unwrap_err().to_string().contains("no PAM service"));
+    }
+}

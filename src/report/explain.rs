@@ -1,0 +1,218 @@
+//! What a login comes to, for people and as JSON.
+#![forbid(unsafe_code)]
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::effect::Headcount;
+use crate::enforce::login::explain::{Directory, Explained, Live, Session};
+use crate::host::pam::Module;
+use crate::policy::{Origin, SliceName};
+
+/// The version of the JSON's shape: raised when something is renamed or goes away.
+const JSON_VERSION: u32 = 1;
+
+/// A few lines: which rule holds and why, and what comes of it.
+#[must_use]
+pub fn login_text(explained: &Explained<'_>, service: &str) -> String {
+    let account = &explained.account;
+    let slice = SliceName::of_user(account.uid);
+    let mut text =
+        format!("{} (uid {}), {}\n", account.name, account.uid, session(&explained.session, service, &slice));
+    let mut rules = Table::default();
+    for (of, origin, holds) in &explained.candidates {
+        let verdict = if *holds { "holds" } else { "not a member" };
+        rules.row([
+            of.to_string(),
+            verdict.to_owned(),
+            origin.as_ref().map(ToString::to_string).unwrap_or_default(),
+        ]);
+    }
+    rules.write_to(&mut text, "rules");
+    if matches!(explained.session, Session::Placed { .. }) {
+        slices(&mut text, explained, &slice);
+    }
+    if !matches!(explained.session, Session::WithoutUs) {
+        private_dirs(&mut text, explained);
+    }
+    text
+}
+
+fn slices(text: &mut String, explained: &Explained<'_>, slice: &SliceName) {
+    let mut own = Table::default();
+    explained.settings.iter().for_each(|setting| own.row(cells(setting)));
+    if let Some(score) = &explained.rule.oom_score_adj {
+        own.row([
+            "oom_score_adj".to_owned(),
+            score.value.to_string(),
+            String::new(),
+            score.origin.to_string(),
+        ]);
+    }
+    own.write_to(text, slice.as_str());
+    let mut all = Table::default();
+    explained.total.iter().for_each(|total| all.row(cells(total)));
+    all.write_to(text, SliceName::user().as_str());
+    if let Some(counted) = &explained.headcount {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {}", sum(counted, &explained.account.name));
+    }
+}
+
+fn private_dirs(text: &mut String, explained: &Explained<'_>) {
+    let mut table = Table::default();
+    for (variable, origin, directory) in &explained.directories {
+        let (value, note) = match directory {
+            Directory::Set { value, exists: true } => (value.as_str(), "exists"),
+            Directory::Set { value, exists: false } => (value.as_str(), "made at the login"),
+            Directory::Nothing(reason) => ("not set", reason.as_str()),
+            Directory::Refused(reason) => ("refused", reason.as_str()),
+        };
+        table.row([variable.clone(), value.to_owned(), note.to_owned(), origin.to_string()]);
+    }
+    table.write_to(text, "private directories");
+}
+
+/// The same for programs; `fairslice(1)` describes the shape.
+#[must_use]
+pub fn login_json(explained: &Explained<'_>, service: &str) -> String {
+    let account = &explained.account;
+    let slice = SliceName::of_user(account.uid);
+    let candidates = explained.candidates.iter().map(|(of, origin, holds)| {
+        json!({ "rule": of.to_string(), "origin": origin.as_ref().map(Origin::to_string), "holds": holds })
+    });
+    let directories = explained.directories.iter().map(|(variable, origin, directory)| {
+        let (value, exists, reason) = match directory {
+            Directory::Set { value, exists } => (Some(value), *exists, None),
+            Directory::Nothing(reason) | Directory::Refused(reason) => (None, false, Some(reason)),
+        };
+        json!({
+            "variable": variable, "origin": origin.to_string(), "value": value, "exists": exists,
+            "refused": matches!(directory, Directory::Refused(_)), "reason": reason,
+        })
+    });
+    let value = json!({
+        "version": JSON_VERSION,
+        "user": account.name,
+        "uid": account.uid,
+        "service": service,
+        "slice": slice.as_str(),
+        "session": match &explained.session {
+            Session::Placed { .. } => "placed",
+            Session::Stays { .. } => "stays",
+            Session::TooEarly { .. } => "too_early",
+            Session::WithoutUs => "without_us",
+        },
+        "rules": candidates.collect::<Vec<_>>(),
+        "oom_score_adj": explained.rule.oom_score_adj.as_ref().map(|score| score.value.get()),
+        "settings": explained.settings.iter().map(live_json).collect::<Vec<_>>(),
+        "total": explained.total.as_ref().map(live_json),
+        "headcount": explained.headcount.as_ref().map(headcount_json),
+        "private_dirs": directories.collect::<Vec<_>>(),
+    });
+    format!("{value:#}\n")
+}
+
+fn session(session: &Session, service: &str, slice: &SliceName) -> String {
+    match session {
+        Session::Placed { by } => format!(
+            "{service}: logind puts the session into {slice} ({}), unless it is opened inside another",
+            line(by)
+        ),
+        Session::Stays { ours } => format!(
+            "{service}: the session stays where {service} runs, logind is not asked ({}): private directories only",
+            line(ours)
+        ),
+        Session::TooEarly { ours, by } => format!(
+            "{service}: pam_fairslice.so ({}) runs before pam_systemd.so ({}), when the session is in no slice yet: put it below",
+            line(ours),
+            line(by)
+        ),
+        Session::WithoutUs => {
+            format!(
+                "{service}: no line of pam_fairslice.so: nothing of this is done (pam-auth-update --enable fairslice)"
+            )
+        }
+    }
+}
+
+fn line(module: &Module) -> String {
+    format!("/{}:{}", module.file.display(), module.line)
+}
+
+fn sum(counted: &Headcount, user: &str) -> String {
+    let others = match counted.users.saturating_sub(1) {
+        0 => "alone".to_owned(),
+        1 => "and the other user logged in now".to_owned(),
+        others => format!("and the {others} other users logged in now"),
+    };
+    let sum = format!("{user} {others}: {}", counted.sum);
+    match &counted.limit {
+        Some(limit) => format!(
+            "{sum}; cpu_floor = \"{}\" of {} ({}) leaves {} at most",
+            limit.floor.value, limit.slice, limit.floor.origin, limit.most
+        ),
+        None => sum,
+    }
+}
+
+fn cells(setting: &Live) -> [String; 4] {
+    let live = match &setting.live {
+        _ if setting.holds => "in force".to_owned(),
+        Some(live) => format!("now {live}"),
+        None => "set at the login".to_owned(),
+    };
+    [setting.property.key.to_owned(), setting.value.to_string(), live, setting.origin.to_string()]
+}
+
+fn live_json(setting: &Live) -> Value {
+    json!({
+        "setting": setting.property.key, "declared": setting.value.to_string(), "live": setting.live,
+        "holds": setting.holds, "origin": setting.origin.to_string(),
+    })
+}
+
+fn headcount_json(counted: &Headcount) -> Value {
+    let limit = counted.limit.as_ref().map(|limit| {
+        json!({
+            "slice": limit.slice.as_str(), "cpu_floor": limit.floor.value.to_string(),
+            "origin": limit.floor.origin.to_string(), "most": limit.most,
+        })
+    });
+    json!({
+        "users": counted.users, "sum": counted.sum.to_string(), "weight": counted.weight().to_string(),
+        "limit": limit,
+    })
+}
+
+/// Aligned lines below a heading.
+#[derive(Default)]
+struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn row<const COLUMNS: usize>(&mut self, cells: [String; COLUMNS]) {
+        self.rows.push(cells.into());
+    }
+
+    fn write_to(self, text: &mut String, heading: &str) {
+        if self.rows.is_empty() {
+            return;
+        }
+        let mut widths: Vec<usize> = Vec::new();
+        for row in &self.rows {
+            widths.resize(row.len().max(widths.len()), 0);
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{heading}");
+        for row in &self.rows {
+            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("  {cell:width$}"));
+            let _ = writeln!(text, "{}", cells.collect::<String>().trim_end());
+        }
+    }
+}
