@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb demo image test lint unit pam-test package-test vm-test bench-launch clean
+.PHONY: help deb demo image test lint unit pam-test build-test package-test vm-test bench-launch clean
 
 # The package is made where cargo-deb looks, whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -55,7 +55,7 @@ image: ## the disk of the demonstration's machine, if there is none yet
 
 test: ## everything that CI runs
 	@tests/prepare test
-	@$(MAKE) --no-print-directory lint unit deb pam-test package-test vm-test
+	@$(MAKE) --no-print-directory lint unit deb pam-test build-test package-test vm-test
 
 lint: ## formatting, clippy, documentation, licences
 	$(call say,formatting)
@@ -85,6 +85,12 @@ pam-test: ## the module through libpam, as root
 	@cargo build --locked --quiet -p pam_fairslice
 	@$(SUDO) $$(cargo test --locked --no-run --message-format short -p pam_fairslice --test libpam 2>&1 | \
 	    sed -n 's/.*Executable.*(\(.*\))/\1/p') --quiet
+
+build-test: ## two users who build one workspace, as root
+	$(call say,two users who build one workspace)
+	@cargo build --locked --quiet -p pam_fairslice
+	@$(SUDO) $$(cargo test --locked --no-run --message-format short -p pam_fairslice --test builds 2>&1 | \
+	    sed -n 's/.*Executable.*(\(.*\))/\1/p') --ignored --nocapture --test-threads=1
 
 package-test: ## the package's launcher, and lintian
 	$(call say,the launcher as it is packaged)

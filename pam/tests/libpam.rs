@@ -11,6 +11,8 @@
     reason = "a test fails by panicking, and most of this file is helpers of tests"
 )]
 
+mod built;
+
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -29,41 +31,16 @@ const LIMIT: u32 = 2000;
 /// How much longer than that opening may take on a loaded machine, in milliseconds.
 const GRACE: u32 = 1500;
 
-/// The target directory of this build, and the profile's name in it.
-fn built() -> (PathBuf, &'static str) {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned();
-    (target, if cfg!(debug_assertions) { "debug" } else { "release" })
-}
-
-/// The module, built as it is shipped: alone, so that no other package's features are in it.
+/// The module.
 fn module() -> &'static Path {
     static MODULE: OnceLock<PathBuf> = OnceLock::new();
-    MODULE.get_or_init(|| {
-        let (target, profile) = built();
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--package", "pam_fairslice", "--target-dir"]).arg(&target);
-        if profile == "release" {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().unwrap().success(), "the module does not build");
-        target.join(profile).join("libpam_fairslice.so")
-    })
+    MODULE.get_or_init(built::module)
 }
 
 /// The host program.
 fn host() -> &'static Path {
     static HOST: OnceLock<PathBuf> = OnceLock::new();
-    HOST.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/host.c");
-        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pam_host");
-        let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-        let mut compiler = Command::new(compiler);
-        compiler.args(["-std=gnu11", "-Wall", "-Wextra", "-o"]).arg(&program).arg(source);
-        let status = compiler.arg("-lpam").status();
-        let status = status.unwrap_or_else(|error| panic!("cc: {error}: apt-get install gcc libpam0g-dev"));
-        assert!(status.success(), "the host does not build: apt-get install libpam0g-dev");
-        program
-    })
+    HOST.get_or_init(|| built::program("pam_host", "host.c"))
 }
 
 /// A directory that stands for the machine, with a PAM configuration in it and its log.

@@ -1,0 +1,5 @@
+//! Counts the words of a text.
+
+fn main() {
+    println!("{}", count::words(text::TEXT));
+}
