@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb demo image test lint unit pam-test build-test package-test vm-test bench-launch clean
+.PHONY: help deb demo image test lint unit pam-test build-test package-test vm-test vm-trixie vm-bookworm bench-launch clean
 
 # The package is made where cargo-deb looks, whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -98,9 +98,15 @@ package-test: ## the package's launcher, and lintian
 	$(call say,lintian)
 	@lintian --allow-root --fail-on error,warning,info --tag-display-limit 0 target/debian/fairslice_*.deb
 
-vm-test: ## the package on Debian 13 and Debian 12
+vm-test: ## the package on Debian 13 and Debian 12, both at the same time
 	$(call say,the package on real machines)
-	@$(SUDO) env FAIRSLICE_DEB=$$(echo target/debian/fairslice_*.deb) $(PYTHON) -m pytest -p no:cacheprovider -v --tb=short --durations=20 tests/vm
+	@$(MAKE) --no-print-directory --jobs=2 vm-trixie vm-bookworm
+
+vm-trixie: WHICH := not bookworm
+vm-bookworm: WHICH := bookworm
+vm-trixie vm-bookworm:
+	@$(SUDO) env FAIRSLICE_DEB=$$(echo target/debian/fairslice_*.deb) $(PYTHON) -m pytest -p no:cacheprovider -v --tb=short \
+	    --durations=20 tests/vm -k "$(WHICH)" 2>&1 | sed -u 's/^/$(@:vm-%=%): /'
 
 # The programs that are measured are those of the package.
 BENCHED := $(CURDIR)/target/bench-launch

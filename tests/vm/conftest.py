@@ -8,12 +8,13 @@ logins, broken policies, boots, removal. A machine lives from the first to the l
     … -k "trixie and not fifty"     without the slowest test
 """
 
+import fcntl
 import os
 from pathlib import Path
 
 import measure
 import pytest
-from image import RELEASES, base_image
+from image import RELEASES, base_image, cache_directory
 from machine import Machine, die_by_exception
 
 # What an admin may have added to a PAM file before the package came.
@@ -24,6 +25,7 @@ THOROUGH = "trixie"
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: no test of another run goes on at the same time")
     die_by_exception()
 
 
@@ -34,6 +36,20 @@ def pytest_collection_modifyitems(items):
         if not Path(path).is_file():
             what = f"FAIRSLICE_DEB={path}: no such file" if path else "FAIRSLICE_DEB is not set"
             pytest.exit(f"{what}: make deb, then FAIRSLICE_DEB=target/debian/fairslice_….deb", returncode=1)
+
+
+@pytest.fixture(autouse=True)
+def turn(request):
+    """Several runs go on at the same time, one for each release; a test that measures has the CPUs alone."""
+    alone = request.node.get_closest_marker("alone") is not None
+    cache = cache_directory()
+    cache.mkdir(parents=True, exist_ok=True)
+    with open(cache / "next", "w") as next, open(cache / "turn", "w") as turn:
+        # Whoever waits to be alone is the next.
+        fcntl.flock(next, fcntl.LOCK_EX)
+        fcntl.flock(turn, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(next, fcntl.LOCK_UN)
+        yield
 
 
 @pytest.fixture(scope="session")
