@@ -120,7 +120,7 @@ def test_shares_with_one_two_and_three_busy_users(counting):
         everything = 200 + MOST + 100
         users = [MOST / everything * weight / sum(weights) for weight in weights]
         check(counting, [*groups, "system.slice"], [FLOOR, *users, 100 / everything])
-        counting.root("systemctl stop busy")
+        counting.root("systemctl stop busy; pkill -u alice,bob,carol -x load")
     counting.root("systemctl kill -s USR2 local-slm")
     wait_for(counting, ROOT)
 
