@@ -15,6 +15,9 @@ pub const LAST_GOOD: &str = "run/fairslice/last-good";
 pub const COMPILED: &str = "run/fairslice/policy.compiled";
 /// Which properties the PAM module set, one file per unit, so that removing the package undoes them.
 pub const RUNTIME_PROPERTIES: &str = "run/fairslice/properties";
+/// Where the logins came from that the PAM module placed itself, without systemd: one file per
+/// session. Only root may look into it.
+pub const SESSIONS: &str = "run/fairslice/sessions";
 /// Where units and their drop-ins lie, the strongest first, as far as ours can be hidden by another;
 /// the last is where generators write.
 pub const UNIT_DIRS: [&str; 3] = ["etc/systemd/system", "run/systemd/system", "run/systemd/generator"];
@@ -51,6 +54,8 @@ pub const LAUNCH_DROP_IN: &str = "zz-fairslice-launch.conf";
 pub const SYSTEMD_BOOTED: &str = "run/systemd/system";
 /// What counts the users again when the one of a user's slice is gone; `%j` is that user's number.
 pub const HEADCOUNT_UNIT: &str = "fairslice-headcount@%j.service";
+/// Present if logind runs, or elogind: `logind_running` of systemd and elogind.
+pub const LOGIND_RUNS: &str = "run/systemd/seats";
 /// The cgroup file system.
 pub const CGROUPFS: &str = "sys/fs/cgroup";
 

@@ -42,6 +42,9 @@ fn machine() -> tempfile::TempDir {
     for cgroup in ["system.slice", "init.scope", "user.slice", "user.slice/user-0.slice"] {
         write(root, &format!("sys/fs/cgroup/{cgroup}/cpu.weight"), "100\n");
     }
+    for directory in ["system", "seats"] {
+        fs::create_dir_all(root.join("run/systemd").join(directory)).unwrap();
+    }
     // A user who has gone, whose slice is not taken away yet.
     write(root, "sys/fs/cgroup/user.slice/user-1.slice/cgroup.events", "populated 0\nfrozen 0\n");
     let common =
@@ -121,6 +124,14 @@ fn the_pam_stack_decides_what_a_session_gets() {
     assert!(early.contains("(/etc/pam.d/early:1) runs before pam_systemd.so"), "{early}");
     let (_, runuser, _) = explain("runuser");
     assert!(runuser.contains("no line of pam_fairslice.so") && !runuser.contains("CARGO"), "{runuser}");
+    fs::remove_dir(root.path().join("run/systemd/seats")).unwrap();
+    let (_, sshd, _) = explain("sshd");
+    assert!(
+        sshd.contains("pam_fairslice.so puts the session into user-0.slice, for logind does not run"),
+        "{sshd}"
+    );
+    let (_, cron, _) = explain("cron");
+    assert!(cron.contains("cron: the session stays where cron runs"), "{cron}");
 }
 
 #[test]

@@ -19,9 +19,10 @@ impl PamModule for Fairslice {
         session::open(&Handle(handle), &arguments)
     }
 
-    /// Nothing is undone: the directories stay, and what PID 1 was told holds until the next boot.
-    fn close_session(_: &PamHandle, _: Vec<&CStr>, _flags: c_uint) -> PamReturnCode {
-        PamReturnCode::Success
+    /// The directories stay, and what PID 1 was told holds until the next boot. What was placed without
+    /// it is put back.
+    fn close_session(handle: &PamHandle, arguments: Vec<&CStr>, _flags: c_uint) -> PamReturnCode {
+        session::close(&Handle(handle), &arguments)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Opening a session: from what PAM knows to what it is told.
+//! Opening and closing a session: from what PAM knows to what it is told.
 #![forbid(unsafe_code)]
 
 use std::ffi::{CStr, CString};
@@ -34,6 +34,21 @@ pub(crate) fn open(handle: &Handle<'_>, arguments: &[&CStr]) -> PamReturnCode {
     if opened.unwrap_or(true) { PamReturnCode::Success } else { PamReturnCode::Session_Err }
 }
 
+/// Closes the session. That succeeds: nobody is kept in it because of us.
+pub(crate) fn close(handle: &Handle<'_>, arguments: &[&CStr]) -> PamReturnCode {
+    // As above: what panics outside the inner guard can be said nowhere.
+    let _ = guarded(|| {
+        let arguments = Arguments::parse(arguments);
+        let log = log(handle, &arguments);
+        match guarded(|| login::close_session(&arguments.root)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => log.warning(&format!("closing: {error:#}")),
+            Err(panic) => log.warning(&format!("a bug, please report it: {panic}")),
+        }
+    });
+    PamReturnCode::Success
+}
+
 fn log(handle: &Handle<'_>, arguments: &Arguments) -> Log {
     let service = handle.service();
     let service = service.as_ref().map_or("<unknown>".into(), |service| service.to_string_lossy());
@@ -58,7 +73,8 @@ fn do_open(handle: &Handle<'_>, arguments: &Arguments, log: &Log) -> bool {
         }
     };
     let name = one_line(&user, MAX_NAME);
-    let mut opened = login::open_session(&arguments.root, &user);
+    let service = handle.service().map(CString::into_string).and_then(Result::ok).unwrap_or_default();
+    let mut opened = login::open_session(&arguments.root, &user, &service);
     for (variable, value) in &opened.variables {
         match handle.set_variable(variable, value) {
             Ok(()) if arguments.debug => log.debug(&format!("user {name}: set {variable}={value}")),

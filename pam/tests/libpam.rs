@@ -47,6 +47,8 @@ fn host() -> &'static Path {
 struct Machine {
     root: PathBuf,
     log: UnixDatagram,
+    /// The name of the PAM configuration.
+    service: &'static str,
 }
 
 /// What the host told.
@@ -64,6 +66,10 @@ struct Told {
 impl Machine {
     /// `arguments` are the module's, besides `root=`.
     fn new(arguments: &str) -> Self {
+        Self::with_service("test", arguments)
+    }
+
+    fn with_service(service: &'static str, arguments: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         // Not below the target directory: the path of a socket has room for 108 bytes.
@@ -74,10 +80,10 @@ impl Machine {
         fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
         let (module, at) = (module().display(), root.display());
         let line = format!("session required {module} root={at} {arguments}\n");
-        fs::write(root.join("pam.d/test"), line).unwrap();
+        fs::write(root.join("pam.d").join(service), line).unwrap();
         fs::write(root.join("pam.d/other"), "").unwrap();
         let log = UnixDatagram::bind(root.join("dev/log")).unwrap();
-        let machine = Self { root, log };
+        let machine = Self { root, log, service };
         machine.write("etc/fairslice/policy.toml", "[logins]\ncpu_weight = 100\n");
         machine.write("proc/self/oom_score_adj", "0\n");
         machine
@@ -114,7 +120,7 @@ impl Machine {
         let daemon = log_daemon(self.log.try_clone().unwrap(), Arc::clone(&ended));
         let output = Command::new(host())
             .arg(self.root.join("pam.d"))
-            .args(["test", user, &sessions.to_string()])
+            .args([self.service, user, &sessions.to_string()])
             .args(options)
             // A backtrace would be printed by a panic that is not caught.
             .env("RUST_BACKTRACE", "1")
@@ -465,6 +471,77 @@ fn a_negative_score_that_was_inherited() {
     machine.write("proc/self/oom_score_adj", "-500\n");
     assert_eq!(machine.open("root").open, PAM_SUCCESS);
     assert_eq!(score(&machine), "-500\n");
+}
+
+/// A machine on which sshd opens a session that is in no user's slice.
+fn misplaced(service: &'static str, arguments: &str) -> Machine {
+    let machine = Machine::with_service(service, arguments);
+    machine.in_slice_of(0, 100);
+    machine.write("proc/self/cgroup", "0::/system.slice/ssh.service\n");
+    machine
+}
+
+#[test]
+fn a_login_that_logind_did_not_place() {
+    if !as_root("a_login_that_logind_did_not_place") {
+        return;
+    }
+    let systemd = |machine: &Machine| fs::create_dir(machine.root.join("run/systemd/system")).unwrap();
+    // PID 1 agrees, and moves it some time later.
+    let machine = misplaced("sshd", "strict");
+    systemd(&machine);
+    let cgroup = machine.root.join("proc/self/cgroup");
+    machine.pid1(move |peer| {
+        answer(peer, DONE);
+        fs::write(&cgroup, "0::/user.slice/user-0.slice/fairslice-login-1.scope\n").unwrap();
+    });
+    let told = machine.open("root");
+    assert_eq!((told.open.as_str(), told.close.as_str()), (PAM_SUCCESS, PAM_SUCCESS), "{:?}", told.log);
+    assert!(fs::read_to_string(machine.root.join("proc/self/cgroup")).unwrap().contains("user-0.slice"));
+
+    // It agrees, and does nothing.
+    let machine = misplaced("sshd", "");
+    systemd(&machine);
+    machine.pid1(|peer| answer(peer, DONE));
+    let told = machine.open("root");
+    assert_eq!((told.open.as_str(), told.log.len()), (PAM_SUCCESS, 1), "{:?}", told.log);
+    assert!(
+        told.log[0].contains("not placed in user-0.slice: waiting for fairslice-login-"),
+        "{:?}",
+        told.log
+    );
+    assert!(told.milliseconds < LIMIT + GRACE, "took {} ms", told.milliseconds);
+
+    // What is no login is none of PID 1's business.
+    let machine = misplaced("cron", "strict");
+    systemd(&machine);
+    assert_eq!(machine.open("root").open, PAM_SUCCESS);
+}
+
+#[test]
+fn a_login_that_cannot_be_placed_without_systemd() {
+    if !as_root("a_login_that_cannot_be_placed_without_systemd") {
+        return;
+    }
+    let machine = misplaced("sshd", "");
+    let told = machine.open("root");
+    assert_eq!((told.open.as_str(), told.close.as_str()), (PAM_SUCCESS, PAM_SUCCESS));
+    assert!(told.log.concat().contains("not placed in user-0.slice: no cgroup2"), "{:?}", told.log);
+
+    // Here the slices can be made, and the scope cannot be entered: what was begun is undone.
+    for attribute in ["cgroup.controllers", "cgroup.subtree_control", "user.slice/cgroup.subtree_control"] {
+        machine.write(&format!("sys/fs/cgroup/{attribute}"), "cpu\n");
+    }
+    let told = machine.open_often("root", 20, &[]);
+    assert_eq!((told.open.as_str(), told.log.len()), (PAM_SUCCESS, 20), "{:?}", told.log);
+    assert!(told.log[0].contains("not placed in user-0.slice: writing 0 to "), "{:?}", told.log);
+    let left = |directory: &str| fs::read_dir(machine.root.join(directory)).unwrap().count();
+    assert_eq!(left("run/fairslice/sessions"), 0);
+    assert_eq!(left("sys/fs/cgroup/user.slice/user-0.slice"), 1, "only cpu.weight");
+    assert_eq!(fs::metadata(machine.root.join("run/fairslice/sessions")).unwrap().mode() & 0o077, 0);
+
+    fs::create_dir(machine.root.join("run/systemd/seats")).unwrap();
+    assert!(machine.open("root").log.concat().contains("elogind runs"));
 }
 
 type Script = fn(UnixStream);

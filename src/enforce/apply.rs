@@ -9,6 +9,7 @@ use anyhow::Result;
 use super::user_slice::{self, Change};
 use crate::host::account::Account;
 use crate::host::cgroup;
+use crate::paths;
 use crate::policy::Policy;
 
 /// How long PID 1 is waited for, all in all.
@@ -40,9 +41,9 @@ pub fn set(root: &Path, policy: &Policy, changes: &[Change]) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     for change in changes {
         // A user who has gone meanwhile is no error.
-        if root.join(crate::paths::CGROUPFS).join(change.slice.cgroup()).exists() {
+        if root.join(paths::CGROUPFS).join(change.slice.cgroup()).exists() {
             user_slice::set(root, change, deadline)?;
         }
     }
-    user_slice::count(root, policy, deadline)
+    user_slice::count(root, policy, || cgroup::users(root), deadline)
 }

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -16,7 +17,7 @@ use crate::effect;
 use crate::host::cgroup;
 use crate::host::machine::Machine;
 use crate::paths;
-use crate::policy::{CPU_WEIGHT, CpuWeight, Policy, Property, Resources, SettingValue, SliceName};
+use crate::policy::{CPU_WEIGHT, CpuWeight, Property, SettingValue};
 
 /// Where the processes go that are in the root of a container's cgroup namespace; systemd's own
 /// name for it.
@@ -24,84 +25,88 @@ const REST: &str = "init.scope";
 /// How often processes are moved out of the way: they may be starting others meanwhile.
 const ROUNDS: usize = 10;
 
-/// Makes the cgroups of `slice` and, in it, of `leaf`, with what the policy gives each of them, and
-/// moves this process into the leaf.
-///
-/// # Errors
-/// There is no cgroup2, it is not ours to write to, or a controller that the policy needs cannot be
-/// had.
-pub(super) fn enter(
-    root: &Path,
-    policy: &Policy,
-    slice: &SliceName,
-    leaf: &str,
-    leaf_resources: &Resources,
-) -> Result<()> {
-    let top = root.join(paths::CGROUPFS);
-    if !top.join("cgroup.controllers").exists() {
-        bail!("no cgroup2 is mounted on /{}", paths::CGROUPFS);
-    }
-    let machine = Machine::read(root)?;
-    let mut chain = slices(policy, slice, machine);
-    let leaf = slice.cgroup().join(leaf);
-    chain.push((leaf.clone(), settings(leaf_resources)));
-    let tree = Tree { root, top: &top, machine };
-    tree.vacate_root()?;
-    let mut rest = chain.as_slice();
-    while let Some(((cgroup, settings), below)) = rest.split_first() {
-        // What is needed further down is enabled from the top.
-        let needed: BTreeSet<&str> = rest.iter().flat_map(|(_, settings)| controllers(settings)).collect();
-        let parent = cgroup.parent().unwrap_or_else(|| Path::new(""));
-        needed.into_iter().try_for_each(|controller| tree.enable(parent, controller))?;
-        tree.make(cgroup)?;
-        settings.iter().try_for_each(|(property, value)| tree.set(cgroup, *property, *value))?;
-        rest = below;
-    }
-    // 0 is the writing process.
-    tree.write(&leaf, "cgroup.procs", "0")
-}
-
-type Settings = Vec<(Property, SettingValue)>;
-
-/// The cgroups of a slice's ancestors and its own, from the top, with what each is given: what it
-/// declares, and else what it has to carry.
-fn slices(policy: &Policy, slice: &SliceName, machine: Machine) -> Vec<(PathBuf, Settings)> {
-    let carried = effect::ancestors(policy, machine.ram);
-    let given = |slice: SliceName| {
-        let mut given = policy.slices.get(&slice).map_or_else(Vec::new, |slice| settings(&slice.resources));
-        for (property, value) in carried.get(&slice).into_iter().flat_map(|carried| carried.settings()) {
-            if given.iter().all(|(declared, _)| *declared != property) {
-                given.push((property, value));
-            }
-        }
-        (slice.cgroup(), given)
-    };
-    let mut slices: Vec<_> =
-        std::iter::successors(Some(slice.clone()), SliceName::parent).map(given).collect();
-    slices.reverse();
-    slices
-}
-
-fn settings(resources: &Resources) -> Settings {
-    resources.settings().map(|setting| (setting.property, setting.value)).collect()
-}
+/// What a cgroup is given.
+pub(super) type Settings = Vec<(Property, SettingValue)>;
 
 /// The controllers that these settings are of: what stands before the dot.
 fn controllers(settings: &Settings) -> impl Iterator<Item = &'static str> {
     settings.iter().filter_map(|(property, _)| property.attribute.split('.').next())
 }
 
-struct Tree<'a> {
+/// The cgroups of a machine without systemd.
+pub(super) struct Tree<'a> {
     root: &'a Path,
-    top: &'a Path,
-    machine: Machine,
+    top: PathBuf,
+    /// What percentages are of.
+    pub(super) machine: Machine,
 }
 
-impl Tree<'_> {
+impl<'a> Tree<'a> {
+    /// # Errors
+    /// There is no cgroup2, or `/proc/meminfo` cannot be read.
+    pub(super) fn below(root: &'a Path) -> Result<Self> {
+        let top = root.join(paths::CGROUPFS);
+        if !top.join("cgroup.controllers").exists() {
+            bail!("no cgroup2 is mounted on /{}", paths::CGROUPFS);
+        }
+        Ok(Self { root, top, machine: Machine::read(root)? })
+    }
+
+    /// Makes each cgroup of the chain, which goes from the top down, with what it is given, and moves
+    /// this process into the last.
+    ///
+    /// The root must have been vacated.
+    ///
+    /// # Errors
+    /// The tree is not ours to write to, or a controller that is needed cannot be had.
+    pub(super) fn enter(&self, chain: &[(PathBuf, Settings)]) -> Result<()> {
+        let mut rest = chain;
+        while let Some(((cgroup, settings), below)) = rest.split_first() {
+            // What is needed further down is enabled from the top.
+            let needed: BTreeSet<&str> =
+                rest.iter().flat_map(|(_, settings)| controllers(settings)).collect();
+            let parent = cgroup.parent().unwrap_or_else(|| Path::new(""));
+            needed.into_iter().try_for_each(|controller| self.enable(parent, controller))?;
+            self.make(cgroup)?;
+            settings.iter().try_for_each(|(property, value)| self.set(cgroup, *property, *value))?;
+            rest = below;
+        }
+        chain.last().map_or(Ok(()), |(leaf, _)| self.move_self(leaf))
+    }
+
+    /// Moves this process back to where it was; to the rest of the processes where that is gone.
+    ///
+    /// # Errors
+    /// The tree is not ours to write to.
+    pub(super) fn return_to(&self, cgroup: &Path) -> Result<()> {
+        if self.move_self(cgroup).is_ok() {
+            return Ok(());
+        }
+        if self.is_the_machines() {
+            return self.move_self(Path::new(""));
+        }
+        self.make(Path::new(REST))?;
+        self.move_self(Path::new(REST))
+    }
+
+    /// Removes a cgroup if nothing is in it, and says whether it is gone.
+    pub(super) fn remove(&self, cgroup: &Path) -> bool {
+        match fs::remove_dir(self.top.join(cgroup)) {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+
+    fn move_self(&self, cgroup: &Path) -> Result<()> {
+        // 0 is the writing process.
+        self.write(cgroup, "cgroup.procs", "0")
+    }
+
     /// Makes a cgroup, if it is not there.
     fn make(&self, cgroup: &Path) -> Result<()> {
         let path = self.top.join(cgroup);
-        match fs::create_dir(&path) {
+        // The mode for a host whose umask lets everybody write.
+        match fs::DirBuilder::new().mode(0o755).create(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 Err(error).with_context(|| format!("making {}", path.display()))
             }
@@ -109,7 +114,11 @@ impl Tree<'_> {
         }
     }
 
-    fn set(&self, cgroup: &Path, property: Property, value: SettingValue) -> Result<()> {
+    /// Gives a cgroup a value, unless it has it.
+    ///
+    /// # Errors
+    /// The tree is not ours to write to, or the controller is not enabled.
+    pub(super) fn set(&self, cgroup: &Path, property: Property, value: SettingValue) -> Result<()> {
         if self.read(cgroup, property.attribute).is_ok_and(|live| effect::holds(value, &live, self.machine)) {
             return Ok(());
         }
@@ -149,10 +158,18 @@ impl Tree<'_> {
     ///
     /// Where processes are, no controller can be enabled for the cgroups below, but in the machine's
     /// own root. In a container's, where its first processes are, making room is up to us.
-    fn vacate_root(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// The tree is not ours to write to, or the processes cannot be moved.
+    pub(super) fn vacate_root(&self) -> Result<()> {
         let namespace = Path::new("");
-        // The machine's own root has no type.
-        if self.read(namespace, "cgroup.type").is_err() {
+        if self.is_the_machines() {
+            if self.top.join(REST).exists() {
+                bail!(
+                    "/{} is the whole machine's, whose systemd owns it: give the container a cgroup namespace of its own",
+                    paths::CGROUPFS
+                );
+            }
             return Ok(());
         }
         for _ in 0..ROUNDS {
@@ -166,6 +183,11 @@ impl Tree<'_> {
             }
         }
         bail!("the processes in / start others faster than they can be moved to /{REST}")
+    }
+
+    /// Whether the root is the machine's own: that has no type.
+    fn is_the_machines(&self) -> bool {
+        self.read(Path::new(""), "cgroup.type").is_err()
     }
 
     fn move_to_rest(&self, process: &str) -> Result<()> {

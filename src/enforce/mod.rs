@@ -5,7 +5,6 @@
 pub mod adopt;
 #[cfg(feature = "cli")]
 pub mod apply;
-#[cfg(feature = "cli")]
 mod cgroup2;
 #[cfg(feature = "cli")]
 mod drop_in;
@@ -14,7 +13,7 @@ pub mod generator;
 #[cfg(feature = "cli")]
 pub mod launch;
 pub mod login;
+mod placement;
 mod private_dir;
-#[cfg(feature = "cli")]
 mod scope;
 pub mod user_slice;

@@ -1,8 +1,6 @@
-//! A process moved into its slice by PID 1: in a transient scope.
+//! This process moved by PID 1: into a transient scope.
 //!
-//! systemd moves no running unit to another slice, and a process that moves itself with a write to
-//! cgroupfs loses what it starts: stopping its service no longer reaches that. A scope that is
-//! stopped with the service does. See `org.freedesktop.systemd1(5)`, `StartTransientUnit()`.
+//! See `org.freedesktop.systemd1(5)`, `StartTransientUnit()`.
 #![forbid(unsafe_code)]
 
 use std::path::Path;
@@ -13,56 +11,20 @@ use anyhow::{Context, Result, bail};
 
 use crate::host::cgroup;
 use crate::host::pid1::{Manager, Scope};
-use crate::policy::{PROPERTIES, ServiceName, SliceName};
+use crate::policy::SliceName;
 
-/// How long to wait for PID 1, all in all.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait before looking again whether this process was moved. It takes PID 1 some
 /// milliseconds.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Moves this process, which is in `placed`, into a scope in `slice`; gives the scope's name.
-///
-/// The weights and limits of the service's own cgroup go with it.
+/// Starts the scope around this process, which is outside of the scope's slice, and returns when it
+/// is in there.
 ///
 /// # Errors
-/// This is not root, PID 1 refuses or keeps silent, or the service is of a kind whose processes
-/// systemd finds by its cgroup.
-pub(super) fn enter(root: &Path, service: &ServiceName, slice: &SliceName, placed: &Path) -> Result<String> {
-    if !nix::unistd::geteuid().is_root() {
-        bail!("only root can have PID 1 do that");
-    }
-    let deadline = Instant::now() + PATIENCE;
-    let manager = Manager::below(root);
-    // Not `service`, if --unit named another one: what is stopped is the unit that runs this.
-    let unit = cgroup::service(placed);
-    let running =
-        unit.as_ref().map(|unit| manager.service_properties(unit.as_str(), deadline)).transpose()?;
-    if running.as_ref().is_some_and(|running| running.kind == "forking") {
-        bail!("systemd looks for the main process of a Type=forking service in the service's own cgroup");
-    }
-    // With KillMode=process and none, children are meant to outlive the service.
-    let ends_with = running.as_ref().filter(|run| matches!(&*run.kill_mode, "control-group" | "mixed"));
-    // The commands of a oneshot service are one run.
-    if ends_with.is_some_and(|run| run.main_pid == std::process::id() && run.kind != "oneshot") {
-        for earlier in earlier_scopes(root, service, slice)? {
-            manager.stop_unit(&earlier, deadline)?;
-        }
-    }
-    // With the PID, because the scope of the last run may not be gone yet.
-    let name = service.scope(std::process::id());
-    let scope = Scope {
-        name: &name,
-        slice: slice.as_str(),
-        description: &format!("{service}, put into {slice} by fairslice-launch"),
-        documentation: "man:fairslice-launch(1)",
-        stopped_with: unit.as_ref().filter(|_| ends_with.is_some()).map(ServiceName::as_str),
-        service: running.as_ref(),
-        resources: &unit.as_ref().map_or_else(Vec::new, |unit| resources(root, placed, unit)),
-    };
-    manager.start_scope(&scope, deadline)?;
-    wait_until_in(root, slice, deadline).with_context(|| format!("waiting for {name}"))?;
-    Ok(name)
+/// PID 1 refuses, or has not done it by `deadline`.
+pub(super) fn start(root: &Path, scope: &Scope<'_>, deadline: Instant) -> Result<()> {
+    Manager::below(root).start_scope(scope, deadline)?;
+    wait_until_in(root, scope.slice, deadline).with_context(|| format!("waiting for {}", scope.name))
 }
 
 /// PID 1 answers first, and moves the process then.
@@ -74,60 +36,4 @@ fn wait_until_in(root: &Path, slice: &SliceName, deadline: Instant) -> Result<()
         sleep(PAUSE);
     }
     Ok(())
-}
-
-/// The scopes of earlier runs of the service. systemd 252 stops them when the service is stopped, but
-/// not when it is restarted.
-fn earlier_scopes(root: &Path, service: &ServiceName, slice: &SliceName) -> Result<Vec<String>> {
-    let mut names = cgroup::children_of(root, &slice.cgroup())?;
-    names.retain(|name| service.has_scope(name));
-    Ok(names)
-}
-
-/// What the service's own cgroup was given, as properties of a unit.
-fn resources(root: &Path, placed: &Path, unit: &ServiceName) -> Vec<(&'static str, u64)> {
-    // Of a delegated service, this process may be in a cgroup further down.
-    let Some(own) = placed.ancestors().find(|path| path.ends_with(unit.as_str())) else { return Vec::new() };
-    let live = |attribute| cgroup::attribute(root, own, attribute);
-    let number = |text: &str| text.strip_prefix("default ").unwrap_or(text).parse().ok();
-    let settings = PROPERTIES.iter().filter_map(|property| {
-        // "max" is no number, and no limit.
-        Some((property.unit, number(live(property.attribute)?.lines().next()?)?))
-    });
-    settings.chain(live("cpu.max").and_then(|text| cpu_quota(&text))).collect()
-}
-
-/// `cpu.max` as systemd takes it: CPU time in µs for each second.
-fn cpu_quota(text: &str) -> Option<(&'static str, u64)> {
-    let (quota, period) = text.split_once(' ')?;
-    let (quota, period): (u64, u64) = (quota.parse().ok()?, period.parse().ok()?);
-    Some(("CPUQuotaPerSecUSec", quota.checked_mul(1_000_000)?.checked_div(period)?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cgroups_limits_become_properties() {
-        let root = tempfile::tempdir().unwrap();
-        let own = root.path().join("sys/fs/cgroup/system.slice/a.service");
-        std::fs::create_dir_all(&own).unwrap();
-        for (attribute, text) in [
-            ("cpu.weight", "50\n"),
-            ("io.weight", "default 70\n8:0 10\n"),
-            ("memory.high", "max\n"),
-            ("memory.max", "4096\n"),
-            ("cpu.max", "150000 100000\n"),
-        ] {
-            std::fs::write(own.join(attribute), text).unwrap();
-        }
-        let unit = ServiceName::new("a").unwrap();
-        assert_eq!(
-            resources(root.path(), Path::new("system.slice/a.service/payload"), &unit),
-            [("CPUWeight", 50), ("IOWeight", 70), ("MemoryMax", 4096), ("CPUQuotaPerSecUSec", 1_500_000)]
-        );
-        assert_eq!(cpu_quota("max 100000"), None);
-        assert_eq!(cpu_quota("1 0"), None);
-    }
 }

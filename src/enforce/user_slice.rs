@@ -1,7 +1,7 @@
 //! What the slices of users, and `user.slice` above them, are given while the machine runs.
 //!
 //! Slices of users come and go with logins, so their values are properties that PID 1 is told, which
-//! hold until the next boot.
+//! hold until the next boot. Without systemd they are written to cgroupfs.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -12,13 +12,16 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use super::cgroup2::{Settings, Tree};
 use crate::effect::{self, Headcount};
 use crate::host::account::Account;
 use crate::host::cgroup;
 use crate::host::machine::Machine;
 use crate::host::pid1::Manager;
 use crate::paths;
-use crate::policy::{CPU_WEIGHT, LoginRule, Policy, Property, RuleOf, SettingValue, SliceName, TotalWeight};
+use crate::policy::{
+    CPU_WEIGHT, CpuWeight, LoginRule, Policy, Property, RuleOf, SettingValue, SliceName, Sourced, TotalWeight,
+};
 
 /// How often the headcount is taken again because somebody came or went meanwhile.
 const ROUNDS: usize = 10;
@@ -52,13 +55,30 @@ pub fn rule<'p>(policy: &'p Policy, account: Option<&Account>) -> Result<(RuleOf
     policy.logins.rule(name, |group| account.map_or(Ok(false), |account| account.is_in(group)))
 }
 
+/// What a user's slice is given.
+pub(super) fn settings(rule: &LoginRule) -> Settings {
+    rule.resources.settings().map(|setting| (setting.property, setting.value)).collect()
+}
+
 /// What a user's slice lacks of its rule.
 ///
 /// # Errors
 /// The machine's RAM, which a percentage is of, cannot be read.
 pub(super) fn of_user(root: &Path, uid: u32, rule: &LoginRule) -> Result<Change> {
-    let settings = rule.resources.settings().map(|setting| (setting.property, setting.value));
-    differing(root, SliceName::of_user(uid), settings.collect())
+    differing(root, SliceName::of_user(uid), settings(rule))
+}
+
+/// What `user.slice` is given while these users are logged in.
+///
+/// # Errors
+/// NSS failed.
+pub(super) fn total(root: &Path, policy: &Policy, users: &[u32]) -> Result<Settings> {
+    let weight = match (&policy.logins.total_weight, headcount(root, policy, users)?) {
+        (_, Some(headcount)) => headcount.weight(),
+        (Some(Sourced { value: TotalWeight::Fixed(weight), .. }), None) => CpuWeight::Weight(*weight),
+        _ => return Ok(Settings::new()),
+    };
+    Ok(vec![(CPU_WEIGHT, SettingValue::Cpu(weight))])
 }
 
 /// The headcount of these users, if that is what `user.slice` weighs.
@@ -84,15 +104,21 @@ pub(super) fn of_all(root: &Path, headcount: &Headcount) -> Result<Change> {
     differing(root, SliceName::user(), vec![(CPU_WEIGHT, weight)])
 }
 
-/// Sets the weight of `user.slice` to the headcount, if that is what it weighs.
+/// Sets the weight of `user.slice` to the headcount, if that is what it weighs. `users` are those who
+/// are logged in, whenever it is asked.
 ///
 /// Logins and logouts go on meanwhile, each of which does the same: whoever sets the weight looks
 /// again afterwards, so that the last one to set it has seen everybody.
 ///
 /// # Errors
 /// cgroupfs cannot be read, and those of [`headcount`] and [`set`].
-pub(super) fn count(root: &Path, policy: &Policy, deadline: Instant) -> Result<()> {
-    let now = || headcount(root, policy, &cgroup::users(root)?);
+pub(super) fn count(
+    root: &Path,
+    policy: &Policy,
+    users: impl Fn() -> Result<Vec<u32>>,
+    deadline: Instant,
+) -> Result<()> {
+    let now = || headcount(root, policy, &users()?);
     let Some(mut counted) = now()? else { return Ok(()) };
     for _ in 0..ROUNDS {
         let change = of_all(root, &counted)?;
@@ -108,15 +134,23 @@ pub(super) fn count(root: &Path, policy: &Policy, deadline: Instant) -> Result<(
     Ok(())
 }
 
-/// Has PID 1 set what differs, until the next boot.
+/// Has PID 1 set what differs, until the next boot; where there is no systemd, it is set here.
 ///
 /// # Errors
-/// PID 1 cannot be reached or refuses, or what is set cannot be recorded.
+/// PID 1 cannot be reached or refuses, or what is set cannot be recorded; cgroupfs is not ours to write.
 pub(super) fn set(root: &Path, change: &Change, deadline: Instant) -> Result<()> {
     if change.properties.is_empty() {
         return Ok(());
     }
     let slice = &change.slice;
+    if !root.join(paths::SYSTEMD_BOOTED).exists() {
+        let (tree, cgroup) = (Tree::below(root)?, slice.cgroup());
+        // The next login makes one that is gone, with what it is to have.
+        if !root.join(paths::CGROUPFS).join(&cgroup).exists() {
+            return Ok(());
+        }
+        return change.properties.iter().try_for_each(|set| tree.set(&cgroup, set.property, set.value));
+    }
     let machine = machine_for(root, change.properties.iter().map(|changed| changed.value))?;
     let properties: Vec<(&str, u64)> = change
         .properties
@@ -127,7 +161,7 @@ pub(super) fn set(root: &Path, change: &Change, deadline: Instant) -> Result<()>
     Manager::below(root).set_unit_properties(slice.as_str(), &properties, deadline)
 }
 
-fn differing(root: &Path, slice: SliceName, settings: Vec<(Property, SettingValue)>) -> Result<Change> {
+fn differing(root: &Path, slice: SliceName, settings: Settings) -> Result<Change> {
     let machine = machine_for(root, settings.iter().map(|(_, value)| *value))?;
     let cgroup = slice.cgroup();
     let changed = |(property, value): (Property, SettingValue)| {

@@ -68,6 +68,14 @@ pub fn user(cgroup: &Path) -> Option<u32> {
     user_of_slice(components.next()?)
 }
 
+/// Whether a cgroup is in the slice of some user, seen from inside or outside of a cgroup namespace.
+#[must_use]
+pub fn is_in_a_users_slice(cgroup: &Path) -> bool {
+    let names = || cgroup.iter().filter_map(|component| component.to_str());
+    let below = |(above, name)| above == SliceName::user().as_str() && user_of_slice(name).is_some();
+    names().zip(names().skip(1)).any(below)
+}
+
 fn user_of_slice(name: &str) -> Option<u32> {
     name.strip_prefix("user-")?.strip_suffix(".slice")?.parse().ok()
 }
@@ -199,6 +207,10 @@ mod tests {
         assert_eq!((service(session), user(session)), (None, Some(1000)));
         assert_eq!(user(Path::new("system.slice/user-1000.slice")), None);
         assert_eq!(user(Path::new("user.slice/user-x.slice")), None);
+        assert!(is_in_a_users_slice(session) && is_in_a_users_slice(&Path::new("../docker/7").join(session)));
+        for elsewhere in ["", "user.slice", "user.slice/user-x.slice", "user-1000.slice/a.scope"] {
+            assert!(!is_in_a_users_slice(Path::new(elsewhere)), "{elsewhere}");
+        }
         // A service of a user's own manager is that manager's business.
         let own = Path::new("user.slice/user-1000.slice/user@1000.service/app.slice/a.service");
         assert_eq!(unit(own), Some("user@1000.service"));

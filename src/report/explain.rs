@@ -30,7 +30,7 @@ pub fn login_text(explained: &Explained<'_>, service: &str) -> String {
         ]);
     }
     rules.write_to(&mut text, "rules");
-    if matches!(explained.session, Session::Placed { .. }) {
+    if matches!(explained.session, Session::Placed { .. } | Session::PlacedHere { .. }) {
         slices(&mut text, explained, &slice);
     }
     if !matches!(explained.session, Session::WithoutUs) {
@@ -100,6 +100,7 @@ pub fn login_json(explained: &Explained<'_>, service: &str) -> String {
         "slice": slice.as_str(),
         "session": match &explained.session {
             Session::Placed { .. } => "placed",
+            Session::PlacedHere { .. } => "placed_here",
             Session::Stays { .. } => "stays",
             Session::TooEarly { .. } => "too_early",
             Session::WithoutUs => "without_us",
@@ -119,6 +120,10 @@ fn session(session: &Session, service: &str, slice: &SliceName) -> String {
         Session::Placed { by } => format!(
             "{service}: logind puts the session into {slice} ({}), unless it is opened inside another",
             line(by)
+        ),
+        Session::PlacedHere { ours } => format!(
+            "{service}: pam_fairslice.so puts the session into {slice}, for logind does not run ({})",
+            line(ours)
         ),
         Session::Stays { ours } => format!(
             "{service}: the session stays where {service} runs, logind is not asked ({}): private directories only",

@@ -6,8 +6,10 @@
 
 mod arguments;
 mod declared;
+mod directly;
 mod execute;
 mod say;
+mod scope;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -16,7 +18,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow, bail};
 use caps::{CapSet, Capability};
 
-use super::{cgroup2, scope};
 use crate::host::{cgroup, process};
 use crate::paths;
 use crate::policy::{OomScoreAdj, Policy, ServiceName, SliceName};
@@ -169,7 +170,7 @@ fn move_directly(
     if placed.ends_with(slice.cgroup().join(leaf)) {
         return Ok(());
     }
-    cgroup2::enter(root, policy, slice, leaf, resources).with_context(|| {
+    directly::enter(root, policy, slice, leaf, resources).with_context(|| {
         let from = placed.display();
         format!("runs in /{from}, declared {slice}, and was not moved: without systemd that takes a writable cgroup2")
     })

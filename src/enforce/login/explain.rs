@@ -7,15 +7,13 @@ use anyhow::{Context, Result};
 
 use super::{Wanted, wanted};
 use crate::effect::{self, Headcount};
-use crate::enforce::{private_dir, user_slice};
+use crate::enforce::{placement, private_dir, user_slice};
 use crate::host::account::Account;
 use crate::host::cgroup;
 use crate::host::machine::Machine;
 use crate::host::pam::{self, Module};
-use crate::policy::{
-    CPU_WEIGHT, CpuWeight, LoginRule, Origin, Policy, Property, RuleOf, SettingValue, SliceName, Sourced,
-    TotalWeight, Weight,
-};
+use crate::paths;
+use crate::policy::{LoginRule, Origin, Policy, Property, RuleOf, SettingValue, SliceName};
 
 const OURS: &str = "pam_fairslice.so";
 const LOGINDS: &str = "pam_systemd.so";
@@ -50,6 +48,11 @@ pub enum Session {
     Placed {
         /// The line of `pam_systemd.so`.
         by: Module,
+    },
+    /// logind does not run: we put it there.
+    PlacedHere {
+        /// Our line.
+        ours: Module,
     },
     /// The line of `pam_systemd.so` comes after ours: the session is not in the slice yet.
     TooEarly {
@@ -116,14 +119,10 @@ pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -
         users.push(account.uid);
     }
     let counted = user_slice::headcount(root, policy, &users)?;
-    let total = policy.logins.total_weight.as_ref().map(|Sourced { value, origin }| {
-        let weight = match (value, &counted) {
-            (TotalWeight::Sum, Some(counted)) => counted.weight(),
-            (TotalWeight::Fixed(weight), _) => CpuWeight::Weight(*weight),
-            (TotalWeight::Sum, None) => CpuWeight::Weight(Weight::DEFAULT),
-        };
-        live(&SliceName::user(), CPU_WEIGHT, SettingValue::Cpu(weight), origin)
-    });
+    let weight = user_slice::total(root, policy, &users)?.into_iter().next();
+    let total = policy.logins.total_weight.as_ref().zip(weight);
+    let total = total
+        .map(|(declared, (property, value))| live(&SliceName::user(), property, value, &declared.origin));
     let directories = policy.private_dirs.iter().map(|(variable, declared)| {
         let directory = match wanted(root, declared, &account) {
             Ok(Wanted::Nothing(reason)) => Directory::Nothing(reason),
@@ -139,7 +138,7 @@ pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -
     Ok(Explained {
         candidates: candidates(policy, &account, won)?,
         rule,
-        session: session(&pam::session_stack(root, service)?),
+        session: session(root, service, &pam::session_stack(root, service)?),
         settings,
         total,
         headcount: counted,
@@ -165,10 +164,15 @@ fn candidates<'p>(
     Ok(candidates.into_iter().map(|(of, rule)| (of, rule.origin().cloned(), of == won)).collect())
 }
 
-fn session(stack: &[Module]) -> Session {
+fn session(root: &Path, service: &str, stack: &[Module]) -> Session {
     let find = |name: &str| stack.iter().enumerate().find(|(_, module)| module.name == name);
     match (find(OURS), find(LOGINDS)) {
         (None, _) => Session::WithoutUs,
+        (Some((_, ours)), _)
+            if placement::opens_logins(service) && !root.join(paths::LOGIND_RUNS).exists() =>
+        {
+            Session::PlacedHere { ours: ours.clone() }
+        }
         (Some((_, ours)), None) => Session::Stays { ours: ours.clone() },
         (Some((first, ours)), Some((second, by))) if first < second => {
             Session::TooEarly { ours: ours.clone(), by: by.clone() }

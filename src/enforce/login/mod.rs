@@ -7,13 +7,14 @@ mod directories;
 #[cfg(feature = "cli")]
 pub mod explain;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 pub use directories::{Wanted, wanted};
 
+use super::placement::{self, Login};
 use super::{private_dir, user_slice};
 use crate::host::account::Account;
 use crate::host::{cgroup, process};
@@ -35,9 +36,9 @@ pub struct Opened {
 /// and its OOM score.
 ///
 /// Everything is looked up below `root`, `/` on a live system. `user` is `PAM_USER` as given: it may
-/// name nobody, or hold characters that do not belong in a path.
+/// name nobody, or hold characters that do not belong in a path. `service` is `PAM_SERVICE`.
 #[must_use]
-pub fn open_session(root: &Path, user: &str) -> Opened {
+pub fn open_session(root: &Path, user: &str, service: &str) -> Opened {
     let mut opened = Opened::default();
     let loaded = policy::load_for_login(root);
     // The other lines are `fairslice check`'s: a login says once that it lacks a policy.
@@ -65,18 +66,68 @@ pub fn open_session(root: &Path, user: &str) -> Opened {
         opened.skipped.push(format!("{error:#}: {} holds", RuleOf::Everybody));
         (RuleOf::Everybody, loaded.policy.logins.default.clone())
     });
-    // A session in its user's own slice was placed by logind. Any other (cron, sudo inside a
-    // session) stays where it is.
-    let placed =
-        cgroup::of_process(root, "self").ok().filter(|placed| cgroup::user(placed) == Some(account.uid));
+    let deadline = Instant::now() + PATIENCE;
+    let placed = place(root, &loaded.policy, &rule, &account, service, deadline).unwrap_or_else(|error| {
+        let slice = SliceName::of_user(account.uid);
+        opened.skipped.push(format!("not placed in {slice}: {error:#}"));
+        None
+    });
     let is_login = placed.as_deref().and_then(cgroup::unit).is_some_and(|unit| unit.ends_with(".scope"));
     if let Err(error) = reset_score(root, &rule, is_login, &account) {
         opened.skipped.push(format!("OOM score not set: {error:#}"));
     }
     if placed.is_some() {
-        weights(root, &loaded.policy, &rule, &account, &mut opened);
+        weights(root, &loaded.policy, &rule, &account, deadline, &mut opened);
     }
     opened
+}
+
+/// Undoes what opening the session did that must not stay.
+///
+/// # Errors
+/// One line: what was tried, on what, what came back.
+pub fn close_session(root: &Path) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    // logind stops the slice of a user who is gone, and that is counted. Where it does not run, this is
+    // the moment.
+    if !placement::leave(root, deadline)? {
+        return Ok(());
+    }
+    let loaded = policy::load_for_login(root);
+    user_slice::count(root, &loaded.policy, || others(root), deadline)
+}
+
+/// The users who are logged in without this session: a scope of PID 1's holds this process until it ends.
+fn others(root: &Path) -> Result<Vec<u32>> {
+    let mut users = cgroup::users(root)?;
+    let is_other = |pid: &u32| *pid != std::process::id();
+    users.retain(|uid| cgroup::processes(root, &SliceName::of_user(*uid).cgroup()).iter().any(is_other));
+    Ok(users)
+}
+
+/// Where the process is now, if that is its user's own slice: logind has placed it, or this does. Any
+/// other session (cron, sudo inside a session) stays where it is.
+fn place(
+    root: &Path,
+    policy: &Policy,
+    rule: &LoginRule,
+    account: &Account,
+    service: &str,
+    deadline: Instant,
+) -> Result<Option<PathBuf>> {
+    let login = Login { service, user: &account.name, uid: account.uid };
+    let slices = || {
+        let mut users = cgroup::users(root)?;
+        if !users.contains(&account.uid) {
+            users.push(account.uid);
+        }
+        Ok(vec![
+            (SliceName::user().cgroup(), user_slice::total(root, policy, &users)?),
+            (SliceName::of_user(account.uid).cgroup(), user_slice::settings(rule)),
+        ])
+    };
+    let placed = placement::place(root, &login, slices, deadline)?;
+    Ok(Some(placed).filter(|placed| cgroup::user(placed) == Some(account.uid)))
 }
 
 /// Makes the user's private directories; a variable is set only where its directory is right.
@@ -112,15 +163,21 @@ fn reset_score(root: &Path, rule: &LoginRule, is_login: bool, account: &Account)
 }
 
 /// Sets what differs of the user's slice, and of `user.slice`.
-fn weights(root: &Path, policy: &Policy, rule: &LoginRule, account: &Account, opened: &mut Opened) {
-    let deadline = Instant::now() + PATIENCE;
+fn weights(
+    root: &Path,
+    policy: &Policy,
+    rule: &LoginRule,
+    account: &Account,
+    deadline: Instant,
+    opened: &mut Opened,
+) {
     let own = user_slice::of_user(root, account.uid, rule);
     if let Err(error) = own.and_then(|change| user_slice::set(root, &change, deadline)) {
         opened.skipped.push(format!("{}: {error:#}", SliceName::of_user(account.uid)));
         // PID 1 is waited for once.
         return;
     }
-    if let Err(error) = user_slice::count(root, policy, deadline) {
+    if let Err(error) = user_slice::count(root, policy, || cgroup::users(root), deadline) {
         opened.skipped.push(format!("{}: {error:#}", SliceName::user()));
     }
 }

@@ -30,6 +30,7 @@ use zbus::wire::serialized::Context;
 use zbus::wire::{NATIVE_ENDIAN, to_bytes};
 
 use crate::line::one_line;
+use crate::policy::SliceName;
 use message::{Call, Reply};
 use peer::Peer;
 
@@ -54,17 +55,29 @@ pub struct Scope<'a> {
     /// The unit's name, with `.scope`.
     pub name: &'a str,
     /// The slice it is started in.
-    pub slice: &'a str,
+    pub slice: &'a SliceName,
     /// `Description=`
     pub description: &'a str,
     /// `Documentation=`
     pub documentation: &'a str,
-    /// The service with which it is stopped: after it, and whenever it ends by itself.
-    pub stopped_with: Option<&'a str>,
-    /// The service whose process it takes in.
-    pub service: Option<&'a ServiceProperties>,
+    /// Whose process it takes in.
+    pub holds: Holds<'a>,
     /// Weights and limits, as [`Manager::set_unit_properties`] takes them.
     pub resources: &'a [(&'static str, u64)],
+}
+
+/// Whose processes a scope takes in, which decides how they are stopped.
+#[derive(Debug)]
+pub enum Holds<'a> {
+    /// A service's, or a command's that systemd knows nothing of.
+    Service {
+        /// The service with which it is stopped: after it, and whenever it ends by itself.
+        stopped_with: Option<&'a str>,
+        /// What PID 1 says of the service.
+        properties: Option<&'a ServiceProperties>,
+    },
+    /// A login's: stopped as logind's own scopes are (`manager_start_scope` of systemd).
+    Login,
 }
 
 /// What PID 1 says of a service that decides how its processes may be moved.
@@ -185,20 +198,30 @@ fn start_transient_unit(scope: &Scope<'_>) -> Result<Call<'static>> {
     let mut properties = vec![
         ("Description", Variant::from(scope.description)),
         ("Documentation", Variant::from(vec![scope.documentation])),
-        ("Slice", Variant::from(scope.slice)),
+        ("Slice", Variant::from(scope.slice.as_str())),
         // 0 is the sender of this message, in whichever PID namespace it is.
         ("PIDs", Variant::from(vec![0_u32])),
         ("CollectMode", Variant::from("inactive-or-failed")),
     ];
-    if let Some(service) = scope.service {
-        properties.push(("KillSignal", Variant::I32(service.kill_signal)));
-        properties.push(("TimeoutStopUSec", Variant::U64(service.stop_timeout)));
-        properties.push(("Delegate", Variant::Bool(service.delegate)));
-    }
-    if let Some(service) = scope.stopped_with {
-        properties.push(("StopPropagatedFrom", Variant::from(vec![service])));
-        // So the service is stopped first, in its own way, and then what is left of it.
-        properties.push(("Before", Variant::from(vec![service])));
+    match &scope.holds {
+        Holds::Service { stopped_with, properties: service } => {
+            if let Some(service) = service {
+                properties.push(("KillSignal", Variant::I32(service.kill_signal)));
+                properties.push(("TimeoutStopUSec", Variant::U64(service.stop_timeout)));
+                properties.push(("Delegate", Variant::Bool(service.delegate)));
+            }
+            if let Some(service) = *stopped_with {
+                properties.push(("StopPropagatedFrom", Variant::from(vec![service])));
+                // So the service is stopped first, in its own way, and then what is left of it.
+                properties.push(("Before", Variant::from(vec![service])));
+            }
+        }
+        Holds::Login => {
+            // A shell at a prompt ignores SIGTERM.
+            properties.push(("SendSIGHUP", Variant::Bool(true)));
+            // At shutdown it ends before the network does, or ssh clients hang.
+            properties.push(("After", Variant::from(vec!["systemd-user-sessions.service"])));
+        }
     }
     properties.extend(scope.resources.iter().map(|&(name, value)| (name, Variant::U64(value))));
     let others: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();

@@ -1,0 +1,54 @@
+//! A service's process moved into its slice where there is no systemd: the slice is made here.
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::effect;
+use crate::enforce::cgroup2::{Settings, Tree};
+use crate::host::machine::Machine;
+use crate::policy::{Policy, Resources, SliceName};
+
+/// Makes the cgroups of `slice` and, in it, of `leaf`, with what the policy gives each of them, and
+/// moves this process into the leaf.
+///
+/// # Errors
+/// There is no cgroup2, it is not ours to write to, or a controller that the policy needs cannot be
+/// had.
+pub(super) fn enter(
+    root: &Path,
+    policy: &Policy,
+    slice: &SliceName,
+    leaf: &str,
+    leaf_resources: &Resources,
+) -> Result<()> {
+    let tree = Tree::below(root)?;
+    let mut chain = slices(policy, slice, tree.machine);
+    chain.push((slice.cgroup().join(leaf), settings(leaf_resources)));
+    tree.vacate_root()?;
+    tree.enter(&chain)
+}
+
+/// The cgroups of a slice's ancestors and its own, from the top, with what each is given: what it
+/// declares, and else what it has to carry.
+fn slices(policy: &Policy, slice: &SliceName, machine: Machine) -> Vec<(PathBuf, Settings)> {
+    let carried = effect::ancestors(policy, machine.ram);
+    let given = |slice: SliceName| {
+        let mut given = policy.slices.get(&slice).map_or_else(Vec::new, |slice| settings(&slice.resources));
+        for (property, value) in carried.get(&slice).into_iter().flat_map(|carried| carried.settings()) {
+            if given.iter().all(|(declared, _)| *declared != property) {
+                given.push((property, value));
+            }
+        }
+        (slice.cgroup(), given)
+    };
+    let mut slices: Vec<_> =
+        std::iter::successors(Some(slice.clone()), SliceName::parent).map(given).collect();
+    slices.reverse();
+    slices
+}
+
+fn settings(resources: &Resources) -> Settings {
+    resources.settings().map(|setting| (setting.property, setting.value)).collect()
+}
