@@ -60,7 +60,7 @@ pub(super) struct Login<'a> {
 }
 
 /// Puts this process into its user's slice, if it is in no user's slice and opens a login, and says in
-/// which cgroup it is now.
+/// which cgroup it is now, if that can be told.
 ///
 /// `slices` gives the cgroups of `user.slice` and the user's own, with what each is to have. Without
 /// systemd they are made and given that here; where nothing is declared for them, nothing is done.
@@ -73,25 +73,28 @@ pub(super) fn place(
     login: &Login<'_>,
     slices: impl FnOnce() -> Result<Vec<(PathBuf, Settings)>>,
     deadline: Instant,
-) -> Result<PathBuf> {
-    let placed = cgroup::of_process(root, "self")?;
-    if !opens_logins(login.service) || cgroup::is_in_a_users_slice(&placed) || stays(login.service, &placed) {
-        return Ok(placed);
+) -> Result<Option<PathBuf>> {
+    let placed = cgroup::of_process(root, "self");
+    let is_misplaced =
+        |placed: &PathBuf| !cgroup::is_in_a_users_slice(placed) && !stays(login.service, placed);
+    if !opens_logins(login.service) || !placed.as_ref().map_or(true, is_misplaced) {
+        return Ok(placed.ok());
     }
     let slices = slices()?;
     if slices.iter().all(|(_, settings)| settings.is_empty()) {
-        return Ok(placed);
+        return Ok(placed.ok());
     }
+    let placed = placed?;
     if !nix::unistd::geteuid().is_root() {
         bail!("only root can move it there");
     }
     if root.join(paths::SYSTEMD_BOOTED).exists() {
-        return through_pid1(root, login, &placed, deadline);
+        return through_pid1(root, login, &placed, deadline).map(Some);
     }
     if root.join(paths::LOGIND_RUNS).exists() {
         bail!("elogind runs, and knows a session's processes by the cgroup it has put them into");
     }
-    directly(root, login.uid, slices, deadline)
+    directly(root, login.uid, slices, deadline).map(Some)
 }
 
 /// Whether the programs of this PAM service log somebody in, or may do so.
@@ -332,9 +335,9 @@ mod tests {
             ("system.slice/ledger.service", "su"),
             ("foundry.slice/ledger.service/payload", "su-l"),
         ] {
-            assert_eq!(ask(cgroup, service, weights()).unwrap(), Path::new(cgroup), "{cgroup} {service}");
+            assert_eq!(ask(cgroup, service, weights()).unwrap(), Some(cgroup.into()), "{cgroup} {service}");
         }
-        assert_eq!(ask("", "sshd", vec![(SLICE.into(), Vec::new())]).unwrap(), Path::new(""));
+        assert_eq!(ask("", "sshd", vec![(SLICE.into(), Vec::new())]).unwrap(), Some(PathBuf::new()));
         // These are logins, and cannot be placed here.
         for (cgroup, service) in
             [("system.slice/ssh.service", "sshd"), ("", "su"), ("init.scope", "su-l"), ("", "login")]

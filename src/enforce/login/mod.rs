@@ -127,7 +127,7 @@ fn place(
         ])
     };
     let placed = placement::place(root, &login, slices, deadline)?;
-    Ok(Some(placed).filter(|placed| cgroup::user(placed) == Some(account.uid)))
+    Ok(placed.filter(|placed| cgroup::user(placed) == Some(account.uid)))
 }
 
 /// Makes the user's private directories; a variable is set only where its directory is right.
