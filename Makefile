@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb demo image test lint unit pam-test build-test package-test vm-test vm-trixie vm-bookworm bench-launch clean
+.PHONY: help deb demo image test lint unit pam-test build-test root-test package-test vm-test vm-trixie vm-bookworm bench-launch clean
 
 # The package is made where cargo-deb looks, whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -55,7 +55,7 @@ image: ## the disk of the demonstration's machine, if there is none yet
 
 test: ## everything that CI runs
 	@tests/prepare test
-	@$(MAKE) --no-print-directory lint unit deb pam-test build-test package-test vm-test
+	@$(MAKE) --no-print-directory lint unit deb pam-test root-test build-test package-test vm-test
 
 lint: ## formatting, clippy, documentation, licences
 	$(call say,formatting)
@@ -84,6 +84,11 @@ pam-test: ## the module through libpam, as root
 	$(call say,the module through libpam)
 	@cargo build --locked --quiet -p pam_fairslice
 	@$(SUDO) $$(cargo test --locked --no-run --message-format short -p pam_fairslice --test libpam 2>&1 | \
+	    sed -n 's/.*Executable.*(\(.*\))/\1/p') --quiet
+
+root-test: ## fairslice private-dir, as root
+	$(call say,private directories as root)
+	@$(SUDO) $$(cargo test --locked --no-run --message-format short --test private_dir 2>&1 | \
 	    sed -n 's/.*Executable.*(\(.*\))/\1/p') --quiet
 
 build-test: ## two users who build one workspace, as root

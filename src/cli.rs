@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod adopt;
+mod private_dir;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -75,6 +76,11 @@ enum Command {
         #[command(flatten)]
         how: How,
     },
+    /// Look after private directories
+    PrivateDir {
+        #[command(subcommand)]
+        action: private_dir::Action,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -127,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Apply { dry_run } => apply(&root, dry_run),
         Command::Adopt { which, how } => adopt::adopt(&root, which, &how),
         Command::Release { which, how } => adopt::release(&root, which, &how),
+        Command::PrivateDir { action } => private_dir::run(&root, action),
     };
     match result {
         Ok(code) => ExitCode::from(code),

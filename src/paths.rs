@@ -13,6 +13,8 @@ pub const POLICY_DIR: &str = "etc/fairslice/policy.d";
 pub const LAST_GOOD: &str = "run/fairslice/last-good";
 /// The policy as logins read it, while the policy files are those that it was made from.
 pub const COMPILED: &str = "run/fairslice/policy.compiled";
+/// What systemd-tmpfiles ages of the private directories, while it runs.
+pub const TMPFILES: &str = "run/tmpfiles.d/fairslice.conf";
 /// Which properties the PAM module set, one file per unit, so that removing the package undoes them.
 pub const RUNTIME_PROPERTIES: &str = "run/fairslice/properties";
 /// Where the logins came from that the PAM module placed itself, without systemd: one file per
@@ -45,6 +47,8 @@ pub const UNIT_SEARCH_PATH: [&str; 13] = [
     "lib/systemd/system",
     "run/systemd/generator.late",
 ];
+/// The command.
+pub const COMMAND: &str = "usr/bin/fairslice";
 /// The launcher.
 pub const LAUNCHER: &str = "usr/bin/fairslice-launch";
 /// The drop-in that puts the launcher in front of a unit's commands: it sorts after `override.conf`,

@@ -86,7 +86,7 @@ user.slice
   cpu_weight  100  in force  /etc/fairslice/policy.toml:8
   root alone: 300; cpu_floor = "50%" of foundry-services.slice (/etc/fairslice/policy.toml:5) leaves 100 at most
 private directories
-  CARGO_TARGET_DIR  not set  uid 0 is no person's  /etc/fairslice/policy.toml:18
+  CARGO_TARGET_DIR  not set  root and nobody have none  /etc/fairslice/policy.toml:18
 "#
     );
 }

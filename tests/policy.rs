@@ -150,6 +150,86 @@ fn files_are_checked_as_one_policy() {
     assert_eq!(root.run(&["check", "/nonexistent"]).0, 1);
 }
 
+#[test]
+fn private_directories_are_checked() {
+    let dir = |lines: &str| format!("[private_dir.GOCACHE]\npath = \"/srv/go/{{user}}\"\n{lines}\n");
+    for (lines, start, part) in [
+        ("user = [\"alice\"]", ":3:1: unknown key", "did you mean \"users\"?"),
+        ("max_ages = \"30d\"", ":3:1: unknown key", "did you mean \"max_age\"?"),
+        ("users = \"alice\"", ":3:9: users = ", "a list of names"),
+        ("groups = []", ":3:10: groups = []: ", "leave the key out for everybody"),
+        ("groups = [1]", ":3:11: groups = 1: ", "a name in quotes"),
+        ("min_uid = 0", ":3:11: min_uid = 0: ", "from 1 to 4294967294"),
+        ("mode = 0o700", ":3:8: mode = ", "a mode in quotes"),
+        ("mode = \"0770\"", ":3:8: mode = ", "no writing for group and others"),
+        ("max_age = \"30\"", ":3:11: max_age = ", "\"30d\""),
+        ("[private_dir.X]\npath = \"{home}\"", ":4:8: path = ", "goes on below {home}"),
+        (
+            "[private_dir.X]\npath = \"{home}/x\"\nmax_age = \"1d\"",
+            ":5:11: [private_dir.X]: max_age with",
+            "/srv/x/",
+        ),
+        ("groups = [\"no-such-group-here\"]", ":3:11: warning: ", "[private_dir.GOCACHE]: there is no group"),
+        ("users = [\"root\", \"no-such-user\"]", ":3:18: warning: ", "there is no user \"no-such-user\""),
+    ] {
+        let errors = Root::new(dir(lines)).errors();
+        let start = format!("/etc/fairslice/policy.toml{start}");
+        assert!(errors[0].starts_with(&start) && errors[0].contains(part), "{lines}: {errors:?}");
+    }
+}
+
+#[test]
+fn a_private_directory_is_for_whom_it_says() {
+    let root = Root::new("");
+    let file = root.path("one.toml");
+    let is_for = |lines: &str, user: &str, uid: u32, groups: &[&str]| {
+        fs::write(&file, format!("[private_dir.GOCACHE]\npath = \"/srv/go/{{user}}\"\n{lines}\n")).unwrap();
+        let policy = fairslice::policy::load_files(std::slice::from_ref(&file)).policy;
+        let dir = policy.private_dirs.into_values().next().unwrap();
+        dir.excludes(user, uid, |group| Ok::<_, ()>(groups.contains(&group))).unwrap().is_none()
+    };
+    assert!(is_for("", "alice", 1000, &[]));
+    assert!(!is_for("", "alice", 999, &[]));
+    assert!(!is_for("", "nobody", 65534, &[]));
+    let either = "users = [\"alice\"]\ngroups = [\"dev\"]";
+    assert!(is_for(either, "alice", 1000, &[]));
+    assert!(is_for(either, "bob", 1001, &["users", "dev"]));
+    assert!(!is_for(either, "bob", 1001, &["users"]));
+    assert!(!is_for(either, "alice", 999, &["dev"]));
+    assert!(is_for("min_uid = 1", "daemon", 1, &[]));
+    assert!(!is_for("min_uid = 2000", "alice", 1000, &[]));
+    assert!(!is_for("min_uid = 1\nusers = [\"root\"]", "root", 0, &[]));
+}
+
+/// A later file's table stands in the place of the earlier one's, and is printed with all its keys.
+#[test]
+fn a_private_directory_is_replaced_as_a_whole() {
+    let root =
+        Root::new("[private_dir.GOCACHE]\npath = \"/srv/go/{user}\"\nmin_uid = 500\nmax_age = \"30d\"\n");
+    let later = "[private_dir.GOCACHE]\npath = \"/srv/go/{uid}\"\nusers = [\"root\"]\ngroups = [\"root\", \"daemon\"]\n\
+                 mode = \"750\"\nmax_age = \"1d12h\"\n[private_dir.TMPDIR]\npath = \"{home}/tmp\"\nmin_uid = 1\n";
+    fs::write(root.path("etc/fairslice/policy.d/10-more.toml"), later).unwrap();
+    let (code, merged, _) = root.run(&["policy"]);
+    let settings: Vec<&str> =
+        merged.lines().map(|line| line.split("  #").next().unwrap().trim_end()).collect();
+    assert_eq!(code, 0);
+    assert_eq!(
+        settings,
+        [
+            "[private_dir.GOCACHE]",
+            "path = \"/srv/go/{uid}\"",
+            "users = [\"root\"]",
+            "groups = [\"root\", \"daemon\"]",
+            "mode = \"0750\"",
+            "max_age = \"36h\"",
+            "",
+            "[private_dir.TMPDIR]",
+            "path = \"{home}/tmp\"",
+            "min_uid = 1",
+        ]
+    );
+}
+
 /// What is printed is itself a policy, and comes to the same.
 #[test]
 fn the_merged_policy_reads_back_as_itself() {

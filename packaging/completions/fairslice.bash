@@ -34,6 +34,9 @@ _fairslice() {
             fairslice,policy)
                 cmd="fairslice__subcmd__policy"
                 ;;
+            fairslice,private-dir)
+                cmd="fairslice__subcmd__private__subcmd__dir"
+                ;;
             fairslice,release)
                 cmd="fairslice__subcmd__release"
                 ;;
@@ -70,6 +73,9 @@ _fairslice() {
             fairslice__subcmd__help,policy)
                 cmd="fairslice__subcmd__help__subcmd__policy"
                 ;;
+            fairslice__subcmd__help,private-dir)
+                cmd="fairslice__subcmd__help__subcmd__private__subcmd__dir"
+                ;;
             fairslice__subcmd__help,release)
                 cmd="fairslice__subcmd__help__subcmd__release"
                 ;;
@@ -79,6 +85,30 @@ _fairslice() {
             fairslice__subcmd__help__subcmd__explain,login)
                 cmd="fairslice__subcmd__help__subcmd__explain__subcmd__login"
                 ;;
+            fairslice__subcmd__help__subcmd__private__subcmd__dir,adopt)
+                cmd="fairslice__subcmd__help__subcmd__private__subcmd__dir__subcmd__adopt"
+                ;;
+            fairslice__subcmd__help__subcmd__private__subcmd__dir,tmpfiles)
+                cmd="fairslice__subcmd__help__subcmd__private__subcmd__dir__subcmd__tmpfiles"
+                ;;
+            fairslice__subcmd__private__subcmd__dir,adopt)
+                cmd="fairslice__subcmd__private__subcmd__dir__subcmd__adopt"
+                ;;
+            fairslice__subcmd__private__subcmd__dir,help)
+                cmd="fairslice__subcmd__private__subcmd__dir__subcmd__help"
+                ;;
+            fairslice__subcmd__private__subcmd__dir,tmpfiles)
+                cmd="fairslice__subcmd__private__subcmd__dir__subcmd__tmpfiles"
+                ;;
+            fairslice__subcmd__private__subcmd__dir__subcmd__help,adopt)
+                cmd="fairslice__subcmd__private__subcmd__dir__subcmd__help__subcmd__adopt"
+                ;;
+            fairslice__subcmd__private__subcmd__dir__subcmd__help,help)
+                cmd="fairslice__subcmd__private__subcmd__dir__subcmd__help__subcmd__help"
+                ;;
+            fairslice__subcmd__private__subcmd__dir__subcmd__help,tmpfiles)
+                cmd="fairslice__subcmd__private__subcmd__dir__subcmd__help__subcmd__tmpfiles"
+                ;;
             *)
                 ;;
         esac
@@ -86,7 +116,7 @@ _fairslice() {
 
     case "${cmd}" in
         fairslice)
-            opts="-h -V --help --version check policy status explain apply adopt release help"
+            opts="-h -V --help --version check policy status explain apply adopt release private-dir help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -216,7 +246,7 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__help)
-            opts="check policy status explain apply adopt release help"
+            opts="check policy status explain apply adopt release private-dir help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -327,6 +357,48 @@ _fairslice() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        fairslice__subcmd__help__subcmd__private__subcmd__dir)
+            opts="adopt tmpfiles"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__help__subcmd__private__subcmd__dir__subcmd__adopt)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__help__subcmd__private__subcmd__dir__subcmd__tmpfiles)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         fairslice__subcmd__help__subcmd__release)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -358,6 +430,112 @@ _fairslice() {
         fairslice__subcmd__policy)
             opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__private__subcmd__dir)
+            opts="-h --help adopt tmpfiles help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__private__subcmd__dir__subcmd__adopt)
+            opts="-h --to --variable --dry-run --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --variable)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__private__subcmd__dir__subcmd__help)
+            opts="adopt tmpfiles help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__private__subcmd__dir__subcmd__help__subcmd__adopt)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__private__subcmd__dir__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__private__subcmd__dir__subcmd__help__subcmd__tmpfiles)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__private__subcmd__dir__subcmd__tmpfiles)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -16,6 +16,12 @@ pub(super) const SLICE: &str = "Slice";
 /// See [`SLICE`].
 pub(super) const OOM_SCORE_ADJUST: &str = "OOMScoreAdjust";
 
+/// The service that ages what `tmpfiles.d(5)` says, once a day.
+const TMPFILES_CLEAN: &str = "systemd-tmpfiles-clean";
+/// How long that service waits for the list of private directories, in seconds: where accounts come
+/// from the network, looking them up may hang.
+const PATIENCE: u32 = 120;
+
 /// systemd's own name for the drop-ins of every user's slice.
 const EVERY_USER: &str = "user-.slice";
 
@@ -29,7 +35,10 @@ pub(super) fn drop_ins(policy: &Policy, ram: u64) -> BTreeMap<String, String> {
     for name in policy.slices.keys().chain(carried.keys()) {
         add(name.as_str(), slice(policy, name, carried.get(name)));
     }
+    let aged = policy.private_dirs.values().any(|dir| dir.max_age.is_some());
+    let tmpfiles_clean = ServiceName::new(TMPFILES_CLEAN).ok().filter(|_| aged);
     let mut exact: BTreeSet<&ServiceName> = policy.services.keys().collect();
+    exact.extend(tmpfiles_clean.as_ref());
     for (slice, pattern) in policy.slices.iter().flat_map(|(n, s)| s.matches.iter().map(move |p| (n, p))) {
         match &pattern.value {
             ServicePattern::Exact(name) => {
@@ -79,7 +88,19 @@ fn service(policy: &Policy, name: &ServiceName) -> Text {
         text.declared(OOM_SCORE_ADJUST, score, &declared.origin);
     }
     text.resources(&rule.resources);
+    if name.stem() == TMPFILES_CLEAN {
+        ageing(&mut text, policy);
+    }
     text
+}
+
+/// Which private directories are aged is found out when it is about to be done: the one that a build
+/// uses is not. If that fails, none is, and everything else is aged all the same.
+fn ageing(text: &mut Text, policy: &Policy) {
+    let Some(max_age) = policy.private_dirs.values().find_map(|dir| dir.max_age.as_ref()) else { return };
+    let list = format!("-/usr/bin/timeout {PATIENCE} /{} private-dir tmpfiles", paths::COMMAND);
+    text.declared("ExecStartPre", list, &max_age.origin);
+    text.set("ExecStopPost", format!("-/usr/bin/rm -f /{}", paths::TMPFILES));
 }
 
 fn holding_slice<'a>(policy: &'a Policy, name: &ServiceName) -> Option<(&'a SliceName, &'a Origin)> {

@@ -15,5 +15,7 @@ pub mod launch;
 pub mod login;
 mod placement;
 mod private_dir;
+#[cfg(feature = "cli")]
+pub mod private_dirs;
 mod scope;
 pub mod user_slice;

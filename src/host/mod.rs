@@ -15,3 +15,5 @@ pub mod process;
 pub mod snapshot;
 #[cfg(feature = "cli")]
 pub mod unit_file;
+#[cfg(feature = "cli")]
+pub mod usage;

@@ -3,7 +3,10 @@
 #![forbid(unsafe_code)]
 
 use super::diagnostic::Diagnostic;
-use super::{Amount, Declared, Memory, Policy, Resources, Service, ServiceName, SetBy, Slice, SliceName};
+use super::{
+    Amount, Declared, Memory, Policy, PrivateDir, Resources, Service, ServiceName, SetBy, Slice, SliceName,
+    VariableName,
+};
 
 /// What cannot hold at once. These are errors: the file that brings them is left out.
 pub(super) fn contradictions(policy: &Policy) -> Vec<Diagnostic> {
@@ -22,6 +25,7 @@ pub(super) fn contradictions(policy: &Policy) -> Vec<Diagnostic> {
     for rule in rules.chain([&policy.logins.default]) {
         found.extend(inverted_limits(&rule.resources));
     }
+    found.extend(policy.private_dirs.iter().filter_map(|(variable, dir)| age_in_homes(variable, dir)));
     found
 }
 
@@ -53,6 +57,14 @@ pub fn review(
     for (name, rule) in &logins.users {
         if !user_exists(name) {
             found.extend(about_rule(rule, format!("[logins.user.{name}]: there is no such user")));
+        }
+    }
+    for (variable, dir) in &policy.private_dirs {
+        let groups = dir.groups.iter().filter(|group| !group_exists(&group.value));
+        let users = dir.users.iter().filter(|user| !user_exists(&user.value));
+        for (kind, name) in groups.map(|name| ("group", name)).chain(users.map(|name| ("user", name))) {
+            let message = format!("[private_dir.{variable}]: there is no {kind} {:?}", name.value);
+            found.push(Diagnostic::at(&name.origin, message).warning());
         }
     }
     found
@@ -135,6 +147,16 @@ fn score_of_ssh(name: &ServiceName, service: &Service) -> Option<Diagnostic> {
             name.stem()
         ),
     ))
+}
+
+/// What is to be aged is looked for in the file system, and homes are not all in one place.
+fn age_in_homes(variable: &VariableName, dir: &PrivateDir) -> Option<Diagnostic> {
+    let max_age = dir.max_age.as_ref().filter(|_| dir.path.value.in_home())?;
+    let message = format!(
+        "[private_dir.{variable}]: max_age with a path below {{home}} is not possible: remove it, or declare a path such as \"/srv/{}/{{user}}\"",
+        variable.as_str().to_lowercase()
+    );
+    Some(Diagnostic::at(&max_age.origin, message))
 }
 
 /// A protection above a ceiling, or a lower ceiling above the upper one.

@@ -27,7 +27,8 @@ pub use load::{InForce, Loaded, SourceFile, load, load_files, load_for_login};
 pub use name::{ServiceName, ServicePattern, SliceName, VariableName};
 pub use template::{Filled, Owner, PathTemplate};
 pub use value::{
-    Amount, CpuFloor, CpuWeight, Memory, OomScoreAdj, Percent, SetBy, Tasks, TotalWeight, Weight,
+    Amount, CpuFloor, CpuWeight, DirMode, MaxAge, Memory, OomScoreAdj, Percent, SetBy, Tasks, TotalWeight,
+    Weight,
 };
 
 /// Where a value was declared.
@@ -123,6 +124,17 @@ pub struct PrivateDir {
     pub path: Sourced<PathTemplate>,
     /// `only_if`: where this is missing, the variable is not set, and nothing is said.
     pub only_if: Declared<String>,
+    /// `users`: only these, and the members of `groups`.
+    pub users: Vec<Sourced<String>>,
+    /// `groups`: only their members, and `users`.
+    pub groups: Vec<Sourced<String>>,
+    /// `min_uid`: the lowest user number, 1 to 4294967294; [`PrivateDir::MIN_UID`] where it is not
+    /// declared.
+    pub min_uid: Declared<u32>,
+    /// `mode` of a directory that is made; [`DirMode::PRIVATE`] where it is not declared.
+    pub mode: Declared<DirMode>,
+    /// `max_age` of what lies in the directories.
+    pub max_age: Declared<MaxAge>,
 }
 
 /// Weights and limits of a slice, a service or a login: `systemd.resource-control(5)`.
@@ -297,6 +309,46 @@ impl LoginRule {
             resources: self.resources.or(&fallback.resources),
             oom_score_adj: self.oom_score_adj.clone().or_else(|| fallback.oom_score_adj.clone()),
         }
+    }
+}
+
+impl PrivateDir {
+    /// The first number of a person's account, `UID_MIN` of `login.defs(5)` on Debian.
+    pub const MIN_UID: u32 = 1000;
+
+    /// Why a user gets no directory; `None` for one who does. Root and `nobody` never do.
+    ///
+    /// # Errors
+    /// Whether the user is in a group cannot be told.
+    pub fn excludes<E>(
+        &self,
+        user: &str,
+        uid: u32,
+        mut is_in: impl FnMut(&str) -> Result<bool, E>,
+    ) -> Result<Option<String>, E> {
+        const NOBODY: u32 = 65534;
+        let lowest = self.min_uid.as_ref().map_or(Self::MIN_UID, |min_uid| min_uid.value);
+        if uid == 0 || uid == NOBODY {
+            return Ok(Some("root and nobody have none".to_owned()));
+        }
+        if uid < lowest {
+            return Ok(Some(format!("uid {uid} is below min_uid = {lowest}")));
+        }
+        if (self.users.is_empty() && self.groups.is_empty()) || self.users.iter().any(|u| u.value == user) {
+            return Ok(None);
+        }
+        for group in &self.groups {
+            if is_in(&group.value)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some("neither among users nor in one of groups".to_owned()))
+    }
+
+    /// The mode of a directory that is made.
+    #[must_use]
+    pub fn mode(&self) -> DirMode {
+        self.mode.as_ref().map_or(DirMode::PRIVATE, |mode| mode.value)
     }
 }
 

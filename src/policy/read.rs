@@ -32,6 +32,7 @@ const RESOURCES: [&str; 8] = [
     "memory_swap_max",
     "tasks_max",
 ];
+const PRIVATE_DIR: [&str; 7] = ["path", "only_if", "users", "groups", "min_uid", "mode", "max_age"];
 const LOGIN_RESOURCES: [&str; 5] = ["cpu_weight", "io_weight", "memory_high", "memory_max", "tasks_max"];
 
 /// Reads one file. The policy holds what was right; it is to be used only where no error was found.
@@ -225,6 +226,8 @@ impl<'a> Reader<'a> {
         let place = format!("[private_dir.{name}]");
         let before = self.diagnostics.len();
         let (mut path, mut only_if) = (None, None);
+        let (mut users, mut groups) = (Vec::new(), Vec::new());
+        let (mut min_uid, mut mode, mut max_age) = (None, None, None);
         for (key, value) in self.table(value, &place) {
             match key.get_ref().as_ref() {
                 "path" => path = self.text(value, "path", PathTemplate::new),
@@ -232,14 +235,42 @@ impl<'a> Reader<'a> {
                     only_if = self
                         .text(value, "only_if", |text| template::absolute(text).map(|()| text.to_owned()));
                 }
-                _ => self.unknown(key, &place, &["path", "only_if"]),
+                "users" => users = self.names(value, "users", "[\"alice\", \"bob\"]"),
+                "groups" => groups = self.names(value, "groups", "[\"dev\"]"),
+                "min_uid" => min_uid = self.value(key, value),
+                "mode" => mode = self.value(key, value),
+                "max_age" => max_age = self.value(key, value),
+                _ => self.unknown(key, &place, &PRIVATE_DIR),
             }
         }
         if path.is_none() && self.diagnostics.len() == before {
             let example = format!("path = \"/srv/{}/{{user}}\"", name.to_lowercase());
             self.error(value.span(), format!("{place} has no path: {example}"));
         }
-        path.map(|path| PrivateDir { path, only_if })
+        path.map(|path| PrivateDir { path, only_if, users, groups, min_uid, mode, max_age })
+    }
+
+    /// Names of users or groups: at least one, since none would be taken for everybody.
+    fn names(&mut self, value: &Value<'_>, key: &str, example: &str) -> Vec<Sourced<String>> {
+        let DeValue::Array(array) = value.get_ref() else {
+            self.expected(key, value, &format!("a list of names: {example}"));
+            return Vec::new();
+        };
+        if array.is_empty() {
+            self.expected(
+                key,
+                value,
+                &format!("at least one name ({example}); leave the key out for everybody"),
+            );
+        }
+        let mut names = Vec::new();
+        for element in array {
+            match element.get_ref().as_str() {
+                Some(name) if !name.is_empty() => names.push(self.sourced(element, name.to_owned())),
+                _ => self.expected(key, element, "a name in quotes"),
+            }
+        }
+        names
     }
 
     fn text<T>(&mut self, value: &Value<'_>, key: &str, read: fn(&str) -> Result<T, String>) -> Declared<T> {

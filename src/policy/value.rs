@@ -339,6 +339,101 @@ impl FromToml for TotalWeight {
     }
 }
 
+/// The mode of a private directory, as octal digits: the owner has everything, nobody else may write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirMode(u16);
+
+impl DirMode {
+    /// The owner's alone.
+    pub const PRIVATE: Self = Self(0o700);
+
+    /// `"0700"` or `"700"`; also with the set-group-ID bit, `"2750"`.
+    fn parse(text: &str) -> Option<Self> {
+        if !(3..=4).contains(&text.len()) || !text.bytes().all(|byte| (b'0'..=b'7').contains(&byte)) {
+            return None;
+        }
+        let mode = u16::from_str_radix(text, 8).ok()?;
+        (mode & 0o5722 == 0o700).then_some(Self(mode))
+    }
+
+    /// The mode's bits, for `chmod(2)`.
+    #[must_use]
+    pub fn bits(self) -> u32 {
+        self.0.into()
+    }
+}
+
+impl fmt::Display for DirMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
+}
+
+impl FromToml for DirMode {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        value.as_str().and_then(Self::parse).ok_or_else(|| {
+            "a mode in quotes, \"0700\": everything for the owner, no writing for group and others, no set-user-ID or sticky bit"
+                .to_owned()
+        })
+    }
+}
+
+/// How old files in a private directory may get, in whole seconds from 1 to 100 years: the age of
+/// `tmpfiles.d(5)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct MaxAge {
+    seconds: u64,
+}
+
+impl MaxAge {
+    const UNITS: [(&'static str, u64); 6] =
+        [("w", 7 * 24 * 3600), ("d", 24 * 3600), ("h", 3600), ("min", 60), ("m", 60), ("s", 1)];
+    const LONGEST: u64 = 36_500 * 24 * 3600;
+
+    /// `30d`, or several with their sum: `1d12h`.
+    fn parse(text: &str) -> Option<Self> {
+        let mut seconds: u64 = 0;
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (number, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+            let unit_ends = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+            let (unit, after) = after.split_at(unit_ends);
+            let (_, length) = Self::UNITS.iter().find(|(name, _)| *name == unit)?;
+            seconds = seconds.checked_add(number.parse::<u64>().ok()?.checked_mul(*length)?)?;
+            rest = after;
+        }
+        (1..=Self::LONGEST).contains(&seconds).then_some(Self { seconds })
+    }
+}
+
+impl fmt::Display for MaxAge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u64, &str); 3] = [(24 * 3600, "d"), (3600, "h"), (60, "min")];
+        let whole = UNITS.iter().find(|(length, _)| self.seconds.is_multiple_of(*length));
+        let (length, unit) = whole.unwrap_or(&(1, "s"));
+        write!(f, "{}{unit}", self.seconds / length)
+    }
+}
+
+impl FromToml for MaxAge {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        value.as_str().and_then(Self::parse).ok_or_else(|| {
+            "a time in w, d, h, min or s, at least a second: \"30d\", \"12h\", \"1d12h\"".to_owned()
+        })
+    }
+}
+
+/// A user number of anybody but root.
+impl FromToml for u32 {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        integer(value)
+            .and_then(|uid| u32::try_from(uid).ok())
+            // The largest is no user: it stands for "leave as it is" in chown(2).
+            .filter(|uid| (1..Self::MAX).contains(uid))
+            .ok_or_else(|| format!("a user number from 1 to {}", Self::MAX - 1))
+    }
+}
+
 fn integer(value: &DeValue<'_>) -> Option<i64> {
     let DeValue::Integer(integer) = value else { return None };
     i64::from_str_radix(integer.as_str(), integer.radix()).ok()
@@ -457,6 +552,76 @@ mod tests {
         assert!(read::<Tasks>("\"0%\"").is_err());
         assert_eq!(read::<Tasks>("512").unwrap().to_string(), "512");
         assert_eq!(read::<Tasks>("\"33%\"").unwrap().to_string(), "33%");
+    }
+
+    #[test]
+    fn modes_let_nobody_else_write() {
+        for (text, written) in [("0700", "0700"), ("700", "0700"), ("2750", "2750"), ("0755", "0755")] {
+            assert_eq!(read::<DirMode>(&format!("{text:?}")).unwrap().to_string(), written);
+        }
+        assert_eq!(read::<DirMode>("\"0750\"").unwrap().bits(), 0o750);
+        for wrong in [
+            "\"0770\"",
+            "\"0702\"",
+            "\"0600\"",
+            "\"4700\"",
+            "\"1700\"",
+            "\"70\"",
+            "\"00700\"",
+            "\"0o700\"",
+            "\"0789\"",
+            "\"+700\"",
+            "\"\"",
+            "700",
+            "0o700",
+        ] {
+            assert!(read::<DirMode>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ages_are_whole_seconds() {
+        for (text, written) in [
+            ("30d", "30d"),
+            ("4w", "28d"),
+            ("12h", "12h"),
+            ("1d12h", "36h"),
+            ("90min", "90min"),
+            ("5m", "5min"),
+            ("1s", "1s"),
+            ("3600s", "1h"),
+            ("36500d", "36500d"),
+        ] {
+            assert_eq!(read::<MaxAge>(&format!("{text:?}")).unwrap().to_string(), written);
+        }
+        for wrong in [
+            "\"0\"",
+            "\"0d\"",
+            "\"500ms\"",
+            "\"30\"",
+            "\"d\"",
+            "\"30 d\"",
+            "\"-1d\"",
+            "\"1.5d\"",
+            "\"30D\"",
+            "\"\"",
+            "\"infinity\"",
+            "\"36501d\"",
+            "\"99999999999999999999d\"",
+            "\"3é\"",
+            "30",
+        ] {
+            assert!(read::<MaxAge>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn user_numbers_leave_root_out() {
+        assert_eq!(read::<u32>("1"), Ok(1));
+        assert_eq!(read::<u32>("4294967294"), Ok(u32::MAX - 1));
+        for wrong in ["0", "-1", "4294967295", "4294967296", "\"1000\"", "1.0"] {
+            assert!(read::<u32>(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use crate::policy::{LoginRule, Origin, Policy, Resources};
+use crate::policy::{LoginRule, Origin, Policy, Resources, Sourced};
 
 /// The policy as TOML; each line ends in the file and the line that it comes from.
 #[must_use]
@@ -11,10 +11,7 @@ pub fn policy(policy: &Policy) -> String {
     let mut tables = Vec::new();
     for (name, slice) in &policy.slices {
         let mut table = Table::new(format!("slice.{}", key(name)));
-        if let Some(first) = slice.matches.first() {
-            let patterns: Vec<String> = slice.matches.iter().map(|pattern| quoted(&pattern.value)).collect();
-            table.line("match", format!("[{}]", patterns.join(", ")), &first.origin);
-        }
+        table.list("match", &slice.matches);
         if let Some(floor) = &slice.cpu_floor {
             table.line("cpu_floor", quoted(&floor.value), &floor.origin);
         }
@@ -51,6 +48,17 @@ pub fn policy(policy: &Policy) -> String {
         if let Some(only_if) = &dir.only_if {
             table.line("only_if", quoted(&only_if.value), &only_if.origin);
         }
+        table.list("users", &dir.users);
+        table.list("groups", &dir.groups);
+        if let Some(min_uid) = &dir.min_uid {
+            table.line("min_uid", min_uid.value, &min_uid.origin);
+        }
+        if let Some(mode) = &dir.mode {
+            table.line("mode", quoted(&mode.value), &mode.origin);
+        }
+        if let Some(max_age) = &dir.max_age {
+            table.line("max_age", quoted(&max_age.value), &max_age.origin);
+        }
         tables.push(table);
     }
     tables.retain(|table| !table.lines.is_empty());
@@ -70,6 +78,13 @@ impl Table {
 
     fn line(&mut self, key: &str, value: impl Display, origin: &Origin) {
         self.lines.push((format!("{key} = {value}"), origin.to_string()));
+    }
+
+    fn list(&mut self, key: &str, values: &[Sourced<impl Display>]) {
+        if let Some(first) = values.first() {
+            let values: Vec<String> = values.iter().map(|value| quoted(&value.value)).collect();
+            self.line(key, format!("[{}]", values.join(", ")), &first.origin);
+        }
     }
 
     fn resources(&mut self, resources: &Resources) {

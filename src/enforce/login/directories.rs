@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::host::account::Account;
-use crate::policy::{Filled, Owner, PrivateDir};
+use crate::policy::{Filled, Owner, PathTemplate, PrivateDir};
 
 /// What a user gets of one private directory of the policy's.
 #[derive(Debug)]
@@ -23,8 +23,8 @@ pub enum Wanted {
 /// # Errors
 /// The user's name does not belong in a path.
 pub fn wanted(root: &Path, declared: &PrivateDir, account: &Account) -> Result<Wanted> {
-    if !account.is_person() {
-        return Ok(Wanted::Nothing(format!("uid {} is no person's", account.uid)));
+    if let Some(reason) = declared.excludes(&account.name, account.uid, |group| account.is_in(group))? {
+        return Ok(Wanted::Nothing(reason));
     }
     if let Some(only_if) = &declared.only_if {
         let path = root.join(only_if.value.trim_start_matches('/'));
@@ -35,7 +35,14 @@ pub fn wanted(root: &Path, declared: &PrivateDir, account: &Account) -> Result<W
             )));
         }
     }
-    let group = if declared.path.value.names_group() { account.group() } else { String::new() };
-    let owner = Owner { user: &account.name, uid: account.uid, group: &group };
-    declared.path.value.fill(owner).map(Wanted::Directory).map_err(anyhow::Error::msg)
+    filled(&declared.path.value, account).map(Wanted::Directory).map_err(anyhow::Error::msg)
+}
+
+/// The template for one user.
+///
+/// # Errors
+/// The user's name, group or home does not belong in a path.
+pub(in crate::enforce) fn filled(template: &PathTemplate, account: &Account) -> Result<Filled, String> {
+    let group = if template.names_group() { account.group() } else { String::new() };
+    template.fill(Owner { user: &account.name, uid: account.uid, group: &group, home: &account.home })
 }

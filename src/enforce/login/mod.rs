@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+pub(super) use directories::filled;
 pub use directories::{Wanted, wanted};
 
 use super::placement::{self, Login};

@@ -1,0 +1,85 @@
+"""Private directories: what is old goes with the daily run of systemd-tmpfiles, but not under a running
+build; and a shared cache becomes one user's."""
+
+import contextlib
+
+import measure
+import pytest
+
+ROOT = measure.TARGET_ROOT
+CLEAN = "sleep 1.1; systemctl start systemd-tmpfiles-clean"
+FRAGMENT = "/etc/fairslice/policy.d/60-private-dirs.toml"
+SNIPPET = "/run/tmpfiles.d/fairslice.conf"
+DROP_IN = "/run/systemd/generator/systemd-tmpfiles-clean.service.d/40-fairslice.conf"
+# What a build leaves; all of it is "old" after a second.
+BUILD = "mkdir -p $CARGO_TARGET_DIR/debug/deps; touch $CARGO_TARGET_DIR/debug/{.cargo-lock,deps/old}"
+
+
+def files(machine, directory: str) -> list[str]:
+    """The files and links below a directory, by their paths in it."""
+    return machine.root(f"cd {directory} && find . ! -type d -printf '%P\\n' | sort").split()
+
+
+@contextlib.contextmanager
+def build(machine, user: str):
+    """A build of the user's that goes on: cargo holds its lock from beginning to end."""
+    with contextlib.closing(machine.session(user)) as session:
+        session.run(BUILD)
+        session.run("exec 9< $CARGO_TARGET_DIR/debug/.cargo-lock; flock 9; cd /")
+        yield
+
+
+@pytest.fixture
+def aged(installed):
+    """A max_age of one second, what builds of alice and bob left, and a shared cache beside them."""
+    installed.put({
+        FRAGMENT: f'[private_dir.CARGO_TARGET_DIR]\npath = "{ROOT}/{{user}}"\nmax_age = "1s"\n',
+        "/etc/tmpfiles.d/vm.conf": "e /tmp/vm-aged - - - 1s\n",
+    })  # fmt: skip
+    installed.root(f"mkdir -p /tmp/vm-aged {ROOT}/debug; touch /tmp/vm-aged/old {ROOT}/debug/shared; systemctl daemon-reload")
+    installed.root(f"chown -R bob {ROOT}/debug")
+    installed.ssh("alice", BUILD)
+    yield installed
+    installed.root(f"rm -rf {FRAGMENT} /etc/tmpfiles.d/vm.conf /tmp/vm-aged {ROOT}/debug {ROOT}/*/*; systemctl daemon-reload")
+
+
+def test_what_is_old_goes_but_not_under_a_running_build(aged):
+    with build(aged, "bob"):
+        aged.root(CLEAN)
+        assert files(aged, f"{ROOT}/bob") == ["debug/.cargo-lock", "debug/deps/old"]
+    assert files(aged, f"{ROOT}/alice") == []
+    assert aged.root(f"stat -c '%U %a' {ROOT}/alice; ls -A {ROOT}/alice") == "alice 700\n"
+    # Beside them lies what is nobody's private directory.
+    assert files(aged, f"{ROOT}/debug") == ["shared"]
+    assert files(aged, "/tmp/vm-aged") == []
+    assert aged.root(f"ls {SNIPPET} 2>/dev/null || true") == ""
+    aged.root(CLEAN)
+    assert files(aged, f"{ROOT}/bob") == []
+
+
+def test_everything_else_is_cleaned_where_our_part_fails(aged):
+    aged.root("mount --bind /bin/false /usr/bin/fairslice")
+    try:
+        aged.root(CLEAN)
+        assert files(aged, "/tmp/vm-aged") == []
+        assert files(aged, f"{ROOT}/alice") == ["debug/.cargo-lock", "debug/deps/old"]
+    finally:
+        aged.root("umount /usr/bin/fairslice")
+
+
+def test_without_max_age_nothing_is_in_the_way(installed):
+    assert installed.root(f"ls {DROP_IN} 2>/dev/null || true") == ""
+
+
+def test_a_shared_cache_becomes_one_users(aged):
+    adopt = f"fairslice private-dir adopt {ROOT} --to alice 2>&1; echo exit $?"
+    with contextlib.closing(aged.session("bob")) as session:
+        session.run(f"cd {ROOT}/debug")
+        pid = session.run("echo $$").strip()
+        assert f"{ROOT} is in use by bash (pid {pid})" in aged.root(adopt)
+    with build(aged, "bob"):
+        # bob's own directory stays, and a build in it goes on.
+        assert aged.root(adopt) == f"{ROOT}: 1 files moved to {ROOT}/alice, 0 left\nexit 0\n"
+        assert files(aged, f"{ROOT}/bob") == ["debug/.cargo-lock", "debug/deps/old"]
+    assert files(aged, f"{ROOT}/alice") == ["debug/.cargo-lock", "debug/deps/old", "debug/shared"]
+    assert aged.root(f"stat -c %U {ROOT}/alice/debug/shared; ls -A {ROOT}").split() == ["alice", "alice", "bob"]
