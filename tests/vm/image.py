@@ -30,6 +30,8 @@ PACKAGES = [
     "linux-image-cloud-amd64", "udev",
     "systemd", "systemd-sysv", "libpam-systemd", "libpam-runtime", "dbus",
     "openssh-server", "sudo", "cron", "procps", "cgroup-tools",
+    # Further ways in: test_3_ways_in.py.
+    "at", "login", "systemd-container", "tmux",
 ]  # fmt: skip
 EXCLUDED = ["/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*"]
 DISK_SIZE = "3G"  # sparse

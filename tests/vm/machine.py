@@ -203,16 +203,20 @@ class Machine:
 
     # --- using ---
 
-    def ssh_words(self, user: str) -> list[str]:
+    def ssh_options(self, user: str) -> list[str]:
+        """For ssh, scp and sftp; the host is 127.0.0.1."""
         options = {
+            "Port": self.port, "User": user,
             "IdentityFile": self.image.key, "IdentitiesOnly": "yes", "BatchMode": "yes",
             "StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null", "LogLevel": "ERROR",
             # The default exchanges take a second more each under emulation.
             "KexAlgorithms": "curve25519-sha256", "Ciphers": "chacha20-poly1305@openssh.com",
             "ConnectTimeout": 60, "ServerAliveInterval": 20, "ServerAliveCountMax": 6,
         }  # fmt: skip
-        words = ["ssh", "-F", "none", "-p", str(self.port), "-l", user, "127.0.0.1"]
-        return words + [f"-o{name}={value}" for name, value in options.items()]
+        return ["-F", "none", *(f"-o{name}={value}" for name, value in options.items())]
+
+    def ssh_words(self, user: str) -> list[str]:
+        return ["ssh", *self.ssh_options(user), "127.0.0.1"]
 
     def root(self, script: str, check: bool = True, input: bytes | None = None) -> str:
         """Runs a shell script as root over the open connection; what it printed."""
@@ -222,9 +226,9 @@ class Machine:
             raise VmError(f"in the machine, exit {done.status}: {script}\n{done.out}{done.err}")
         return done.out
 
-    def ssh(self, user: str, command: str, check: bool = True) -> Done:
+    def ssh(self, user: str, command: str, check: bool = True, terminal: bool = False) -> Done:
         """One whole login: authentication, PAM session, command, end of session."""
-        done = finish([*self.ssh_words(user), command])
+        done = finish([*self.ssh_words(user), *(["-tt"] if terminal else []), command])
         if check and done.status:
             raise VmError(f"login of {user}, exit {done.status}: {command}\n{done.out}{done.err}")
         return done
@@ -235,19 +239,26 @@ class Machine:
         self.cleanup.callback(session.close)
         return session
 
-    def logins_at_once(self, users: list[str], command: str) -> list[Done]:
-        """All of them at the same moment; answers in the order given."""
-        processes = []
-        for user in users:
-            words = [*self.ssh_words(user), command]
-            process = child(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            self.cleanup.callback(end, process)
-            processes.append(process)
-        answers = []
-        for process in processes:
-            out, err = process.communicate(timeout=COMMAND_DEADLINE * 2)
-            answers.append(Done(process.returncode, out, err))
-        return answers
+    def logins(self, users: list[str], command: str, at_a_time: int) -> list[tuple[Done, float]]:
+        """One login for each, so many at a time, and its seconds; in the order of their ends."""
+        waiting, running, done = list(reversed(users)), {}, []
+        try:
+            while waiting or running:
+                while waiting and len(running) < at_a_time:
+                    words = [*self.ssh_words(waiting.pop()), command]
+                    process = child(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                    running[process] = time.monotonic()
+                time.sleep(0.01)
+                for process in [process for process in running if process.poll() is not None]:
+                    seconds = time.monotonic() - running.pop(process)
+                    out, err = process.communicate()
+                    done.append((Done(process.returncode, out, err), seconds))
+                if running and time.monotonic() - min(running.values()) > COMMAND_DEADLINE:
+                    raise VmError(f"a login took more than {COMMAND_DEADLINE} s: {command}")
+        finally:
+            for process in running:
+                end(process)
+        return done
 
     def put(self, files: dict[str, bytes | str], mode: int = 0o644) -> None:
         """Writes files of root's, all with one command; directories are made as needed."""

@@ -90,6 +90,18 @@ def login_facts(answer: str) -> Login:
     return Login(Process(cgroup.lstrip("/"), int(score), user, int(pid)), target, owner, mode, int(weight))
 
 
+def login_times(machine: Machine, users: list[str], at_a_time: int, command: str = "true") -> list[float]:
+    """The seconds of each of many logins over ssh, from connecting to the end of the command.
+
+    All of them and the command succeed, or it is an error.
+    """
+    done = machine.logins(users, command, at_a_time)
+    failed = [answer for answer, _ in done if answer.status]
+    if failed:
+        raise VmError(f"{len(failed)} of {len(done)} logins failed, the first with {failed[0]}")
+    return [seconds for _, seconds in done]
+
+
 def sshd_listener_score(machine: Machine) -> int:
     return int(machine.root("cat /proc/$(systemctl show --value -p MainPID ssh)/oom_score_adj"))
 
