@@ -15,6 +15,7 @@ pub mod effect;
 pub mod enforce;
 pub mod host;
 pub mod line;
+pub mod memory;
 pub mod paths;
 pub mod policy;
 #[cfg(feature = "cli")]

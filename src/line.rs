@@ -1,7 +1,8 @@
 //! Somebody else's text, made fit for one line of a log.
 #![forbid(unsafe_code)]
 
-/// `text` without control characters, which are escaped, and at most `longest` characters of it.
+/// `text` without characters that a terminal or a viewer acts on, which are escaped, and at most `longest`
+/// characters of it.
 #[must_use]
 pub fn one_line(text: &str, longest: usize) -> String {
     let mut line = String::new();
@@ -10,13 +11,19 @@ pub fn one_line(text: &str, longest: usize) -> String {
             line.push('…');
             break;
         }
-        if character.is_control() {
+        if character.is_control() || is_layout(character) {
             line.extend(character.escape_default());
         } else {
             line.push(character);
         }
     }
     line
+}
+
+/// Separators of lines and paragraphs, and what reverses the direction of writing: a name must not make
+/// the rest of its line look like another.
+fn is_layout(character: char) -> bool {
+    matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -26,6 +33,7 @@ mod tests {
     #[test]
     fn a_line_is_one_line() {
         assert_eq!(one_line("a \"b\"\n\u{1b}[2J\u{85}", 100), "a \"b\"\\n\\u{1b}[2J\\u{85}");
+        assert_eq!(one_line("a\u{202e}b\u{2028}c", 100), "a\\u{202e}b\\u{2028}c");
         assert_eq!(one_line(&"é".repeat(100), 3), "ééé…");
     }
 }

@@ -259,3 +259,27 @@ fn ten_thousand_services_are_a_policy() {
     let (code, out, _) = Root::new(policy).run(&["check"]);
     assert_eq!((code, out.as_str()), (0, "/etc/fairslice/policy.toml: ok\n"));
 }
+
+/// A file of 1 MiB is read in a login: whatever it says, it must not take the square of that. One that did
+/// would be ended here by `timeout`.
+#[test]
+fn large_files_are_read_to_their_end() {
+    let lines = |count, line: fn(u32) -> String| (0..count).map(line).collect::<Vec<_>>().concat();
+    let wrong = lines(60_000, |n| format!("key{n} = {n}\n"));
+    let wrong_elements = format!("[slice.\"a.slice\"]\nmatch = [{}]\n", "7,".repeat(500_000));
+    let users = lines(25_000, |n| format!("[logins.user.u{n}]\ncpu_weight=9\n"));
+    let one_line: Vec<String> = (0..50_000).map(|n| format!("\"s{n}\"")).collect();
+    let one_line = format!("[slice.\"a.slice\"]\nmatch = [{}]\n", one_line.join(","));
+    let two_slices = format!("{one_line}{}", one_line.replace("a.slice", "b.slice").replace("\"s", "\"t"));
+    for (text, last_line) in [
+        (&wrong, "policy.toml: 59900 more errors"),
+        (&wrong_elements, "policy.toml: 499900 more errors"),
+        (&one_line, "ok"),
+        (&two_slices, "ok"),
+    ] {
+        let (_, out, _) = Root::new(text).run(&["check"]);
+        assert!(out.contains(last_line), "{}", out.lines().last().unwrap_or("ended"));
+    }
+    let (code, out, _) = Root::new(users).run(&["policy"]);
+    assert!(code == 0 && out.contains("[logins.user.u24999]"));
+}

@@ -193,10 +193,14 @@ fn what_cannot_be_given_stays_where_it_is() {
     fs::hard_link(root.path("srv/cache/twice"), root.path("srv/cache/debug/again")).unwrap();
     root.file("srv/cache/daemon/twice");
 
+    root.private("srv/cache/gone", ("", 54321));
+    root.file("srv/cache/gone/own");
+
     let expected = [
         "/debug/again: 1 of its 2 hard links are elsewhere",
         "/debug/taken: the private directory has one of that name",
         "/file: the private directory has one of that name",
+        "/gone: the private directory of uid 54321, who is gone",
         "/release/deps/fifo: no file, directory or link",
         "/release/secret: 1 of its 2 hard links are elsewhere",
         "/twice: the private directory has one of that name",
@@ -217,7 +221,7 @@ fn what_cannot_be_given_stays_where_it_is() {
             assert_eq!(root.tree(), before);
         }
     }
-    assert_eq!(root.entries("srv/cache"), ["daemon", "debug", "file", "release", "twice"]);
+    assert_eq!(root.entries("srv/cache"), ["daemon", "debug", "file", "gone", "release", "twice"]);
     assert_eq!(root.entries("srv/cache/debug"), ["again", "taken"]);
     assert_eq!(root.content("srv/cache/daemon/debug/taken"), "the user's");
     for path in ["debug/taken", "release/secret", "twice", "debug", "release/deps", "file"] {

@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString};
 
 use fairslice::enforce::login;
 use fairslice::line::one_line;
+use fairslice::memory;
 use pam::PamReturnCode;
 
 use crate::arguments::Arguments;
@@ -12,6 +13,8 @@ use crate::ffi::Handle;
 use crate::guard::guarded;
 use crate::log::Log;
 
+/// What a session can need of memory, beside what the policy's text takes. Measured: 15 KiB.
+const SESSION: usize = 256 << 10;
 /// The longest part of a user name that a line of the log repeats, in characters.
 const MAX_NAME: usize = 64;
 
@@ -59,6 +62,10 @@ fn log(handle: &Handle<'_>, arguments: &Arguments) -> Log {
 fn do_open(handle: &Handle<'_>, arguments: &Arguments, log: &Log) -> bool {
     for line in &arguments.ignored {
         log.warning(line);
+    }
+    if !memory::is_there_for(SESSION) {
+        log.warning("not enough memory: nothing done");
+        return false;
     }
     let user = match handle.user().map(CString::into_string) {
         Some(Ok(user)) => user,

@@ -5,6 +5,7 @@
 pub mod adopt;
 #[cfg(feature = "cli")]
 pub mod apply;
+mod as_user;
 mod cgroup2;
 #[cfg(feature = "cli")]
 mod drop_in;

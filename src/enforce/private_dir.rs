@@ -1,118 +1,358 @@
 //! A user's private directory: made and checked so that nobody else can have a hand in it.
 //!
-//! The path is walked from `/` by open descriptors, following no link, through directories that
-//! only root can change (or sticky ones, where nobody can take away what is root's). The last
-//! component is made as root, empty and 0700, and given to the user through its descriptor. What
-//! is there already is accepted or refused, never repaired.
+//! The path is walked from `/` by open descriptors, following no link. At first it leads through
+//! directories that only root can change (or sticky ones, where nobody can take away what is root's);
+//! a private directory right there is made as root, empty, and given to the user through its descriptor.
+//!
+//! From the first directory on that belongs to the user, everything is the user's own: whatever stands
+//! there may be replaced by the user at any moment. So the rest is done with the user's own rights. Root's
+//! would be a way to be given any directory: between mkdir and chown, another could be put in place.
+//!
+//! What is there already is accepted or refused, never repaired.
 #![forbid(unsafe_code)]
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Component, Path};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
-use nix::unistd::{Gid, Uid, fchown};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, unlinkat};
 
-const OPEN_DIRECTORY: OFlag = OFlag::O_DIRECTORY
-    .union(OFlag::O_NOFOLLOW)
-    .union(OFlag::O_RDONLY)
-    .union(OFlag::O_CLOEXEC)
-    .union(OFlag::O_NONBLOCK);
-/// The private directory's own mode.
+use super::as_user::AsUser;
+use crate::policy::DirMode;
+
+const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+/// To walk through a directory, the right to search it is enough: a home on NFS is closed to root.
+const ON_THE_WAY: OFlag = DIRECTORY.union(OFlag::O_PATH);
+const TO_CHANGE: OFlag = DIRECTORY.union(OFlag::O_RDONLY).union(OFlag::O_NONBLOCK);
 const PRIVATE: Mode = Mode::S_IRWXU;
 const WRITABLE_BY_OTHERS: Mode = Mode::S_IWGRP.union(Mode::S_IWOTH);
+/// How long another session that has just made the directory is given to hand it to the user.
+const HANDOVER: Duration = Duration::from_millis(200);
+const HANDOVER_PAUSE: Duration = Duration::from_millis(2);
 
 /// Makes `directory`, an absolute path below `root`, for the user, unless it is there and the
-/// user's own.
+/// user's own. One that is made gets `mode`.
+///
+/// Missing directories on the way are made too (0700) where they are the user's own business: below
+/// a directory that belongs to the user.
 ///
 /// # Errors
-/// A component is missing, is a link, is no directory or could be changed by someone other than
-/// root; or what stands at the path is not a directory that is the user's, and that only the user
-/// can change.
-pub(super) fn ensure(root: &Path, directory: &Path, uid: u32, gid: u32) -> Result<()> {
-    let (parent, last) = walk(root, directory)?;
-    match mkdirat(&parent, last, PRIVATE) {
-        Ok(()) => give(&parent, last, uid, gid).with_context(|| directory.display().to_string()),
-        Err(Errno::EEXIST) => look(root, directory, uid).map(drop),
-        Err(errno) => Err(errno).with_context(|| format!("making {}", directory.display())),
-    }
+/// A component is a link, is no directory, is missing in a directory of root's, or could be changed
+/// by someone other than root and the user; what stands at the path is not a directory that is the
+/// user's, and that only the user can change; or it cannot be made. Nothing is left half-made.
+pub(crate) fn ensure(root: &Path, directory: &Path, uid: u32, gid: u32, mode: DirMode) -> Result<()> {
+    let mode = Mode::from_bits_truncate(mode.bits());
+    walk(root, directory, User::new(uid, gid), Some(mode)).map(drop)
 }
 
-/// Whether the directory is there and the user's own; `false` where [`ensure`] would make it.
+/// What [`ensure`] would do: `true`, the directory is there and right; `false`, it would be made.
 ///
 /// # Errors
-/// Those of [`ensure`].
-pub(super) fn look(root: &Path, directory: &Path, uid: u32) -> Result<bool> {
-    let (parent, last) = walk(root, directory)?;
-    match openat(&parent, last, OPEN_DIRECTORY, Mode::empty()) {
-        Ok(existing) => check_private(directory, &fstat(&existing)?, uid).map(|()| true),
-        Err(Errno::ENOENT) => Ok(false),
-        Err(errno) => Err(refused(directory, errno)),
+/// As [`ensure`], as far as can be told without making anything.
+#[cfg(feature = "cli")]
+pub(crate) fn look(root: &Path, directory: &Path, uid: u32, gid: u32) -> Result<bool> {
+    walk(root, directory, User::new(uid, gid), None)
+}
+
+#[derive(Clone, Copy)]
+struct User {
+    uid: Uid,
+    gid: Gid,
+}
+
+impl User {
+    fn new(uid: u32, gid: u32) -> Self {
+        Self { uid: Uid::from_raw(uid), gid: Gid::from_raw(gid) }
     }
 }
 
-/// The last but one of the path's directories, and the last one's name.
-fn walk<'a>(root: &Path, directory: &'a Path) -> Result<(OwnedFd, &'a std::ffi::OsStr)> {
-    let mut components: Vec<_> = directory
-        .components()
-        .filter_map(|component| match component {
-            Component::Normal(name) => Some(name),
-            _ => None,
-        })
-        .collect();
-    let last = components.pop().context("the path has no last component")?;
-    let mut parent = open(root, OPEN_DIRECTORY, Mode::empty()).context("opening the root directory")?;
-    let mut walked = std::path::PathBuf::from("/");
-    for name in components {
-        check_trusted(&walked, &fstat(&parent)?)?;
-        walked.push(name);
-        parent =
-            openat(&parent, name, OPEN_DIRECTORY, Mode::empty()).map_err(|errno| refused(&walked, errno))?;
+/// Whether the directory is there in the end. With `make`, its mode, it is.
+fn walk(root: &Path, directory: &Path, user: User, make: Option<Mode>) -> Result<bool> {
+    let mut way: Vec<&OsStr> = Vec::new();
+    for component in directory.components() {
+        match component {
+            Component::Normal(name) => way.push(name),
+            Component::RootDir => {}
+            _ => bail!("{} is no plain absolute path", directory.display()),
+        }
     }
-    check_trusted(&walked, &fstat(&parent)?)?;
-    Ok((parent, last))
+    let last = way.pop().context("the path has no last component")?;
+
+    let mut place = Place::at(root, user)?;
+    for name in way {
+        let next = match (place.child(name)?, &place.ground, make) {
+            (Some(next), ..) => next,
+            (None, Ground::Roots, _) => {
+                bail!("{} does not exist: make it, owned by root", place.path.join(name).display())
+            }
+            (None, Ground::Users { .. }, None) => return Ok(false),
+            (None, Ground::Users { .. }, Some(_)) => place.make(name, PRIVATE)?,
+        };
+        place = place.enter(next)?;
+    }
+    let mut target = match (place.child(last)?, make) {
+        (Some(there), _) => there,
+        (None, None) => return Ok(false),
+        (None, Some(mode)) => place.make(last, mode)?,
+    };
+    // Another session of the user may have made it, and be about to give it away.
+    let may_be_given = make.is_some() && matches!(place.ground, Ground::Roots) && !user.uid.is_root();
+    let mut waited = Duration::ZERO;
+    while may_be_given && target.is_roots() && waited < HANDOVER {
+        thread::sleep(HANDOVER_PAUSE);
+        waited += HANDOVER_PAUSE;
+        target = place.child(last)?.ok_or_else(|| vanished(&target.path))?;
+    }
+    target.check_private(user)?;
+    Ok(true)
 }
 
-/// Gives a directory that was just made to the user. It cannot have been replaced: it is root's,
-/// in a directory that only root can change or that is sticky.
-fn give(parent: &OwnedFd, name: &std::ffi::OsStr, uid: u32, gid: u32) -> Result<()> {
-    let made = openat(parent, name, OPEN_DIRECTORY, Mode::empty()).context("opening it after making it")?;
-    // mkdir(2) takes the umask and a set-group-ID parent into account; this does not.
-    fchmod(made.as_fd(), PRIVATE).context("setting its mode")?;
-    fchown(made.as_fd(), Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).context("giving it to the user")
+/// Whose business what is in a directory is.
+enum Ground {
+    /// Root's: nobody else can change it.
+    Roots,
+    /// The user's, and done with the user's rights.
+    Users { _rights: AsUser },
 }
 
-/// A directory on the way: nobody but root may be able to put another in its place.
-fn check_trusted(path: &Path, stat: &FileStat) -> Result<()> {
-    let mode = Mode::from_bits_truncate(stat.st_mode);
-    if stat.st_uid != 0 {
-        bail!("{} belongs to uid {}, not to root: chown root {0}", path.display(), stat.st_uid);
-    }
-    if mode.intersects(WRITABLE_BY_OTHERS) && !mode.contains(Mode::S_ISVTX) {
-        bail!("{} can be changed by others than root: chmod go-w or +t {0}", path.display());
-    }
-    Ok(())
+/// A directory, open, and not yet checked.
+struct Found {
+    path: PathBuf,
+    descriptor: OwnedFd,
+    stat: FileStat,
 }
 
-/// What stands at the private path already.
-fn check_private(path: &Path, stat: &FileStat, uid: u32) -> Result<()> {
-    if stat.st_uid != uid {
-        bail!("{} belongs to uid {}, not to the user: move it away", path.display(), stat.st_uid);
-    }
-    if Mode::from_bits_truncate(stat.st_mode).intersects(WRITABLE_BY_OTHERS) {
-        bail!("{} can be changed by others than the user: chmod go-w {0}", path.display());
-    }
-    Ok(())
+/// A directory on the way that may be walked through.
+struct Place {
+    path: PathBuf,
+    descriptor: OwnedFd,
+    stat: FileStat,
+    user: User,
+    ground: Ground,
 }
 
-fn refused(path: &Path, errno: Errno) -> anyhow::Error {
-    match errno {
-        Errno::ELOOP => anyhow::anyhow!("{} is a symbolic link, which is not followed", path.display()),
-        // With O_NOFOLLOW, O_DIRECTORY says this of a link too.
-        Errno::ENOTDIR => anyhow::anyhow!("{} is a symbolic link or no directory", path.display()),
-        Errno::ENOENT => anyhow::anyhow!("{} does not exist: make it, owned by root", path.display()),
-        errno => anyhow::anyhow!("opening {}: {}", path.display(), errno.desc()),
+impl Place {
+    fn at(root: &Path, user: User) -> Result<Self> {
+        let descriptor = open(root, ON_THE_WAY, Mode::empty()).context("opening the root directory")?;
+        let stat = fstat(&descriptor).context("looking at the root directory")?;
+        Found { path: PathBuf::from("/"), descriptor, stat }.trusted(user, Ground::Roots)
+    }
+
+    /// What stands at `name`, if anything does.
+    fn child(&self, name: &OsStr) -> Result<Option<Found>> {
+        let path = self.path.join(name);
+        let descriptor = match openat(&self.descriptor, name, ON_THE_WAY, Mode::empty()) {
+            Ok(descriptor) => descriptor,
+            Err(Errno::ENOENT) => return Ok(None),
+            // With O_NOFOLLOW, O_DIRECTORY says this of a link too.
+            Err(Errno::ENOTDIR | Errno::ELOOP) => {
+                bail!("{} is a symbolic link or no directory", path.display())
+            }
+            Err(errno) => return Err(self.failed("opening", &path, errno)),
+        };
+        let stat = fstat(&descriptor).map_err(|errno| self.failed("looking at", &path, errno))?;
+        // A file system that somebody else mounted may say of any owner that it is.
+        if mode(&self.stat).intersects(WRITABLE_BY_OTHERS) && stat.st_dev != self.stat.st_dev {
+            bail!(
+                "{} is a mount point where others can write: unmount it, or chmod go-w {}",
+                path.display(),
+                self.path.display()
+            );
+        }
+        Ok(Some(Found { path, descriptor, stat }))
+    }
+
+    /// Goes on to a directory in this one.
+    fn enter(self, next: Found) -> Result<Self> {
+        next.trusted(self.user, self.ground)
+    }
+
+    /// Makes a directory and gives it to the user. What is there in the end may be another's, who was
+    /// quicker, and is for the caller to check.
+    fn make(&self, name: &OsStr, mode: Mode) -> Result<Found> {
+        let path = self.path.join(name);
+        match mkdirat(&self.descriptor, name, PRIVATE) {
+            Ok(()) => {
+                let given = self.give(name, &path, mode);
+                if given.is_err() {
+                    // What stayed would be root's, and be refused at every login from now on.
+                    let _ = unlinkat(&self.descriptor, name, UnlinkatFlags::RemoveDir);
+                }
+                given?;
+            }
+            Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(self.failed("making", &path, errno)),
+        }
+        self.child(name)?.ok_or_else(|| vanished(&path))
+    }
+
+    /// On root's ground a directory that was just made cannot have been replaced: it is root's, in a
+    /// directory that only root can change or that is sticky. On the user's it can, and the user's
+    /// rights are all that this has.
+    fn give(&self, name: &OsStr, path: &Path, mode: Mode) -> Result<()> {
+        let directory = openat(&self.descriptor, name, TO_CHANGE, Mode::empty());
+        let directory = directory.map_err(|errno| self.failed("opening", path, errno))?;
+        // mkdir(2) takes the umask and a set-group-ID parent into account; this does not.
+        fchmod(directory.as_fd(), mode).map_err(|errno| self.failed("setting the mode of", path, errno))?;
+        match self.ground {
+            Ground::Roots => fchown(directory.as_fd(), Some(self.user.uid), Some(self.user.gid))
+                .map_err(|errno| self.failed("giving the user", path, errno)),
+            Ground::Users { .. } => Ok(()),
+        }
+    }
+
+    /// What was tried, what came back, and what to do about it.
+    fn failed(&self, tried: &str, path: &Path, errno: Errno) -> Error {
+        let remedy = match (errno, &self.ground) {
+            (Errno::ENOSPC, _) => ": its file system has no space or no inodes left (df, df -i)".to_owned(),
+            (Errno::EDQUOT, _) => format!(": raise the quota of uid {} there", self.user.uid),
+            (Errno::EROFS, _) => ": mount its file system writable, or declare another path".to_owned(),
+            (Errno::EACCES | Errno::EPERM, Ground::Roots) if !geteuid().is_root() => {
+                ": this program does not run as root".to_owned()
+            }
+            (Errno::EACCES | Errno::EPERM, Ground::Roots) => {
+                " even for root: is it NFS with root_squash? Declare a path on another file system".to_owned()
+            }
+            (Errno::EACCES | Errno::EPERM, Ground::Users { .. }) => {
+                format!(" for uid {}: see who may enter and change {}", self.user.uid, self.path.display())
+            }
+            _ => String::new(),
+        };
+        anyhow!("{tried} {}: {}{remedy}", path.display(), errno.desc())
+    }
+}
+
+impl Found {
+    /// Nobody but root and the user may be able to put another directory in the place of what is in
+    /// this one.
+    fn trusted(self, user: User, ground: Ground) -> Result<Place> {
+        let Self { path, descriptor, stat } = self;
+        let (owner, shown) = (Uid::from_raw(stat.st_uid), path.display());
+        let is_users = owner == user.uid;
+        if !owner.is_root() && !is_users {
+            match ground {
+                Ground::Roots => bail!("{shown} belongs to uid {owner}, not to root: chown root {shown}"),
+                Ground::Users { .. } => {
+                    bail!("{shown} belongs to uid {owner}, not to the user: move it away")
+                }
+            }
+        }
+        let mode = mode(&stat);
+        if mode.intersects(WRITABLE_BY_OTHERS) && !mode.contains(Mode::S_ISVTX) {
+            let entitled = if is_users { "the user" } else { "root" };
+            bail!("{shown} can be changed by others than {entitled}: chmod go-w or +t {shown}");
+        }
+        let ground = match ground {
+            Ground::Roots if is_users && !owner.is_root() => {
+                Ground::Users { _rights: AsUser::take(user.uid, user.gid)? }
+            }
+            ground => ground,
+        };
+        Ok(Place { path, descriptor, stat, user, ground })
+    }
+
+    fn is_roots(&self) -> bool {
+        self.stat.st_uid == 0
+    }
+
+    /// What stands at the private path in the end.
+    fn check_private(&self, user: User) -> Result<()> {
+        let (owner, shown) = (Uid::from_raw(self.stat.st_uid), self.path.display());
+        if owner != user.uid {
+            bail!("{shown} belongs to uid {owner}, not to the user: move it away");
+        }
+        if mode(&self.stat).intersects(WRITABLE_BY_OTHERS) {
+            bail!("{shown} can be changed by others than the user: chmod go-w {shown}");
+        }
+        Ok(())
+    }
+}
+
+fn mode(stat: &FileStat) -> Mode {
+    Mode::from_bits_truncate(stat.st_mode)
+}
+
+fn vanished(path: &Path) -> Error {
+    anyhow!("{} was taken away while it was being made", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+
+    use nix::unistd::getegid;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A root that is the user's own: the one who runs the tests, and for root somebody without a name.
+    fn home() -> (TempDir, User) {
+        let home = TempDir::new().unwrap();
+        let mut user = User { uid: geteuid(), gid: getegid() };
+        if user.uid.is_root() {
+            user = User::new(4242, 4242);
+            chown(home.path(), Some(4242), Some(4242)).unwrap();
+        }
+        (home, user)
+    }
+
+    fn made(home: &TempDir, user: User, path: &str, mode: Mode) -> Result<(), String> {
+        walk(home.path(), Path::new(path), user, Some(mode)).map(drop).map_err(|error| error.to_string())
+    }
+
+    fn looked(home: &TempDir, user: User, path: &str) -> Result<bool, String> {
+        let looked = look(home.path(), Path::new(path), user.uid.as_raw(), user.gid.as_raw());
+        looked.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_missing_below_the_users_own_directory_is_made() {
+        let (home, user) = home();
+        assert_eq!(looked(&home, user, "/.cache/a/target"), Ok(false));
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "made by looking");
+        for _ in ["made", "found"] {
+            assert_eq!(made(&home, user, "/.cache/a/target", Mode::from_bits_truncate(0o750)), Ok(()));
+        }
+        assert_eq!(looked(&home, user, "/.cache/a/target"), Ok(true));
+        for (path, mode) in [(".cache", 0o700), (".cache/a", 0o700), (".cache/a/target", 0o750)] {
+            let stat = fs::metadata(home.path().join(path)).unwrap();
+            assert_eq!((stat.uid(), stat.mode() & 0o7777), (user.uid.as_raw(), mode), "{path}");
+        }
+    }
+
+    #[test]
+    fn looking_says_what_would_be_refused() {
+        let (home, user) = home();
+        assert_eq!(made(&home, user, "/way/target", PRIVATE), Ok(()));
+        symlink("way", home.path().join("link")).unwrap();
+        fs::write(home.path().join("file"), "").unwrap();
+        for (path, why) in [
+            ("/link/target", "/link is a symbolic link or no directory"),
+            ("/file", "/file is a symbolic link or no directory"),
+            ("/way/../way/target", "/way/../way/target is no plain absolute path"),
+            ("/", "the path has no last component"),
+        ] {
+            assert_eq!(looked(&home, user, path), Err(why.to_owned()));
+            assert_eq!(made(&home, user, path, PRIVATE), Err(why.to_owned()));
+        }
+        let mode = |path: &str, mode| {
+            fs::set_permissions(home.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
+        };
+        mode("way/target", 0o770);
+        let why = "/way/target can be changed by others than the user: chmod go-w /way/target";
+        assert_eq!(looked(&home, user, "/way/target"), Err(why.to_owned()));
+        mode("way/target", 0o700);
+        mode("way", 0o770);
+        let why = "/way can be changed by others than the user: chmod go-w or +t /way";
+        assert_eq!(looked(&home, user, "/way/target"), Err(why.to_owned()));
+        mode("way", 0o1777);
+        assert_eq!(looked(&home, user, "/way/target"), Ok(true));
     }
 }

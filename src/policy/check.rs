@@ -2,7 +2,7 @@
 //! nothing on a machine.
 #![forbid(unsafe_code)]
 
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, MOST_ERRORS};
 use super::{
     Amount, Declared, Memory, Policy, PrivateDir, Resources, Service, ServiceName, SetBy, Slice, SliceName,
     VariableName,
@@ -112,22 +112,29 @@ fn floors_above_all(policy: &Policy) -> Option<Diagnostic> {
 
 /// A service is in one slice.
 fn shared_services(policy: &Policy) -> Vec<Diagnostic> {
-    let patterns: Vec<_> = policy
-        .slices
-        .iter()
-        .flat_map(|(name, slice)| slice.matches.iter().map(move |pattern| (name, pattern)))
-        .collect();
+    let all = policy.slices.iter().flat_map(|(name, slice)| slice.matches.iter().map(move |p| (name, p)));
+    let mut patterns: Vec<_> = all.map(|(slice, pattern)| (pattern.value.stem(), slice, pattern)).collect();
+    // Of two patterns that can hold one service, one begins as the other: so they stand together.
+    patterns.sort_by_key(|(stem, ..)| *stem);
     let mut found = Vec::new();
-    for (index, (slice, pattern)) in patterns.iter().enumerate() {
-        for (other_slice, other) in patterns.iter().skip(index + 1) {
+    for (index, (stem, slice, pattern)) in patterns.iter().enumerate() {
+        let beginning_so = patterns.iter().skip(index + 1).take_while(|(other, ..)| other.starts_with(stem));
+        for (_, other_slice, other) in beginning_so {
             if slice != other_slice && pattern.value.overlaps(&other.value) {
+                // It is told of the slice that comes later.
+                let mut pair = [(slice, pattern), (other_slice, other)];
+                pair.sort_by_key(|(slice, _)| *slice);
+                let [(first_slice, first), (slice, later)] = pair;
                 found.push(Diagnostic::at(
-                    &other.origin,
+                    &later.origin,
                     format!(
-                        "\"{}\" puts a service into {other_slice} that \"{}\" puts into {slice} ({}): a service is in one slice",
-                        other.value, pattern.value, pattern.origin
+                        "\"{}\" puts a service into {slice} that \"{}\" puts into {first_slice} ({}): a service is in one slice",
+                        later.value, first.value, first.origin
                     ),
                 ));
+                if found.len() == MOST_ERRORS {
+                    return found;
+                }
             }
         }
     }

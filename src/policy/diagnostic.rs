@@ -7,6 +7,10 @@ use std::sync::Arc;
 
 use super::Origin;
 
+/// The most errors that are told of one file: what somebody would mend before looking again. A file of
+/// nothing but errors must not hold up a login.
+pub(super) const MOST_ERRORS: usize = 100;
+
 /// What a diagnostic means for the file it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {

@@ -11,10 +11,14 @@ use std::sync::Arc;
 use super::compiled::{self, Source, State};
 use super::diagnostic::Diagnostic;
 use super::{Policy, check, read};
-use crate::paths;
+use crate::{memory, paths};
 
 /// A larger file is no policy: 10,000 services take about half of this.
 const LARGEST: u64 = 1 << 20;
+
+/// How often its size reading a file takes of memory. Measured: 55 times with a file that is right, up to
+/// 125 times with one that is nothing but errors.
+const PER_BYTE: usize = 256;
 
 /// The remedy where there is no policy.
 const DEFAULT_POLICY: &str = "(the package's own policy is /usr/share/fairslice/policy.toml)";
@@ -238,6 +242,9 @@ pub(super) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     file.take(LARGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST {
         return Err(io::Error::other("it is larger than 1 MiB"));
+    }
+    if !memory::is_there_for(PER_BYTE * bytes.len()) {
+        return Err(io::ErrorKind::OutOfMemory.into());
     }
     Ok(bytes)
 }

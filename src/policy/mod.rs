@@ -12,6 +12,7 @@ mod name;
 mod read;
 mod template;
 mod value;
+mod variable;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,12 +25,13 @@ pub use check::review;
 pub use compiled::compile;
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{InForce, Loaded, SourceFile, load, load_files, load_for_login};
-pub use name::{ServiceName, ServicePattern, SliceName, VariableName};
+pub use name::{ServiceName, ServicePattern, SliceName};
 pub use template::{Filled, Owner, PathTemplate};
 pub use value::{
     Amount, CpuFloor, CpuWeight, DirMode, MaxAge, Memory, OomScoreAdj, Percent, SetBy, Tasks, TotalWeight,
     Weight,
 };
+pub use variable::VariableName;
 
 /// Where a value was declared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -406,8 +408,10 @@ impl Logins {
 
 /// A rule that a later file repeats keeps its place.
 fn overlay_rules(rules: &mut Vec<(String, LoginRule)>, later: Vec<(String, LoginRule)>) {
+    let known = rules.iter().enumerate().map(|(place, (name, _))| (name.clone(), place));
+    let places: BTreeMap<String, usize> = known.collect();
     for (name, rule) in later {
-        match rules.iter_mut().find(|(known, _)| *known == name) {
+        match places.get(&name).and_then(|place| rules.get_mut(*place)) {
             Some((_, known)) => *known = rule.or(known),
             None => rules.push((name, rule)),
         }

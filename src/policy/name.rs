@@ -226,6 +226,15 @@ impl ServicePattern {
         }
     }
 
+    /// What the names of all these services begin with.
+    #[must_use]
+    pub fn stem(&self) -> &str {
+        match self {
+            Self::Exact(name) => name.stem(),
+            Self::Prefix(prefix) => prefix,
+        }
+    }
+
     /// The unit whose drop-in directory reaches all these services: `local-.service`.
     #[must_use]
     pub fn unit(&self) -> String {
@@ -248,59 +257,6 @@ impl fmt::Display for ServicePattern {
 /// `VALID_CHARS` of systemd's `unit-name.c`, without `@`.
 fn is_unit_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || ":-_.\\".contains(c)
-}
-
-/// A variable of a login's environment that may point to a private directory.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct VariableName(String);
-
-impl VariableName {
-    /// # Errors
-    /// Says what is wrong with `name`: its spelling, or that a shell or the dynamic loader trusts
-    /// the variable of that name.
-    pub fn new(name: &str) -> Result<Self, &'static str> {
-        const TRUSTED: [&str; 13] = [
-            "BASH_ENV",
-            "CDPATH",
-            "ENV",
-            "HOME",
-            "IFS",
-            "LOGNAME",
-            "MAIL",
-            "PATH",
-            "PWD",
-            "SHELL",
-            "SHELLOPTS",
-            "TERM",
-            "USER",
-        ];
-        // ld.so(8), and the interpreters' own ways to load code.
-        const TRUSTED_PREFIXES: [&str; 6] = ["LD_", "GCONV_", "GLIBC_", "PERL", "PYTHON", "XDG_RUNTIME"];
-        let spelled = !name.is_empty()
-            && !name.starts_with(|c: char| c.is_ascii_digit())
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if !spelled {
-            return Err("a variable's name holds letters, digits and \"_\", and starts with no digit");
-        }
-        if TRUSTED.contains(&name) || TRUSTED_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
-            return Err(
-                "shells or the dynamic loader trust this variable: it is not for private directories",
-            );
-        }
-        Ok(Self(name.to_owned()))
-    }
-
-    /// The variable's name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for VariableName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 #[cfg(test)]
@@ -403,14 +359,5 @@ mod tests {
         for wrong in ["*", "-*", "local*", "lo*al-*", "local-?", "", "a.socket"] {
             assert!(ServicePattern::new(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn trusted_variables_are_refused() {
-        for wrong in ["PATH", "LD_PRELOAD", "HOME", "BASH_ENV", "1A", "A-B", "", "A=B", "PYTHONPATH"] {
-            assert!(VariableName::new(wrong).is_err(), "{wrong}");
-        }
-        assert!(VariableName::new("CARGO_TARGET_DIR").is_ok());
-        assert!(VariableName::new("TMPDIR").is_ok());
     }
 }

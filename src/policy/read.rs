@@ -1,13 +1,14 @@
 //! One policy file: from TOML to a [`Policy`], with every error found.
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::diagnostic::nearest;
+use super::diagnostic::{MOST_ERRORS, nearest};
 use super::value::FromToml;
 use super::{
     Declared, Diagnostic, LoginRule, Logins, Memory, Origin, PathTemplate, Policy, PrivateDir, Resources,
@@ -45,6 +46,9 @@ pub(super) fn read(source: &SourceFile) -> (Policy, Vec<Diagnostic>) {
     let policy = reader.policy(document.get_ref());
     let mut diagnostics = reader.diagnostics;
     diagnostics.sort_by_key(|diagnostic| diagnostic.position);
+    if reader.more > 0 {
+        diagnostics.push(Diagnostic::file(&source.path, format!("{} more errors", reader.more)));
+    }
     (policy, diagnostics)
 }
 
@@ -52,13 +56,24 @@ struct Reader<'a> {
     source: &'a SourceFile,
     /// The offset at which each line starts.
     lines: Vec<usize>,
+    /// Of the last origin: the start of its line, its offset, and the characters between them. A line may
+    /// be as long as the file, and everything that is declared in it has an origin.
+    counted: Cell<(usize, usize, usize)>,
     diagnostics: Vec<Diagnostic>,
+    /// How many errors are not among them.
+    more: usize,
 }
 
 impl<'a> Reader<'a> {
     fn new(source: &'a SourceFile) -> Self {
         let starts = source.text.match_indices('\n').map(|(at, _)| at + 1);
-        Self { source, lines: std::iter::once(0).chain(starts).collect(), diagnostics: Vec::new() }
+        Self {
+            source,
+            lines: std::iter::once(0).chain(starts).collect(),
+            counted: Cell::default(),
+            diagnostics: Vec::new(),
+            more: 0,
+        }
     }
 
     fn policy(&mut self, document: &DeTable<'_>) -> Policy {
@@ -327,8 +342,12 @@ impl<'a> Reader<'a> {
     }
 
     fn error(&mut self, span: Range<usize>, message: String) {
-        let diagnostic = Diagnostic::at(&self.origin(&span), message);
-        self.diagnostics.push(diagnostic);
+        if self.diagnostics.len() < MOST_ERRORS {
+            let diagnostic = Diagnostic::at(&self.origin(&span), message);
+            self.diagnostics.push(diagnostic);
+        } else {
+            self.more += 1;
+        }
     }
 
     fn sourced<T>(&self, value: &Value<'_>, read: T) -> Sourced<T> {
@@ -338,7 +357,11 @@ impl<'a> Reader<'a> {
     fn origin(&self, span: &Range<usize>) -> Origin {
         let line = self.lines.partition_point(|start| *start <= span.start).max(1);
         let start = self.lines.get(line - 1).copied().unwrap_or_default();
-        let column = self.source.text.get(start..span.start).map_or(0, |text| text.chars().count()) + 1;
+        let (of, offset, characters) = self.counted.get();
+        let known = if of == start && offset <= span.start { (offset, characters) } else { (start, 0) };
+        let further = self.source.text.get(known.0..span.start).map_or(0, |text| text.chars().count());
+        let column = known.1 + further + 1;
+        self.counted.set((start, span.start.max(start), column - 1));
         Origin { file: self.source.path.clone(), line, column }
     }
 }

@@ -12,7 +12,7 @@ FRAGMENT = "/etc/fairslice/policy.d/60-private-dirs.toml"
 SNIPPET = "/run/tmpfiles.d/fairslice.conf"
 DROP_IN = "/run/systemd/generator/systemd-tmpfiles-clean.service.d/40-fairslice.conf"
 # What a build leaves; all of it is "old" after a second.
-BUILD = "mkdir -p $CARGO_TARGET_DIR/debug/deps; touch $CARGO_TARGET_DIR/debug/{.cargo-lock,deps/old}"
+BUILT = ["debug/.cargo-lock", "debug/deps/old"]
 
 
 def files(machine, directory: str) -> list[str]:
@@ -20,33 +20,52 @@ def files(machine, directory: str) -> list[str]:
     return machine.root(f"cd {directory} && find . ! -type d -printf '%P\\n' | sort").split()
 
 
+def built(machine, user: str) -> None:
+    """What a build of the user's has left."""
+    machine.root(f"cd {ROOT}/{user} && runuser -u {user} -- sh -c 'mkdir -p debug/deps && touch {' '.join(BUILT)}'")
+
+
 @contextlib.contextmanager
 def build(machine, user: str):
     """A build of the user's that goes on: cargo holds its lock from beginning to end."""
     with contextlib.closing(machine.session(user)) as session:
-        session.run(BUILD)
         session.run("exec 9< $CARGO_TARGET_DIR/debug/.cargo-lock; flock 9; cd /")
         yield
 
 
-@pytest.fixture
-def aged(installed):
-    """A max_age of one second, what builds of alice and bob left, and a shared cache beside them."""
+def test_without_max_age_nothing_is_in_the_way(installed):
+    assert installed.root(f"ls {DROP_IN} 2>/dev/null || true") == ""
+
+
+@pytest.fixture(scope="module")
+def policy(installed):
+    """A max_age of one second, and something else for systemd-tmpfiles to do."""
     installed.put({
         FRAGMENT: f'[private_dir.CARGO_TARGET_DIR]\npath = "{ROOT}/{{user}}"\nmax_age = "1s"\n',
         "/etc/tmpfiles.d/vm.conf": "e /tmp/vm-aged - - - 1s\n",
     })  # fmt: skip
-    installed.root(f"mkdir -p /tmp/vm-aged {ROOT}/debug; touch /tmp/vm-aged/old {ROOT}/debug/shared; systemctl daemon-reload")
-    installed.root(f"chown -R bob {ROOT}/debug")
-    installed.ssh("alice", BUILD)
+    # Other tests have left directories of users who are gone.
+    installed.root(f"rm -rf {ROOT}/*; mkdir -p /tmp/vm-aged; systemctl daemon-reload")
+    for user in ("alice", "bob"):
+        installed.ssh(user, "true")
     yield installed
-    installed.root(f"rm -rf {FRAGMENT} /etc/tmpfiles.d/vm.conf /tmp/vm-aged {ROOT}/debug {ROOT}/*/*; systemctl daemon-reload")
+    installed.root(f"rm -rf {FRAGMENT} /etc/tmpfiles.d/vm.conf /tmp/vm-aged; systemctl daemon-reload")
+
+
+@pytest.fixture
+def aged(policy):
+    """What builds of alice and bob left, and a shared cache beside them."""
+    for user in ("alice", "bob"):
+        built(policy, user)
+    policy.root(f"touch /tmp/vm-aged/old; mkdir {ROOT}/debug; touch {ROOT}/debug/shared; chown -R bob {ROOT}/debug")
+    yield policy
+    policy.root(f"rm -rf {ROOT}/debug {ROOT}/*/*")
 
 
 def test_what_is_old_goes_but_not_under_a_running_build(aged):
     with build(aged, "bob"):
         aged.root(CLEAN)
-        assert files(aged, f"{ROOT}/bob") == ["debug/.cargo-lock", "debug/deps/old"]
+        assert files(aged, f"{ROOT}/bob") == BUILT
     assert files(aged, f"{ROOT}/alice") == []
     assert aged.root(f"stat -c '%U %a' {ROOT}/alice; ls -A {ROOT}/alice") == "alice 700\n"
     # Beside them lies what is nobody's private directory.
@@ -62,13 +81,9 @@ def test_everything_else_is_cleaned_where_our_part_fails(aged):
     try:
         aged.root(CLEAN)
         assert files(aged, "/tmp/vm-aged") == []
-        assert files(aged, f"{ROOT}/alice") == ["debug/.cargo-lock", "debug/deps/old"]
+        assert files(aged, f"{ROOT}/alice") == BUILT
     finally:
         aged.root("umount /usr/bin/fairslice")
-
-
-def test_without_max_age_nothing_is_in_the_way(installed):
-    assert installed.root(f"ls {DROP_IN} 2>/dev/null || true") == ""
 
 
 def test_a_shared_cache_becomes_one_users(aged):
@@ -80,6 +95,6 @@ def test_a_shared_cache_becomes_one_users(aged):
     with build(aged, "bob"):
         # bob's own directory stays, and a build in it goes on.
         assert aged.root(adopt) == f"{ROOT}: 1 files moved to {ROOT}/alice, 0 left\nexit 0\n"
-        assert files(aged, f"{ROOT}/bob") == ["debug/.cargo-lock", "debug/deps/old"]
-    assert files(aged, f"{ROOT}/alice") == ["debug/.cargo-lock", "debug/deps/old", "debug/shared"]
+        assert files(aged, f"{ROOT}/bob") == BUILT
+    assert files(aged, f"{ROOT}/alice") == [*BUILT, "debug/shared"]
     assert aged.root(f"stat -c %U {ROOT}/alice/debug/shared; ls -A {ROOT}").split() == ["alice", "alice", "bob"]

@@ -100,7 +100,7 @@ def test_without_systemd_a_login_is_placed_and_nothing_is_left(declared):
     declared.put({"/srv/container/begin": BEGIN, "/srv/container/logins": CONTAINER})
     answer = declared.root(
         "systemd-run --quiet --wait --pipe -p Delegate=yes -p Type=exec --unit k-container"
-        " unshare --pid --fork bash /srv/container/begin 2>&1; rm -r /srv/container"
+        " bash /srv/container/begin 2>&1; rm -r /srv/container"
     )
     lines = [re.sub(r"fairslice-login-\d+", "fairslice-login-N", line) for line in answer.splitlines()]
     alice, root = f"/{SLICE}/fairslice-login-N.scope", "/user.slice/user-0.slice/fairslice-login-N.scope"
@@ -124,12 +124,15 @@ def test_without_systemd_a_login_is_placed_and_nothing_is_left(declared):
     assert "Read-only file system" in said
 
 
-# Nobody from outside its PID namespace is in its cgroup.
+# As a container manager does: nobody from outside of its PID namespace is in the container's cgroup,
+# and the controllers are enabled for it.
 BEGIN = """
-cgroup=/sys/fs/cgroup/system.slice/k-container.service/payload
-mkdir $cgroup
-echo 0 > $cgroup/cgroup.procs
-exec unshare --cgroup --mount --mount-proc bash /srv/container/logins
+cd /sys/fs/cgroup/system.slice/k-container.service
+mkdir manager container
+echo $$ > manager/cgroup.procs
+echo +cpu > cgroup.subtree_control
+inside='echo 0 > container/cgroup.procs; cd /; exec unshare --cgroup --mount --mount-proc bash /srv/container/logins'
+unshare --pid --fork bash -c "$inside"
 """
 
 CONTAINER = rf"""

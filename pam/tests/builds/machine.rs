@@ -86,7 +86,11 @@ impl Parts {
         let output = Command::new(&rustc).args(["--print", "sysroot"]).output();
         let output = output.unwrap_or_else(|error| panic!("{}: {error}", rustc.display()));
         let toolchain = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
-        Self { module: built::module(), login: built::program("pam_login", "builds/login.c"), toolchain }
+        Self {
+            module: built::module(),
+            login: built::program("pam_login", "builds/login.c", &["-lpam"]),
+            toolchain,
+        }
     }
 
     fn enter(&self, root: &Path, policy: &str) -> Machine {

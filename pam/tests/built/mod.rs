@@ -18,14 +18,14 @@ pub(crate) fn module() -> PathBuf {
     target.join(profile).join("libpam_fairslice.so")
 }
 
-/// The program `name` that uses libpam, from a C file of this directory of tests.
-pub(crate) fn program(name: &str, source: &str) -> PathBuf {
+/// The program `name`, from a C file of this directory of tests; `libraries` are flags for the linker.
+pub(crate) fn program(name: &str, source: &str, libraries: &[&str]) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(source);
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
     let mut compiler = Command::new(compiler);
-    compiler.args(["-std=gnu11", "-Wall", "-Wextra", "-o"]).arg(&program).arg(source);
-    let status = compiler.arg("-lpam").status();
+    compiler.args(["-std=gnu11", "-O1", "-Wall", "-Wextra", "-o"]).arg(&program).arg(source);
+    let status = compiler.args(libraries).status();
     let status = status.unwrap_or_else(|error| panic!("cc: {error}: apt-get install gcc libpam0g-dev"));
     assert!(status.success(), "{name} does not build: apt-get install libpam0g-dev");
     program

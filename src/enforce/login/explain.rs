@@ -126,10 +126,12 @@ pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -
     let directories = policy.private_dirs.iter().map(|(variable, declared)| {
         let directory = match wanted(root, declared, &account) {
             Ok(Wanted::Nothing(reason)) => Directory::Nothing(reason),
-            Ok(Wanted::Directory(filled)) => match private_dir::look(root, &filled.directory, account.uid) {
-                Ok(exists) => Directory::Set { value: filled.value, exists },
-                Err(error) => Directory::Refused(format!("{error:#}")),
-            },
+            Ok(Wanted::Directory(filled)) => {
+                match private_dir::look(root, &filled.directory, account.uid, account.gid) {
+                    Ok(exists) => Directory::Set { value: filled.value, exists },
+                    Err(error) => Directory::Refused(format!("{error:#}")),
+                }
+            }
             Err(error) => Directory::Refused(format!("{error:#}")),
         };
         (variable.to_string(), declared.path.origin.clone(), directory)

@@ -137,7 +137,7 @@ fn private_dirs(root: &Path, policy: &Policy, account: &Account, opened: &mut Op
         let made = wanted(root, declared, account).and_then(|wanted| match wanted {
             Wanted::Nothing(_) => Ok(None),
             Wanted::Directory(filled) => {
-                private_dir::ensure(root, &filled.directory, account.uid, account.gid)?;
+                private_dir::ensure(root, &filled.directory, account.uid, account.gid, declared.mode())?;
                 Ok(Some(filled.value))
             }
         });

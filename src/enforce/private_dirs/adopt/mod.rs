@@ -19,18 +19,18 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use nix::errno::Errno;
-use nix::sys::stat::fstat;
+use nix::sys::stat::{Mode, SFlag, fstat};
 
 use self::hand_over::Work;
 use self::staging::{Staging, firm_ancestor};
 use self::survey::Survey;
-use super::tree::{names, open_directory};
+use super::tree::{kind, look_at, names, open_directory};
 use super::{existing, open_root};
 use crate::enforce::login::filled;
 use crate::enforce::private_dir;
 use crate::host::account::Account;
 use crate::host::usage::{self, Process};
-use crate::policy::{Policy, PrivateDir, VariableName};
+use crate::policy::{DirMode, Policy, PrivateDir, VariableName};
 
 /// What is to be adopted, and by whom.
 #[derive(Debug)]
@@ -39,11 +39,15 @@ pub struct Adoption {
     source: PathBuf,
     /// The user's private directory: an absolute path below the root.
     target: PathBuf,
+    /// The mode of the private directory, should it be made.
+    mode: DirMode,
     user: Account,
     /// The name of the directory to work in.
     staging: OsString,
     /// The entries of the cache that stay: private directories, and what leads to them.
     kept: BTreeSet<OsString>,
+    /// Of these, what must be private directories of users who are gone: one line for each.
+    orphaned: Vec<String>,
 }
 
 /// What an adoption came to, or would come to.
@@ -96,7 +100,30 @@ impl Adoption {
             let below = directory.strip_prefix(&source).ok().and_then(|below| below.components().next());
             kept.extend(below.map(|name| name.as_os_str().to_owned()));
         }
-        Ok(Self { source, target, user, staging, kept })
+        let mut adoption =
+            Self { source, target, mode: declared.mode(), user, staging, kept, orphaned: Vec::new() };
+        adoption.keep_orphaned(root)?;
+        Ok(adoption)
+    }
+
+    /// Beside the user's own directory, one that only its owner could enter, of a user whom NSS does not
+    /// know, was private too, whatever the user's name was.
+    fn keep_orphaned(&mut self, root: &Path) -> Result<()> {
+        if self.target.parent() != Some(&self.source) {
+            return Ok(());
+        }
+        let source = open_path(root, &self.source)?;
+        for name in self.to_move(&source)? {
+            let Ok(stat) = look_at(&source, &name) else { continue };
+            let closed = !Mode::from_bits_truncate(stat.st_mode).intersects(Mode::S_IRWXG | Mode::S_IRWXO);
+            if kind(&stat) == SFlag::S_IFDIR && closed && Account::by_uid(stat.st_uid)?.is_none() {
+                let why =
+                    format!("the private directory of uid {}, who is gone: chown or remove it", stat.st_uid);
+                self.orphaned.push(self.line(Path::new(&name), &why));
+                self.kept.insert(name);
+            }
+        }
+        Ok(())
     }
 
     /// What [`Adoption::run`] would do.
@@ -113,7 +140,7 @@ impl Adoption {
         }
         let survey = survey.finish();
         let left = survey.stays.iter().map(|(path, why)| self.line(path, why)).collect();
-        Ok(Outcome { target: self.target.clone(), files: survey.files, left })
+        Ok(self.outcome(survey.files, left))
     }
 
     /// Moves all of the cache that can be moved. Run it again after it was interrupted.
@@ -126,7 +153,7 @@ impl Adoption {
         self.not_in_use(root)?;
         let (base, base_path) = firm_ancestor(root, &self.target)?;
         self.same_file_system(&source, &base, &base_path)?;
-        private_dir::ensure(root, &self.target, self.user.uid, self.user.gid)?;
+        private_dir::ensure(root, &self.target, self.user.uid, self.user.gid, self.mode)?;
         let target = open_path(root, &self.target)?;
         self.same_file_system(&source, &target, &self.target)?;
         let staging = Staging::open(&base, &base_path.join(&self.staging), self)?;
@@ -135,7 +162,13 @@ impl Adoption {
         let closed = work.staging.close(&base, &self.staging);
         let (files, left) = done?;
         closed?;
-        Ok(Outcome { target: self.target.clone(), files, left })
+        Ok(self.outcome(files, left))
+    }
+
+    fn outcome(&self, files: u64, mut left: Vec<String>) -> Outcome {
+        left.extend(self.orphaned.iter().cloned());
+        left.sort();
+        Outcome { target: self.target.clone(), files, left }
     }
 
     fn same_file_system(&self, source: &OwnedFd, other: &OwnedFd, path: &Path) -> Result<()> {
