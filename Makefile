@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb demo image test lint unit pam-test build-test root-test package-test vm-test vm-trixie vm-bookworm bench-launch clean
+.PHONY: help deb demo image test lint unit pam-test build-test root-test package-test vm-test vm-trixie vm-bookworm bench-launch bench-login clean
 
 # The package is made where cargo-deb looks, whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -128,7 +128,27 @@ bench-launch: ## what fairslice-launch adds to an exec, beside env, nice, choom,
 	@$(BENCHED)/harness --launcher $(BENCHED)/usr/bin/fairslice-launch \
 	    --generator $(BENCHED)/usr/lib/systemd/system-generators/fairslice-generator
 	$(call say,under systemd)
-	@$(SUDO) $(PYTHON) tests/vm/bench.py $(BENCHED)/harness target/debian/fairslice_*.deb
+	@$(SUDO) $(PYTHON) tests/vm/bench.py launch $(BENCHED)/harness target/debian/fairslice_*.deb
+
+BENCHED_LOGIN := $(CURDIR)/target/bench-login
+bench-login: ## what pam_fairslice adds to a session, beside pam_limits, pam_unix, pam_systemd, ...; 200 logins
+	@tests/prepare bench-login
+	@$(MAKE) --no-print-directory deb image
+	$(call say,the harness)
+	@rm -rf $(BENCHED_LOGIN) && mkdir -p $(BENCHED_LOGIN)
+	@dpkg-deb --extract target/debian/fairslice_*.deb $(BENCHED_LOGIN)
+	@cp "$$(cargo bench --locked --no-run --message-format short --profile dev --bench login 2>&1 | \
+	    sed -n 's/.*Executable.*(\(.*\))/\1/p')" $(BENCHED_LOGIN)/harness
+	@gcc -std=gnu11 -O2 -Wall -Wextra -o $(BENCHED_LOGIN)/session benches/login/session.c -lpam
+	@cp -r target/tools/libpam-tmpdir $(BENCHED_LOGIN)/peers
+	$(call say,on this machine)
+	@$(SUDO) $(BENCHED_LOGIN)/harness --module $(BENCHED_LOGIN)/usr/lib/x86_64-linux-gnu/security/pam_fairslice.so \
+	    --generator $(BENCHED_LOGIN)/usr/lib/systemd/system-generators/fairslice-generator \
+	    --session $(BENCHED_LOGIN)/session --peers $(BENCHED_LOGIN)/peers
+	$(call say,in a machine with systemd)
+	@$(SUDO) $(PYTHON) tests/vm/bench.py login $(BENCHED_LOGIN) target/debian/fairslice_*.deb
+	$(call say,logins over ssh)
+	@$(SUDO) $(PYTHON) tests/vm/bench.py ssh target/debian/fairslice_*.deb
 
 clean: ## what was built; machine images stay in ~/.cache/fairslice
 	@cargo clean

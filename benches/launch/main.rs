@@ -22,6 +22,8 @@
 )]
 
 mod host;
+#[path = "../shared/mod.rs"]
+mod shared;
 mod table;
 mod trace;
 
@@ -32,10 +34,9 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 
 use crate::host::Setting;
+use crate::shared::{Random, stay_on_one_cpu};
 use crate::table::Measured;
 
 /// Of a contender that takes a hundred times as long as the others, one start in this many rounds.
@@ -193,15 +194,6 @@ fn enter_namespace(options: &Options) -> Result<()> {
     Err(again.exec()).context("unshare")
 }
 
-/// The last that is allowed, for this process and what it starts.
-fn stay_on_one_cpu() -> Result<()> {
-    let allowed = sched_getaffinity(Pid::this())?;
-    let mut one = CpuSet::new();
-    let last = (0..CpuSet::count()).rfind(|cpu| allowed.is_set(*cpu).unwrap_or(false));
-    one.set(last.context("no CPU is allowed")?)?;
-    Ok(sched_setaffinity(Pid::this(), &one)?)
-}
-
 /// Every contender's times, in the order of the rounds.
 fn measure(contenders: &[Contender], options: &Options) -> Result<Vec<Measured>> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
@@ -220,24 +212,4 @@ fn measure(contenders: &[Contender], options: &Options) -> Result<Vec<Measured>>
         }
     }
     Ok(measured)
-}
-
-/// xorshift64*: an order that the seed repeats is all that is needed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.max(1);
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33
-    }
-
-    fn shuffle(&mut self, order: &mut [usize]) {
-        for last in (1..order.len()).rev() {
-            let other = usize::try_from(self.next()).unwrap_or(0) % (last + 1);
-            order.swap(last, other);
-        }
-    }
 }

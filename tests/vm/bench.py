@@ -1,12 +1,16 @@
-"""The part of make bench-launch that needs PID 1: the launcher beside systemd-run and cgexec.
+"""The parts of make bench-launch and make bench-login that need PID 1.
 
-    python3 tests/vm/bench.py HARNESS target/debian/fairslice_*.deb [--release trixie|bookworm] [--rounds N]
+    python3 tests/vm/bench.py launch HARNESS target/debian/fairslice_*.deb     benches/launch, built
+    python3 tests/vm/bench.py login DIRECTORY target/debian/fairslice_*.deb    benches/login, built: see Makefile
+    python3 tests/vm/bench.py ssh target/debian/fairslice_*.deb                whole logins
 
-HARNESS is benches/launch, built. It runs in an emulated machine as the main process of a service
-that is as its policy says. Exit 0 whatever the figures are; 2: could not be run.
+launch: the launcher beside systemd-run and cgexec, as the main process of a service that is as its policy
+says. login: the module beside pam_systemd, where there is a slice of a user to look after. ssh: logins with
+and without the module. Each runs in an emulated machine. Exit 0 whatever the figures are; 2: could not be run.
 """
 
 import argparse
+import concurrent.futures
 import shutil
 import sys
 import tempfile
@@ -23,10 +27,11 @@ DIRECTORY = "/opt/bench"
 # a hundred higher, as the harness has it.
 POLICY = "[service.local-bench]\noom_score_adj = 100\n[service.local-raise]\noom_score_adj = 200\n"
 DEADLINE = 3600
+LOGINS, AT_A_TIME, BLOCK = 200, 20, 50
 
 
 def tools() -> dict[str, bytes]:
-    """The C programs, static, so that they run in any machine."""
+    """The C programs of benches/launch, static, so that they run in any machine."""
     built = {}
     with tempfile.TemporaryDirectory() as work:
         options = ["-std=gnu11", "-static", "-O2", "-o"]
@@ -42,38 +47,93 @@ def tools() -> dict[str, bytes]:
     return built
 
 
-def bench(harness: Path, package: Path, release: str, rounds: int) -> str:
-    image = base_image(release)
-    print(f"\nbooting {RELEASES[release]}, emulated, 2 CPUs: every time below is that of an emulator", flush=True)
-    with Machine(image) as machine:
-        measure.install_package(machine, package)
-        machine.put({"/etc/fairslice/policy.d/90-bench.toml": POLICY})
-        programs = tools() | {"harness": harness.read_bytes()}
-        machine.put({f"{DIRECTORY}/{name}": program for name, program in programs.items()}, mode=0o755)
-        command = (
-            "systemctl daemon-reload && systemd-run --quiet --wait --pipe --unit=local-bench.service"
-            " --property=AmbientCapabilities=CAP_SYS_RESOURCE"
-            f" {DIRECTORY}/harness --vm --launcher /usr/bin/fairslice-launch --tools {DIRECTORY} --rounds {rounds} 2>&1"
-        )
+def launch(machine: Machine, options: argparse.Namespace) -> str:
+    machine.put({"/etc/fairslice/policy.d/90-bench.toml": POLICY})
+    programs = tools() | {"harness": options.built.read_bytes()}
+    machine.put({f"{DIRECTORY}/{name}": program for name, program in programs.items()}, mode=0o755)
+    return machine.session("root").run(
+        "systemctl daemon-reload && systemd-run --quiet --wait --pipe --unit=local-bench.service"
+        " --property=AmbientCapabilities=CAP_SYS_RESOURCE"
+        f" {DIRECTORY}/harness --vm --launcher /usr/bin/fairslice-launch --tools {DIRECTORY}"
+        f" --rounds {options.rounds} 2>&1",
+        DEADLINE,
+    )
+
+
+def login(machine: Machine, options: argparse.Namespace) -> str:
+    # The package has its files outside /usr on Debian 12. Not installed: it would join in every login.
+    module, helper = (next((options.built / "peers").rglob(name)) for name in ("pam_tmpdir.so", "pam-tmpdir-helper"))
+    machine.put({f"/usr/lib/x86_64-linux-gnu/security/{module.name}": module.read_bytes()})
+    machine.put({f"/usr/sbin/{helper.name}": helper.read_bytes()}, mode=0o4755)
+    machine.put({f"{DIRECTORY}/{name}": (options.built / name).read_bytes() for name in ("harness", "session")}, 0o755)
+    machine.root(f"install -d -m 755 {measure.TARGET_ROOT}")
+    # Her slice and her systemd --user are there all the time.
+    machine.session("alice").run("true")
+    return machine.session("root").run(
+        "systemd-run --quiet --scope --slice=user-$(id -u alice).slice"
+        f" {DIRECTORY}/harness --vm --session {DIRECTORY}/session --rounds {options.rounds} 2>&1",
+        DEADLINE,
+    )
+
+
+def login_times(machine: Machine, users: list[str], at_a_time: int) -> list[float]:
+    """The seconds of each of many logins over ssh, from connecting to the end of the command."""
+
+    def one(user: str) -> float:
         started = time.monotonic()
-        said = machine.session("root").run(command, DEADLINE)
-        print(f"it took {time.monotonic() - started:.0f} s", flush=True)
-        return said
+        machine.ssh(user, "true")
+        return time.monotonic() - started
+
+    with concurrent.futures.ThreadPoolExecutor(at_a_time) as pool:
+        return list(pool.map(one, users))
+
+
+def ssh(machine: Machine, options: argparse.Namespace) -> str:
+    """In alternating blocks, so that a machine that gets slower meanwhile does so for both."""
+    machine.root(f"install -d -m 755 {measure.TARGET_ROOT}")
+    users = ["alice", "bob"] * (BLOCK // 2)
+    login_times(machine, users[:AT_A_TIME], AT_A_TIME)
+    times = {"--disable": [], "--enable": []}
+    for block in range(LOGINS // BLOCK):
+        for profile in sorted(times, reverse=block % 2 == 1):
+            machine.root(f"DEBIAN_FRONTEND=noninteractive pam-auth-update {profile} fairslice")
+            mark = measure.journal_mark(machine)
+            times[profile] += login_times(machine, users, AT_A_TIME)
+            if said := measure.journal_since(machine, mark, "pam_fairslice"):
+                raise VmError(f"the module had something to say, first: {said[0]}")
+    lines = [f"{LOGINS} logins over ssh, {AT_A_TIME} at a time, in blocks of {BLOCK}; milliseconds"]
+    for profile, name in ("--disable", "without pam_fairslice"), ("--enable", "with it"):
+        taken = sorted(times[profile])
+        median, late = taken[len(taken) // 2], taken[(len(taken) - 1) * 99 // 100]
+        lines.append(f"{name:22} median {median * 1000:6.0f}   99th percentile {late * 1000:6.0f}")
+    return "\n".join(lines)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="fairslice-launch beside what asks PID 1, in an emulated machine")
-    parser.add_argument("harness", type=Path, help="benches/launch, built")
-    parser.add_argument("package", type=Path, help="the .deb, from make deb")
-    parser.add_argument("--release", choices=RELEASES, default="trixie")
-    parser.add_argument("--rounds", type=int, default=1000)
+    parser = argparse.ArgumentParser(description="what has to be measured where systemd is PID 1")
+    parts = parser.add_subparsers(required=True)
+    for part, rounds in (launch, 1000), (login, 200), (ssh, None):
+        arguments = parts.add_parser(part.__name__)
+        arguments.set_defaults(part=part)
+        if rounds:
+            arguments.add_argument("built", type=Path, help=f"benches/{part.__name__}, built")
+            arguments.add_argument("--rounds", type=int, default=rounds)
+        arguments.add_argument("package", type=Path, help="the .deb, from make deb")
+        arguments.add_argument("--release", choices=RELEASES, default="trixie")
     options = parser.parse_args()
     die_by_exception()
     try:
-        for path in (options.harness, options.package):
-            if not path.is_file():
-                raise VmError(f"no such file: {path}: make bench-launch")
-        print(bench(options.harness, options.package, options.release, options.rounds))
+        for path in filter(None, (vars(options).get("built"), options.package)):
+            if not path.exists():
+                raise VmError(f"no such file: {path}: make bench-launch or make bench-login makes it")
+        image = base_image(options.release)
+        print(f"\nbooting {RELEASES[options.release]}, emulated, 2 CPUs: every time below is that of an emulator", flush=True)
+        with Machine(image) as machine:
+            measure.install_package(machine, options.package)
+            started = time.monotonic()
+            said = options.part(machine, options)
+            print(f"it took {time.monotonic() - started:.0f} s", flush=True)
+        print(said)
         return 0
     except VmError as error:
         print(f"bench: {error}", file=sys.stderr)

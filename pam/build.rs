@@ -1,0 +1,17 @@
+//! Links GCC's unwinder into the module instead of loading `libgcc_s.so.1` with it.
+//!
+//! Hosts such as `sshd` and `cron` have no use for that library, and finding, mapping and relocating it adds
+//! 130 to 160 µs to a session. The standard library asks the linker for `-lgcc_s`, which finds ours first: a
+//! script that names the static archives of the same code. Their licence has an exception for that.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::{env, fs, io};
+
+fn main() -> io::Result<()> {
+    println!("cargo::rerun-if-changed=build.rs");
+    let directory = PathBuf::from(env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?);
+    fs::write(directory.join("libgcc_s.so"), "INPUT(-lgcc_eh -lgcc)\n")?;
+    println!("cargo::rustc-link-search=native={}", directory.display());
+    Ok(())
+}
