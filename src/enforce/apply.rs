@@ -45,5 +45,5 @@ pub fn set(root: &Path, policy: &Policy, changes: &[Change]) -> Result<()> {
             user_slice::set(root, change, deadline)?;
         }
     }
-    user_slice::count(root, policy, || cgroup::users(root), deadline)
+    user_slice::count(root, policy, deadline)
 }

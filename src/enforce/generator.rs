@@ -58,7 +58,7 @@ fn generate(root: &Path, directory: &Path, loaded: &Loaded) -> Result<()> {
 /// Leaves the policy to logins in the form that is quick to read, or not at all.
 fn for_logins(root: &Path, loaded: &Loaded) -> Result<()> {
     let file = root.join(paths::COMPILED);
-    let Some(compiled) = policy::compile(loaded) else {
+    let Some(compiled) = policy::compile(root, loaded) else {
         return match fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("removing {}", file.display()))

@@ -167,7 +167,7 @@ fn directly(root: &Path, uid: u32, slices: Vec<(PathBuf, Settings)>, deadline: I
 
 /// Undoes what [`place`] did without systemd: this process goes back to where it was, and the cgroups
 /// go that nothing is left in. What runs on after the session keeps its cgroup; the next login sees to
-/// that. A scope of PID 1's goes by itself. Says whether the session was one that [`place`] has placed.
+/// that. Says whether the session was one that [`place`] has placed.
 ///
 /// # Errors
 /// The cgroups are not ours to change, or other logins are at it until `deadline`.
@@ -176,9 +176,6 @@ pub(super) fn leave(root: &Path, deadline: Instant) -> Result<bool> {
     // This session's own scope: su inside a login opens and closes another one.
     let own = placed.file_name().and_then(|name| name.to_str()).filter(|name| is_own(name));
     let Some(name) = own else { return Ok(false) };
-    if root.join(paths::SYSTEMD_BOOTED).exists() {
-        return Ok(true);
-    }
     let sessions = Sessions::lock(root, deadline)?;
     let Some(session) = sessions.read(name) else { return Ok(false) };
     let tree = Tree::below(root)?;

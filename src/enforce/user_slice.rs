@@ -81,12 +81,17 @@ pub(super) fn total(root: &Path, policy: &Policy, users: &[u32]) -> Result<Setti
     Ok(vec![(CPU_WEIGHT, SettingValue::Cpu(weight))])
 }
 
+/// Whether `user.slice` weighs what the users logged in weigh together.
+fn is_counted(policy: &Policy) -> bool {
+    policy.logins.total_weight.as_ref().is_some_and(|total| total.value == TotalWeight::Sum)
+}
+
 /// The headcount of these users, if that is what `user.slice` weighs.
 ///
 /// # Errors
 /// NSS failed.
 pub fn headcount(root: &Path, policy: &Policy, users: &[u32]) -> Result<Option<Headcount>> {
-    if policy.logins.total_weight.as_ref().is_none_or(|total| total.value != TotalWeight::Sum) {
+    if !is_counted(policy) {
         return Ok(None);
     }
     let rule = |uid: &u32| -> Result<LoginRule> { Ok(rule(policy, Account::by_uid(*uid)?.as_ref())?.1) };
@@ -104,21 +109,18 @@ pub(super) fn of_all(root: &Path, headcount: &Headcount) -> Result<Change> {
     differing(root, SliceName::user(), vec![(CPU_WEIGHT, weight)])
 }
 
-/// Sets the weight of `user.slice` to the headcount, if that is what it weighs. `users` are those who
-/// are logged in, whenever it is asked.
+/// Sets the weight of `user.slice` to the headcount, if that is what it weighs.
 ///
 /// Logins and logouts go on meanwhile, each of which does the same: whoever sets the weight looks
 /// again afterwards, so that the last one to set it has seen everybody.
 ///
 /// # Errors
 /// cgroupfs cannot be read, and those of [`headcount`] and [`set`].
-pub(super) fn count(
-    root: &Path,
-    policy: &Policy,
-    users: impl Fn() -> Result<Vec<u32>>,
-    deadline: Instant,
-) -> Result<()> {
-    let now = || headcount(root, policy, &users()?);
+pub(super) fn count(root: &Path, policy: &Policy, deadline: Instant) -> Result<()> {
+    if !is_counted(policy) {
+        return Ok(());
+    }
+    let now = || headcount(root, policy, &cgroup::users(root)?);
     let Some(mut counted) = now()? else { return Ok(()) };
     for _ in 0..ROUNDS {
         let change = of_all(root, &counted)?;

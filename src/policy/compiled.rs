@@ -7,6 +7,7 @@
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -57,8 +58,10 @@ impl State {
         }
     }
 
-    fn is_settled(&self, now: SystemTime) -> bool {
-        let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(CLOCK_STEP);
+    /// Whether another change would show.
+    fn is_settled(&self) -> bool {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_1970 = since_1970.saturating_sub(CLOCK_STEP);
         let (seconds, nanoseconds) = self.changed;
         let settled = (since_1970.as_secs().cast_signed(), i64::from(since_1970.subsec_nanos()));
         (seconds, nanoseconds) < settled
@@ -71,14 +74,21 @@ impl Source {
     }
 }
 
-/// What a login needs of the policy, to be written to [`paths::COMPILED`]. `None` where logins are to
-/// read the text: something is wrong with it, which each of them says, or it changed just now.
+/// What a login needs of the policy that was loaded below `root`, to be written to [`paths::COMPILED`].
+/// `None` where logins are to read the text: something is wrong with it, which each of them says, or it is
+/// being changed.
 #[must_use]
-pub fn compile(loaded: &Loaded) -> Option<Vec<u8>> {
-    let now = SystemTime::now();
-    let settled = loaded.sources.iter().filter_map(|source| source.state.as_ref()).all(|s| s.is_settled(now));
-    if loaded.in_force != InForce::Current || !loaded.diagnostics.is_empty() || !settled {
+pub fn compile(root: &Path, loaded: &Loaded) -> Option<Vec<u8>> {
+    if loaded.in_force != InForce::Current || !loaded.diagnostics.is_empty() {
         return None;
+    }
+    let is_settled =
+        || loaded.sources.iter().filter_map(|source| source.state.as_ref()).all(State::is_settled);
+    if !is_settled() {
+        thread::sleep(CLOCK_STEP);
+        if !is_settled() || !loaded.sources.iter().all(|source| source.is_unchanged(root)) {
+            return None;
+        }
     }
     let Policy { slices, services: _, logins, private_dirs } = loaded.policy.clone();
     // Slices matter to a login only for the floors among them, and which services they hold does not.
@@ -120,8 +130,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         write(root.path(), paths::POLICY, "[logins]\ncpu_weight = 100\n[service.a]\noom_score_adj = 1\n");
         write(root.path(), "etc/fairslice/policy.d/a.toml", "[logins.group.dev]\ncpu_weight = 300\n");
-        std::thread::sleep(2 * CLOCK_STEP);
-        let compiled = compile(&load(root.path())).unwrap();
+        let compiled = compile(root.path(), &load(root.path())).unwrap();
         fs::create_dir_all(root.path().join(paths::COMPILED).parent().unwrap()).unwrap();
         fs::write(root.path().join(paths::COMPILED), compiled).unwrap();
         root
@@ -169,14 +178,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_changed_just_now_is_not_compiled() {
+    fn what_is_wrong_or_being_changed_is_not_compiled() {
         let root = tempfile::tempdir().unwrap();
         write(root.path(), paths::POLICY, "[logins]\ncpu_weight = 100\n");
-        assert!(compile(&load(root.path())).is_none());
-        std::thread::sleep(2 * CLOCK_STEP);
-        assert!(compile(&load(root.path())).is_some());
+        let loaded = load(root.path());
+        write(root.path(), paths::POLICY, "[logins]\ncpu_weight = 101\n");
+        assert!(compile(root.path(), &loaded).is_none(), "changed after it was read");
+        assert!(compile(root.path(), &load(root.path())).is_some());
         write(root.path(), "etc/fairslice/policy.d/a.toml", "[logins]\ncpu_wait = 300\n");
-        std::thread::sleep(2 * CLOCK_STEP);
-        assert!(compile(&load(root.path())).is_none(), "with an error");
+        assert!(compile(root.path(), &load(root.path())).is_none(), "with an error");
     }
 }

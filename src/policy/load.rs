@@ -235,10 +235,13 @@ fn read_source(path: &Path, shown: &Path) -> Result<SourceFile, Diagnostic> {
 /// A regular file's content. `O_NONBLOCK`, because a fifo must not hold up a boot or a login.
 pub(super) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let file: File = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
+    // As much as is needed at once, so that it is read at once; the file may grow meanwhile.
     let mut bytes = Vec::new();
+    bytes.try_reserve_exact(usize::try_from(metadata.len().min(LARGEST)).unwrap_or(0) + 64)?;
     file.take(LARGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST {
         return Err(io::Error::other("it is larger than 1 MiB"));

@@ -19,6 +19,7 @@ use super::placement::{self, Login};
 use super::{private_dir, user_slice};
 use crate::host::account::Account;
 use crate::host::{cgroup, process};
+use crate::paths;
 use crate::policy::{self, InForce, LoginRule, OomScoreAdj, Policy, RuleOf, SliceName};
 
 /// How long a login waits for PID 1, all in all.
@@ -85,25 +86,21 @@ pub fn open_session(root: &Path, user: &str, service: &str) -> Opened {
 
 /// Undoes what opening the session did that must not stay.
 ///
+/// Under systemd that is nothing: a scope goes with its last process, the user's slice with its last unit,
+/// and that is counted.
+///
 /// # Errors
 /// One line: what was tried, on what, what came back.
 pub fn close_session(root: &Path) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    // logind stops the slice of a user who is gone, and that is counted. Where it does not run, this is
-    // the moment.
-    if !placement::leave(root, deadline)? {
+    if root.join(paths::SYSTEMD_BOOTED).exists() {
         return Ok(());
     }
-    let loaded = policy::load_for_login(root);
-    user_slice::count(root, &loaded.policy, || others(root), deadline)
-}
-
-/// The users who are logged in without this session: a scope of PID 1's holds this process until it ends.
-fn others(root: &Path) -> Result<Vec<u32>> {
-    let mut users = cgroup::users(root)?;
-    let is_other = |pid: &u32| *pid != std::process::id();
-    users.retain(|uid| cgroup::processes(root, &SliceName::of_user(*uid).cgroup()).iter().any(is_other));
-    Ok(users)
+    let deadline = Instant::now() + PATIENCE;
+    if placement::leave(root, deadline)? {
+        let loaded = policy::load_for_login(root);
+        user_slice::count(root, &loaded.policy, deadline)?;
+    }
+    Ok(())
 }
 
 /// Where the process is now, if that is its user's own slice: logind has placed it, or this does. Any
@@ -178,7 +175,7 @@ fn weights(
         // PID 1 is waited for once.
         return;
     }
-    if let Err(error) = user_slice::count(root, policy, || cgroup::users(root), deadline) {
+    if let Err(error) = user_slice::count(root, policy, deadline) {
         opened.skipped.push(format!("{}: {error:#}", SliceName::user()));
     }
 }
