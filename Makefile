@@ -21,6 +21,8 @@ RELEASE_FLAGS := -C link-arg=-Wl,-z,now --remap-path-prefix=$(CURDIR)=. --remap-
 LAUNCHER_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 MUSL := x86_64-unknown-linux-musl
 LAUNCHER_TARGET := if [ -d "$$(MAKEFLAGS= rustc --print target-libdir --target $(MUSL))" ]; then echo $(MUSL); else echo x86_64-unknown-linux-gnu; fi
+# Relocations in a tenth of the space (glibc 2.36): the loader has fewer pages to read.
+MODULE_FLAGS := -C link-arg=-Wl,-z,pack-relative-relocs
 
 # The time since "make" was called, also in the makes that it calls.
 STARTED ?= $(shell date +%s)
@@ -38,7 +40,8 @@ deb: ## the Debian package, target/debian/fairslice_*.deb
 	@target=$$($(LAUNCHER_TARGET)); \
 	RUSTFLAGS="$(RELEASE_FLAGS) $(LAUNCHER_FLAGS)" cargo build --profile launcher --locked --quiet -p fairslice --bin fairslice-launch --target $$target; \
 	install target/$$target/launcher/fairslice-launch target/release/
-	@RUSTFLAGS="$(RELEASE_FLAGS)" cargo build --release --locked --quiet -p pam_fairslice
+	@RUSTFLAGS="$(RELEASE_FLAGS) $(MODULE_FLAGS)" cargo build --profile module --locked --quiet -p pam_fairslice
+	@install -m 644 target/module/libpam_fairslice.so target/release/
 	$(call say,the package)
 	@rm -f target/debian/fairslice_*.deb
 	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) cargo deb --no-build --quiet

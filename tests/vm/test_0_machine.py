@@ -44,6 +44,8 @@ def test_no_process_and_no_disk_outlives_the_one_that_started_it(tmp_path, numbe
         [sys.executable, "-c", BOOT],
         env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(HERE)},
         stderr=subprocess.DEVNULL,
+        # A shell has its background jobs ignore it, and these tests may run in one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert wait_for(lambda: processes_with(mark), PATIENCE), "QEMU never started"
