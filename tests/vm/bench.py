@@ -10,7 +10,6 @@ and without the module. Each runs in an emulated machine. Exit 0 whatever the fi
 """
 
 import argparse
-import concurrent.futures
 import shutil
 import sys
 import tempfile
@@ -76,29 +75,19 @@ def login(machine: Machine, options: argparse.Namespace) -> str:
     )
 
 
-def login_times(machine: Machine, users: list[str], at_a_time: int) -> list[float]:
-    """The seconds of each of many logins over ssh, from connecting to the end of the command."""
-
-    def one(user: str) -> float:
-        started = time.monotonic()
-        machine.ssh(user, "true")
-        return time.monotonic() - started
-
-    with concurrent.futures.ThreadPoolExecutor(at_a_time) as pool:
-        return list(pool.map(one, users))
-
-
 def ssh(machine: Machine, options: argparse.Namespace) -> str:
     """In alternating blocks, so that a machine that gets slower meanwhile does so for both."""
     machine.root(f"install -d -m 755 {measure.TARGET_ROOT}")
     users = ["alice", "bob"] * (BLOCK // 2)
-    login_times(machine, users[:AT_A_TIME], AT_A_TIME)
+    measure.login_times(machine, users[:AT_A_TIME], AT_A_TIME)
     times = {"--disable": [], "--enable": []}
     for block in range(LOGINS // BLOCK):
         for profile in sorted(times, reverse=block % 2 == 1):
             machine.root(f"DEBIAN_FRONTEND=noninteractive pam-auth-update {profile} fairslice")
             mark = measure.journal_mark(machine)
-            times[profile] += login_times(machine, users, AT_A_TIME)
+            started = time.monotonic()
+            times[profile] += measure.login_times(machine, users, AT_A_TIME)
+            print(f"{profile} fairslice: {BLOCK} logins in {time.monotonic() - started:.0f} s", flush=True)
             if said := measure.journal_since(machine, mark, "pam_fairslice"):
                 raise VmError(f"the module had something to say, first: {said[0]}")
     lines = [f"{LOGINS} logins over ssh, {AT_A_TIME} at a time, in blocks of {BLOCK}; milliseconds"]
