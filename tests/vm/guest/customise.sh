@@ -13,6 +13,9 @@ rm -f "$tree"/etc/ssh/ssh_host_rsa_key* "$tree"/etc/ssh/ssh_host_ecdsa_key*
 # The path-excludes were for the build only: the package under test is installed whole.
 rm -f "$tree/etc/dpkg/dpkg.cfg.d/99mmdebstrap" "$tree/etc/apt/apt.conf.d/99mmdebstrap"
 
+# What pam_motd starts for it takes a seventh of a login.
+rm -r "$tree/etc/update-motd.d"
+
 echo machine > "$tree/etc/hostname"
 echo "127.0.0.1 localhost machine" > "$tree/etc/hosts"
 echo LANG=C.UTF-8 > "$tree/etc/default/locale"
