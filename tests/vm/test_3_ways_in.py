@@ -38,6 +38,9 @@ printf '%s\\n' "$cgroup" "$weight" "$score" "$directory" "$(stat -c '%U:%G %a' "
 mv /tmp/seen.$$ /tmp/seen
 """
 
+# Shell: waits until somebody has looked, at most 20 s.
+UNTIL_SEEN = "for i in $(seq 200); do [ -e /tmp/seen ] && break; sleep 0.1; done"
+
 # getty and login as at a keyboard, but for the password.
 CONSOLE = "/run/systemd/system/getty@tty3.service.d/bob.conf"
 AUTOLOGIN = "[Service]\nExecStart=\nExecStart=-/sbin/agetty --autologin bob --noclear tty3 linux\n"
@@ -135,7 +138,7 @@ def lingering_service(lab: Lab) -> None:
     # His systemd may be there still, from a login some seconds ago: then it would not start anew.
     lab.machine.root(
         "systemctl stop user@1001; loginctl enable-linger bob; systemctl start user@1001;"
-        " rm -r /home/bob/.config"
+        f" {UNTIL_SEEN}; rm -r /home/bob/.config"
     )
 
 
@@ -217,7 +220,7 @@ def lab(installed):
 def seen(machine: Machine) -> tuple[list[str], list[str]]:
     """What `look` wrote, waited for, and the module's lines in the journal since the last time."""
     answer = machine.root(
-        "for i in $(seq 200); do [ -e /tmp/seen ] && break; sleep 0.1; done; cat /tmp/seen; rm /tmp/seen; echo @;"
+        f"{UNTIL_SEEN}; cat /tmp/seen; rm /tmp/seen; echo @;"
         " journalctl --sync; journalctl -o short --cursor-file=/tmp/cursor | grep pam_fairslice",
         check=False,
     )
