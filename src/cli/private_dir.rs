@@ -10,8 +10,8 @@ use clap::Subcommand;
 use nix::unistd::geteuid;
 
 use super::{FOUND, complain};
-use crate::enforce::private_dirs::adopt::{Adoption, Outcome};
-use crate::enforce::private_dirs::age;
+use crate::enforce::private_dir::adopt::{Adoption, Outcome};
+use crate::enforce::private_dir::age;
 use crate::policy::{self, InForce};
 
 #[derive(Debug, Subcommand)]

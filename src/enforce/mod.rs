@@ -5,7 +5,6 @@
 pub mod adopt;
 #[cfg(feature = "cli")]
 pub mod apply;
-mod as_user;
 mod cgroup2;
 #[cfg(feature = "cli")]
 mod drop_in;
@@ -15,8 +14,6 @@ pub mod generator;
 pub mod launch;
 pub mod login;
 mod placement;
-mod private_dir;
-#[cfg(feature = "cli")]
-pub mod private_dirs;
+pub mod private_dir;
 mod scope;
 pub mod user_slice;

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{Wanted, wanted};
 use crate::effect::{self, Headcount};
-use crate::enforce::{placement, private_dir, user_slice};
+use crate::enforce::private_dir::{Wanted, look, wanted};
+use crate::enforce::{placement, user_slice};
 use crate::host::account::Account;
 use crate::host::cgroup;
 use crate::host::machine::Machine;
@@ -126,12 +126,10 @@ pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -
     let directories = policy.private_dirs.iter().map(|(variable, declared)| {
         let directory = match wanted(root, declared, &account) {
             Ok(Wanted::Nothing(reason)) => Directory::Nothing(reason),
-            Ok(Wanted::Directory(filled)) => {
-                match private_dir::look(root, &filled.directory, account.uid, account.gid) {
-                    Ok(exists) => Directory::Set { value: filled.value, exists },
-                    Err(error) => Directory::Refused(format!("{error:#}")),
-                }
-            }
+            Ok(Wanted::Directory(filled)) => match look(root, &filled.directory, account.uid, account.gid) {
+                Ok(exists) => Directory::Set { value: filled.value, exists },
+                Err(error) => Directory::Refused(format!("{error:#}")),
+            },
             Err(error) => Directory::Refused(format!("{error:#}")),
         };
         (variable.to_string(), declared.path.origin.clone(), directory)

@@ -3,7 +3,6 @@
 //! It never fails: what cannot be done is left out and said in one line.
 #![forbid(unsafe_code)]
 
-mod directories;
 #[cfg(feature = "cli")]
 pub mod explain;
 
@@ -12,11 +11,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-pub(super) use directories::filled;
-pub use directories::{Wanted, wanted};
-
 use super::placement::{self, Login};
-use super::{private_dir, user_slice};
+use super::private_dir::{Wanted, ensure, wanted};
+use super::user_slice;
 use crate::host::account::Account;
 use crate::host::{cgroup, process};
 use crate::paths;
@@ -134,7 +131,7 @@ fn private_dirs(root: &Path, policy: &Policy, account: &Account, opened: &mut Op
         let made = wanted(root, declared, account).and_then(|wanted| match wanted {
             Wanted::Nothing(_) => Ok(None),
             Wanted::Directory(filled) => {
-                private_dir::ensure(root, &filled.directory, account.uid, account.gid, declared.mode())?;
+                ensure(root, &filled.directory, account.uid, account.gid, declared.mode())?;
                 Ok(Some(filled.value))
             }
         });

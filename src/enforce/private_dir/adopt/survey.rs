@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::libc::dev_t;
 use nix::sys::stat::{FileStat, SFlag};
 
-use crate::enforce::private_dirs::tree::{kind, look_at, names, open_same_mount};
+use crate::enforce::private_dir::tree::{kind, look_at, names, open_same_mount};
 use crate::host::account::Account;
 
 /// Each level costs a descriptor.

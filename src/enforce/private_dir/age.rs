@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::existing;
+use super::existing::existing;
 use crate::host::usage;
 use crate::paths;
 use crate::policy::{MaxAge, Policy};

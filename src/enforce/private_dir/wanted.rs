@@ -11,7 +11,7 @@ use crate::policy::{Filled, Owner, PathTemplate, PrivateDir};
 
 /// What a user gets of one private directory of the policy's.
 #[derive(Debug)]
-pub enum Wanted {
+pub(in crate::enforce) enum Wanted {
     /// This directory, and the variable.
     Directory(Filled),
     /// Nothing, and why.
@@ -22,7 +22,7 @@ pub enum Wanted {
 ///
 /// # Errors
 /// The user's name does not belong in a path.
-pub fn wanted(root: &Path, declared: &PrivateDir, account: &Account) -> Result<Wanted> {
+pub(in crate::enforce) fn wanted(root: &Path, declared: &PrivateDir, account: &Account) -> Result<Wanted> {
     if let Some(reason) = declared.excludes(&account.name, account.uid, |group| account.is_in(group))? {
         return Ok(Wanted::Nothing(reason));
     }
@@ -42,7 +42,7 @@ pub fn wanted(root: &Path, declared: &PrivateDir, account: &Account) -> Result<W
 ///
 /// # Errors
 /// The user's name, group or home does not belong in a path.
-pub(in crate::enforce) fn filled(template: &PathTemplate, account: &Account) -> Result<Filled, String> {
+pub(super) fn filled(template: &PathTemplate, account: &Account) -> Result<Filled, String> {
     let group = if template.names_group() { account.group() } else { String::new() };
     template.fill(Owner { user: &account.name, uid: account.uid, group: &group, home: &account.home })
 }

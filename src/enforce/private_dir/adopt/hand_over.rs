@@ -15,7 +15,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, unlinkat};
 use super::staging::{Staging, TREE};
 use super::survey::{Looked, Stays, Survey};
 use super::{Adoption, Progress, in_use, real_path};
-use crate::enforce::private_dirs::tree::{kind, look_at, names, open_entry, open_same_mount, rename};
+use crate::enforce::private_dir::tree::{kind, look_at, names, open_entry, open_same_mount, rename};
 use crate::host::account::Account;
 
 /// An adoption at work, with all that it works on open.

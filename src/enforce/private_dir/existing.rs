@@ -1,11 +1,5 @@
-//! The private directories that exist: their ageing, and the adoption of a shared cache into one.
-//!
-//! They are made at login, in [`super::login`].
+//! The private directories that exist.
 #![forbid(unsafe_code)]
-
-pub mod adopt;
-pub mod age;
-mod tree;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -16,23 +10,23 @@ use anyhow::{Context, Error, Result};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{FileStat, Mode, fstat};
 
-use self::tree::{names, open_directory};
-use super::login::filled;
+use super::tree::{names, open_directory};
+use super::wanted::filled;
 use crate::host::account::Account;
 use crate::policy::PathTemplate;
 
 /// A private directory that exists.
 #[derive(Debug)]
-struct Found {
+pub(super) struct Found {
     /// As the policy has it, below the root.
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     /// Whether only root can put another directory in its place.
-    firm: bool,
+    pub(super) firm: bool,
 }
 
 /// Every directory that `template` stands for and that belongs to the user whom it is for, of those
 /// users that NSS knows. Those below home directories are not looked for.
-fn existing(root: &Path, template: &PathTemplate) -> Result<Vec<Found>> {
+pub(super) fn existing(root: &Path, template: &PathTemplate) -> Result<Vec<Found>> {
     let components: Vec<&str> = if template.in_home() { Vec::new() } else { template.made().collect() };
     let mut search = Search { template, accounts: HashMap::new(), found: Vec::new() };
     if !components.is_empty() {
@@ -86,12 +80,12 @@ impl Search<'_> {
 }
 
 /// Whether nobody but root can change what is in a directory.
-fn only_roots(stat: &FileStat) -> bool {
+pub(super) fn only_roots(stat: &FileStat) -> bool {
     let mode = Mode::from_bits_truncate(stat.st_mode);
     stat.st_uid == 0 && !mode.intersects(Mode::S_IWGRP | Mode::S_IWOTH)
 }
 
-fn open_root(root: &Path) -> Result<OwnedFd> {
+pub(super) fn open_root(root: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     open(root, flags, Mode::empty())
         .map_err(Error::from)

@@ -13,8 +13,8 @@ use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
 
 use super::{Adoption, normal};
-use crate::enforce::private_dirs::tree::{open_directory, rename_as};
-use crate::enforce::private_dirs::{only_roots, open_root};
+use crate::enforce::private_dir::existing::{only_roots, open_root};
+use crate::enforce::private_dir::tree::{open_directory, rename_as};
 use crate::host::account::Account;
 use crate::policy::VariableName;
 

@@ -46,7 +46,13 @@ const HANDOVER_PAUSE: Duration = Duration::from_millis(2);
 /// A component is a link, is no directory, is missing in a directory of root's, or could be changed
 /// by someone other than root and the user; what stands at the path is not a directory that is the
 /// user's, and that only the user can change; or it cannot be made. Nothing is left half-made.
-pub(crate) fn ensure(root: &Path, directory: &Path, uid: u32, gid: u32, mode: DirMode) -> Result<()> {
+pub(in crate::enforce) fn ensure(
+    root: &Path,
+    directory: &Path,
+    uid: u32,
+    gid: u32,
+    mode: DirMode,
+) -> Result<()> {
     let mode = Mode::from_bits_truncate(mode.bits());
     walk(root, directory, User::new(uid, gid), Some(mode)).map(drop)
 }
@@ -56,7 +62,7 @@ pub(crate) fn ensure(root: &Path, directory: &Path, uid: u32, gid: u32, mode: Di
 /// # Errors
 /// As [`ensure`], as far as can be told without making anything.
 #[cfg(feature = "cli")]
-pub(crate) fn look(root: &Path, directory: &Path, uid: u32, gid: u32) -> Result<bool> {
+pub(in crate::enforce) fn look(root: &Path, directory: &Path, uid: u32, gid: u32) -> Result<bool> {
     walk(root, directory, User::new(uid, gid), None)
 }
 

@@ -1,0 +1,19 @@
+//! Private directories: who gets which, how one is made, what becomes of those that exist.
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "cli")]
+pub mod adopt;
+#[cfg(feature = "cli")]
+pub mod age;
+mod as_user;
+#[cfg(feature = "cli")]
+mod existing;
+mod make;
+#[cfg(feature = "cli")]
+mod tree;
+mod wanted;
+
+pub(super) use make::ensure;
+#[cfg(feature = "cli")]
+pub(super) use make::look;
+pub(super) use wanted::{Wanted, wanted};
