@@ -65,6 +65,7 @@ lint: ## formatting, clippy, documentation, licences
 	@cargo fmt --all --check
 	$(call say,clippy)
 	@cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+	@cargo clippy -p pam_fairslice --locked --quiet -- -D warnings
 	$(call say,documentation)
 	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 	@for page in man/*; do \

@@ -14,8 +14,8 @@ use crate::policy::{Filled, Owner, PathTemplate, PrivateDir};
 pub(in crate::enforce) enum Wanted {
     /// This directory, and the variable.
     Directory(Filled),
-    /// Nothing, and why.
-    Nothing(String),
+    /// Nothing, and why: `fairslice explain` says it, a login does not.
+    Nothing(#[cfg_attr(not(feature = "cli"), expect(dead_code))] String),
 }
 
 /// What a user gets of a declared private directory.
