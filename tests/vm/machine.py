@@ -253,8 +253,9 @@ class Machine:
                     seconds = time.monotonic() - running.pop(process)
                     out, err = process.communicate()
                     done.append((Done(process.returncode, out, err), seconds))
-                if running and time.monotonic() - min(running.values()) > COMMAND_DEADLINE:
-                    raise VmError(f"a login took more than {COMMAND_DEADLINE} s: {command}")
+                # The slowest of 20 takes 100 s where others use the machine as well.
+                if running and time.monotonic() - min(running.values()) > COMMAND_DEADLINE * 2:
+                    raise VmError(f"a login took more than {COMMAND_DEADLINE * 2} s: {command}")
         finally:
             for process in running:
                 end(process)
