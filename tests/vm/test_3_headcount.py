@@ -29,7 +29,7 @@ MOST = 200
 @pytest.fixture(scope="module")
 def counting(installed):
     """The policy above, a third user, and a logind that forgets a user at once."""
-    fragment, logind = "/etc/fairslice/policy.d/50-sum.toml", "/etc/systemd/logind.conf.d/test.conf"
+    fragment, logind = "/etc/fairslice/policy.d/50-sum.toml", "/run/systemd/logind.conf.d/test.conf"
     installed.put({fragment: POLICY, logind: "[Login]\nUserStopDelaySec=0\n"})
     installed.root("useradd --create-home --shell /bin/bash carol; systemctl restart systemd-logind")
     measure.make_pid1_write_weights(installed)
@@ -38,7 +38,8 @@ def counting(installed):
     wait_for(installed, ROOT)
     yield installed
     installed.root(
-        f"rm {fragment} {logind}; systemctl restart systemd-logind; userdel --remove --force carol 2>&1"
+        f"rm {fragment} {logind}; rmdir /run/systemd/logind.conf.d;"
+        " systemctl restart systemd-logind; userdel --remove --force carol 2>&1"
     )
     measure.make_pid1_write_weights(installed)
     installed.root("systemctl revert user.slice; rm -rf /run/fairslice/properties/user.slice")
