@@ -27,6 +27,8 @@ def no_logind(declared):
     declared.root("systemctl mask --runtime --now --quiet systemd-logind && rm -r /run/systemd/seats")
     yield declared
     declared.root("systemctl unmask --runtime --quiet systemd-logind && systemctl start systemd-logind")
+    # logind does not know again who was logged in, and ends those sessions some seconds later: root's, too.
+    declared.connect()
 
 
 def scope_of(session) -> str:
