@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 
 use crate::policy::{
-    Amount, CPU_WEIGHT, CpuWeight, Declared, IO_WEIGHT, MEMORY_LOW, MEMORY_MIN, Memory, Percent, Policy,
-    Property, Resources, SettingValue, SliceName, Weight,
+    Amount, CPU_WEIGHT, CpuWeight, Declared, IO_WEIGHT, MEMORY_LOW, MEMORY_MIN, Memory, Origin, Percent,
+    Policy, Property, Resources, SettingValue, SliceName, Weight,
 };
 
 /// What one ancestor is given; `None` where nothing below it declares anything.
@@ -38,6 +38,31 @@ impl Carried {
         .into_iter()
         .flatten()
     }
+}
+
+/// One value that a slice is given.
+#[derive(Debug, Clone, Copy)]
+pub struct Given<'p> {
+    /// What is set.
+    pub property: Property,
+    /// To what.
+    pub value: SettingValue,
+    /// Who says so; `None` for what the slice has to carry.
+    pub origin: Option<&'p Origin>,
+}
+
+/// What a slice is given: what it declares, and else what it has to carry.
+#[must_use]
+pub fn given<'p>(policy: &'p Policy, name: &SliceName, carried: Option<&Carried>) -> Vec<Given<'p>> {
+    let own = policy.slices.get(name).into_iter().flat_map(|slice| slice.resources.settings());
+    let mut given: Vec<Given<'_>> =
+        own.map(|own| Given { property: own.property, value: own.value, origin: Some(own.origin) }).collect();
+    for (property, value) in carried.into_iter().flat_map(|carried| carried.settings()) {
+        if given.iter().all(|own| own.property != property) {
+            given.push(Given { property, value, origin: None });
+        }
+    }
+    given
 }
 
 /// What each ancestor of a policy slice is given. An ancestor that is itself declared keeps its own

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::carry::{ancestors, sum_cpu};
-use crate::policy::{CpuFloor, CpuWeight, LoginRule, Policy, SliceName, Sourced, TotalWeight, Weight};
+use crate::policy::{
+    CpuFloor, CpuWeight, LoginRule, Logins, Policy, SliceName, Sourced, TotalWeight, Weight,
+};
 
 /// The cgroup of PID 1, `systemd.special(7)`.
 const INIT_SCOPE: &str = "init.scope";
@@ -58,6 +60,15 @@ pub fn headcount(rules: impl IntoIterator<Item = LoginRule>, limits: Vec<Limit>)
     let sum =
         if users == 0 { CpuWeight::Weight(Weight::DEFAULT) } else { sum_cpu(&mut declared.into_iter()) };
     Headcount { users, sum, limit: limits.into_iter().min_by_key(|limit| limit.most) }
+}
+
+/// What `user.slice` weighs: as declared, or as counted. `None` where neither is.
+#[must_use]
+pub fn total_weight(logins: &Logins, counted: Option<&Headcount>) -> Option<CpuWeight> {
+    match logins.total_weight.as_ref()?.value {
+        TotalWeight::Fixed(weight) => Some(CpuWeight::Weight(weight)),
+        TotalWeight::Sum => counted.map(Headcount::weight),
+    }
 }
 
 /// What each declared floor leaves to the logins.

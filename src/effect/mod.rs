@@ -6,7 +6,7 @@ mod compare;
 mod headcount;
 mod status;
 
-pub use carry::{Carried, ancestors};
+pub use carry::{Carried, Given, ancestors, given};
 pub use compare::holds;
-pub use headcount::{Headcount, Limit, broken_floors, headcount, limits};
+pub use headcount::{Headcount, Limit, broken_floors, headcount, limits, total_weight};
 pub use status::{Compared, Kind, Status, Unit};

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::Path;
 
-use super::{Carried, headcount, holds, limits};
+use super::{Carried, given, headcount, holds, limits, total_weight};
 use crate::host::machine::Machine;
 use crate::host::snapshot::{Attributes, Snapshot, User};
 use crate::policy::{
-    CPU_WEIGHT, CpuWeight, Declared, LoginRule, OomScoreAdj, Policy, Property, Resources, ServiceName,
-    SettingValue, SliceName, TotalWeight,
+    CPU_WEIGHT, Declared, LoginRule, OomScoreAdj, Policy, Property, Resources, ServiceName, SettingValue,
+    SliceName,
 };
 
 /// Everything that the policy names, and how it is.
@@ -109,18 +109,11 @@ struct Compare<'a> {
 impl Compare<'_> {
     fn slice(&self, name: &SliceName, carried: Option<&Carried>) -> Unit {
         let attributes = self.attributes(&name.cgroup());
-        let declared = self.policy.slices.get(name).map(|slice| &slice.resources);
-        let mut settings = declared.map_or_else(Vec::new, |resources| self.resources(resources, attributes));
-        for (property, value) in carried.into_iter().flat_map(|carried| carried.settings()) {
-            if settings.iter().all(|setting| setting.key != property.key) {
-                settings.push(self.setting(
-                    property,
-                    value,
-                    "the sum over the slices below".to_owned(),
-                    attributes,
-                ));
-            }
-        }
+        let settings = given(self.policy, name, carried).into_iter().map(|given| {
+            let origin = given.origin.map_or("the sum over the slices below".to_owned(), ToString::to_string);
+            self.setting(given.property, given.value, origin, attributes)
+        });
+        let settings = settings.collect();
         let name = name.to_string();
         Unit { kind: Kind::Slice, name, user: None, active: attributes.is_some(), settings }
     }
@@ -168,13 +161,11 @@ impl Compare<'_> {
 
     fn all_logins(&self) -> Option<Unit> {
         let total = self.policy.logins.total_weight.as_ref()?;
-        let weight = match total.value {
-            TotalWeight::Fixed(weight) => CpuWeight::Weight(weight),
-            TotalWeight::Sum => {
-                let limits = limits(self.policy, &|cgroup| self.live.weights_in(cgroup));
-                headcount(self.live.users.iter().map(|user| self.rule(user)), limits).weight()
-            }
-        };
+        let counted = self.policy.logins.is_counted().then(|| {
+            let limits = limits(self.policy, &|cgroup| self.live.weights_in(cgroup));
+            headcount(self.live.users.iter().map(|user| self.rule(user)), limits)
+        });
+        let weight = total_weight(&self.policy.logins, counted.as_ref())?;
         let attributes = self.attributes(&SliceName::user().cgroup());
         let value = SettingValue::Cpu(weight);
         let setting = Compared {

@@ -27,7 +27,7 @@ pub fn logins(root: &Path, policy: &Policy) -> Result<Vec<Change>> {
         changes.push(user_slice::of_user(root, *uid, &rule)?);
     }
     if let Some(headcount) = user_slice::headcount(root, policy, &users)? {
-        changes.push(user_slice::of_all(root, &headcount)?);
+        changes.push(user_slice::of_all(root, policy, &headcount)?);
     }
     changes.retain(|change| !change.properties.is_empty());
     Ok(changes)

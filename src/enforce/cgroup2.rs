@@ -17,7 +17,7 @@ use crate::effect;
 use crate::host::cgroup;
 use crate::host::machine::Machine;
 use crate::paths;
-use crate::policy::{CPU_WEIGHT, CpuWeight, Property, SettingValue};
+use crate::policy::{CPU_WEIGHT, CpuWeight, Property, Resources, SettingValue};
 
 /// Where the processes go that are in the root of a container's cgroup namespace; systemd's own
 /// name for it.
@@ -27,6 +27,11 @@ const ROUNDS: usize = 10;
 
 /// What a cgroup is given.
 pub(super) type Settings = Vec<(Property, SettingValue)>;
+
+/// What is declared, as a cgroup is given it.
+pub(super) fn settings(resources: &Resources) -> Settings {
+    resources.settings().map(|setting| (setting.property, setting.value)).collect()
+}
 
 /// The controllers that these settings are of: what stands before the dot.
 fn controllers(settings: &Settings) -> impl Iterator<Item = &'static str> {

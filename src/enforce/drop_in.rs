@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write as _};
 
-use crate::effect::{Carried, ancestors};
+use crate::effect::{Carried, Given, ancestors, given};
 use crate::paths;
 use crate::policy::{
-    Origin, Policy, Property, Resources, ServiceName, ServicePattern, Setting, SliceName, TotalWeight,
+    Origin, Policy, Resources, ServiceName, ServicePattern, Setting, SliceName, TotalWeight,
 };
 
 /// The setting that puts a service into its slice, and the one of its OOM score: what the launcher
@@ -62,13 +62,10 @@ pub(super) fn drop_ins(policy: &Policy, ram: u64) -> BTreeMap<String, String> {
 /// What a slice declares itself, then what it has to carry for the policy's slices below it.
 fn slice(policy: &Policy, name: &SliceName, carried: Option<&Carried>) -> Text {
     let mut text = Text::new("Slice");
-    let own = policy.slices.get(name).map(|slice| &slice.resources);
-    let declared: Vec<Property> = own.into_iter().flat_map(Resources::settings).map(|s| s.property).collect();
-    if let Some(own) = own {
-        text.resources(own);
-    }
-    for (property, value) in carried.into_iter().flat_map(|carried| carried.settings()) {
-        if !declared.contains(&property) {
+    for Given { property, value, origin } in given(policy, name, carried) {
+        if let Some(origin) = origin {
+            text.declared(property.unit, value, origin);
+        } else {
             text.comment("the sum over the policy's slices below, which count for nothing without it");
             text.set(property.unit, value);
         }
@@ -124,8 +121,7 @@ fn all_logins(policy: &Policy) -> Text {
 fn every_user(policy: &Policy) -> Text {
     let mut text = Text::new("Slice");
     text.resources(&policy.logins.default.resources);
-    let total = policy.logins.total_weight.as_ref().filter(|total| total.value == TotalWeight::Sum);
-    if let Some(total) = total {
+    if let Some(total) = policy.logins.total_weight.as_ref().filter(|_| policy.logins.is_counted()) {
         text.section("Unit");
         text.comment(format!("total_weight = \"sum\" ({}): counted again when a user is gone", total.origin));
         // %j is the user's number, see systemd.unit(5).

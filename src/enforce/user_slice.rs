@@ -12,16 +12,14 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use super::cgroup2::{Settings, Tree};
+use super::cgroup2::{self, Settings, Tree};
 use crate::effect::{self, Headcount};
 use crate::host::account::Account;
 use crate::host::cgroup;
 use crate::host::machine::Machine;
 use crate::host::pid1::Manager;
 use crate::paths;
-use crate::policy::{
-    CPU_WEIGHT, CpuWeight, LoginRule, Policy, Property, RuleOf, SettingValue, SliceName, Sourced, TotalWeight,
-};
+use crate::policy::{CPU_WEIGHT, LoginRule, Policy, Property, RuleOf, SettingValue, SliceName};
 
 /// How often the headcount is taken again because somebody came or went meanwhile.
 const ROUNDS: usize = 10;
@@ -57,7 +55,7 @@ pub fn rule<'p>(policy: &'p Policy, account: Option<&Account>) -> Result<(RuleOf
 
 /// What a user's slice is given.
 pub(super) fn settings(rule: &LoginRule) -> Settings {
-    rule.resources.settings().map(|setting| (setting.property, setting.value)).collect()
+    cgroup2::settings(&rule.resources)
 }
 
 /// What a user's slice lacks of its rule.
@@ -68,22 +66,22 @@ pub(super) fn of_user(root: &Path, uid: u32, rule: &LoginRule) -> Result<Change>
     differing(root, SliceName::of_user(uid), settings(rule))
 }
 
-/// What `user.slice` is given while these users are logged in.
-///
-/// # Errors
-/// NSS failed.
-pub(super) fn total(root: &Path, policy: &Policy, users: &[u32]) -> Result<Settings> {
-    let weight = match (&policy.logins.total_weight, headcount(root, policy, users)?) {
-        (_, Some(headcount)) => headcount.weight(),
-        (Some(Sourced { value: TotalWeight::Fixed(weight), .. }), None) => CpuWeight::Weight(*weight),
-        _ => return Ok(Settings::new()),
-    };
-    Ok(vec![(CPU_WEIGHT, SettingValue::Cpu(weight))])
+/// What `user.slice` is given; with a sum, while these are counted.
+pub(super) fn total(policy: &Policy, counted: Option<&Headcount>) -> Settings {
+    let weight = effect::total_weight(&policy.logins, counted);
+    weight.map(|weight| (CPU_WEIGHT, SettingValue::Cpu(weight))).into_iter().collect()
 }
 
-/// Whether `user.slice` weighs what the users logged in weigh together.
-fn is_counted(policy: &Policy) -> bool {
-    policy.logins.total_weight.as_ref().is_some_and(|total| total.value == TotalWeight::Sum)
+/// Those who are logged in, and this user.
+///
+/// # Errors
+/// cgroupfs cannot be read.
+pub(super) fn users_with(root: &Path, uid: u32) -> Result<Vec<u32>> {
+    let mut users = cgroup::users(root)?;
+    if !users.contains(&uid) {
+        users.push(uid);
+    }
+    Ok(users)
 }
 
 /// The headcount of these users, if that is what `user.slice` weighs.
@@ -91,7 +89,7 @@ fn is_counted(policy: &Policy) -> bool {
 /// # Errors
 /// NSS failed.
 pub fn headcount(root: &Path, policy: &Policy, users: &[u32]) -> Result<Option<Headcount>> {
-    if !is_counted(policy) {
+    if !policy.logins.is_counted() {
         return Ok(None);
     }
     let rule = |uid: &u32| -> Result<LoginRule> { Ok(rule(policy, Account::by_uid(*uid)?.as_ref())?.1) };
@@ -104,9 +102,8 @@ pub fn headcount(root: &Path, policy: &Policy, users: &[u32]) -> Result<Option<H
 ///
 /// # Errors
 /// None that a weight could meet.
-pub(super) fn of_all(root: &Path, headcount: &Headcount) -> Result<Change> {
-    let weight = SettingValue::Cpu(headcount.weight());
-    differing(root, SliceName::user(), vec![(CPU_WEIGHT, weight)])
+pub(super) fn of_all(root: &Path, policy: &Policy, counted: &Headcount) -> Result<Change> {
+    differing(root, SliceName::user(), total(policy, Some(counted)))
 }
 
 /// Sets the weight of `user.slice` to the headcount, if that is what it weighs.
@@ -117,13 +114,13 @@ pub(super) fn of_all(root: &Path, headcount: &Headcount) -> Result<Change> {
 /// # Errors
 /// cgroupfs cannot be read, and those of [`headcount`] and [`set`].
 pub(super) fn count(root: &Path, policy: &Policy, deadline: Instant) -> Result<()> {
-    if !is_counted(policy) {
+    if !policy.logins.is_counted() {
         return Ok(());
     }
     let now = || headcount(root, policy, &cgroup::users(root)?);
     let Some(mut counted) = now()? else { return Ok(()) };
     for _ in 0..ROUNDS {
-        let change = of_all(root, &counted)?;
+        let change = of_all(root, policy, &counted)?;
         if change.properties.is_empty() {
             return Ok(());
         }

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use nix::unistd::{Gid, Group, Uid, User};
 
+use crate::policy::PrivateDir;
+
 /// A user. Groups are looked up when they are asked for: a directory service may be slow.
 #[derive(Debug, Clone)]
 pub struct Account {
@@ -22,11 +24,6 @@ pub struct Account {
     /// Every group's number.
     gids: OnceCell<Vec<Gid>>,
 }
-
-/// The first number of a person's account, `UID_MIN` of `login.defs(5)` on Debian.
-pub const UID_MIN: u32 = 1000;
-/// `nobody`, for whom no one logs in.
-const NOBODY: u32 = 65534;
 
 impl Account {
     /// # Errors
@@ -46,7 +43,7 @@ impl Account {
     /// Whether this is a person's account, not root's or a system service's.
     #[must_use]
     pub fn is_person(&self) -> bool {
-        self.uid >= UID_MIN && self.uid != NOBODY
+        self.uid >= PrivateDir::MIN_UID && self.uid != PrivateDir::NOBODY
     }
 
     /// The primary group's name; its number where it has none.

@@ -213,7 +213,11 @@ impl Merge {
 
 fn read_source(path: &Path, shown: &Path) -> Result<SourceFile, Diagnostic> {
     let shared: Arc<Path> = Arc::from(shown);
-    let bytes = read_bounded(path).map_err(|error| {
+    let bytes = read_bounded(path).and_then(|bytes| {
+        let room = memory::is_there_for(PER_BYTE * bytes.len());
+        if room { Ok(bytes) } else { Err(io::ErrorKind::OutOfMemory.into()) }
+    });
+    let bytes = bytes.map_err(|error| {
         let missing = error.kind() == io::ErrorKind::NotFound;
         let remedy = if missing { format!(" {DEFAULT_POLICY}") } else { String::new() };
         Diagnostic::file(&shared, format!("cannot be read: {error}{remedy}"))
@@ -245,9 +249,6 @@ pub(super) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     file.take(LARGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST {
         return Err(io::Error::other("it is larger than 1 MiB"));
-    }
-    if !memory::is_there_for(PER_BYTE * bytes.len()) {
-        return Err(io::ErrorKind::OutOfMemory.into());
     }
     Ok(bytes)
 }

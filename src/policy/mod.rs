@@ -317,6 +317,8 @@ impl LoginRule {
 impl PrivateDir {
     /// The first number of a person's account, `UID_MIN` of `login.defs(5)` on Debian.
     pub const MIN_UID: u32 = 1000;
+    /// `nobody`, for whom no one logs in.
+    pub const NOBODY: u32 = 65534;
 
     /// Why a user gets no directory; `None` for one who does. Root and `nobody` never do.
     ///
@@ -328,9 +330,8 @@ impl PrivateDir {
         uid: u32,
         mut is_in: impl FnMut(&str) -> Result<bool, E>,
     ) -> Result<Option<String>, E> {
-        const NOBODY: u32 = 65534;
         let lowest = self.min_uid.as_ref().map_or(Self::MIN_UID, |min_uid| min_uid.value);
-        if uid == 0 || uid == NOBODY {
+        if uid == 0 || uid == Self::NOBODY {
             return Ok(Some("root and nobody have none".to_owned()));
         }
         if uid < lowest {
@@ -376,6 +377,12 @@ impl fmt::Display for RuleOf<'_> {
 }
 
 impl Logins {
+    /// Whether `user.slice` weighs what the users who are logged in weigh together.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        self.total_weight.as_ref().is_some_and(|total| total.value == TotalWeight::Sum)
+    }
+
     /// Which rule a user gets, and what it comes to: the user's own, else the first group's in file
     /// order, and the defaults for what that leaves out. A number that no user has gets the defaults.
     ///

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::effect;
-use crate::enforce::cgroup2::{Settings, Tree};
+use crate::enforce::cgroup2::{Settings, Tree, settings};
 use crate::host::machine::Machine;
 use crate::policy::{Policy, Resources, SliceName};
 
@@ -35,20 +35,11 @@ pub(super) fn enter(
 fn slices(policy: &Policy, slice: &SliceName, machine: Machine) -> Vec<(PathBuf, Settings)> {
     let carried = effect::ancestors(policy, machine.ram);
     let given = |slice: SliceName| {
-        let mut given = policy.slices.get(&slice).map_or_else(Vec::new, |slice| settings(&slice.resources));
-        for (property, value) in carried.get(&slice).into_iter().flat_map(|carried| carried.settings()) {
-            if given.iter().all(|(declared, _)| *declared != property) {
-                given.push((property, value));
-            }
-        }
-        (slice.cgroup(), given)
+        let given = effect::given(policy, &slice, carried.get(&slice)).into_iter();
+        (slice.cgroup(), given.map(|given| (given.property, given.value)).collect())
     };
     let mut slices: Vec<_> =
         std::iter::successors(Some(slice.clone()), SliceName::parent).map(given).collect();
     slices.reverse();
     slices
-}
-
-fn settings(resources: &Resources) -> Settings {
-    resources.settings().map(|setting| (setting.property, setting.value)).collect()
 }

@@ -114,12 +114,8 @@ pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -
     };
     let slice = SliceName::of_user(account.uid);
     let settings = rule.resources.settings().map(|s| live(&slice, s.property, s.value, s.origin)).collect();
-    let mut users = cgroup::users(root)?;
-    if !users.contains(&account.uid) {
-        users.push(account.uid);
-    }
-    let counted = user_slice::headcount(root, policy, &users)?;
-    let weight = user_slice::total(root, policy, &users)?.into_iter().next();
+    let counted = user_slice::headcount(root, policy, &user_slice::users_with(root, account.uid)?)?;
+    let weight = user_slice::total(policy, counted.as_ref()).into_iter().next();
     let total = policy.logins.total_weight.as_ref().zip(weight);
     let total = total
         .map(|(declared, (property, value))| live(&SliceName::user(), property, value, &declared.origin));

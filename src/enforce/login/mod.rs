@@ -112,12 +112,9 @@ fn place(
 ) -> Result<Option<PathBuf>> {
     let login = Login { service, user: &account.name, uid: account.uid };
     let slices = || {
-        let mut users = cgroup::users(root)?;
-        if !users.contains(&account.uid) {
-            users.push(account.uid);
-        }
+        let counted = user_slice::headcount(root, policy, &user_slice::users_with(root, account.uid)?)?;
         Ok(vec![
-            (SliceName::user().cgroup(), user_slice::total(root, policy, &users)?),
+            (SliceName::user().cgroup(), user_slice::total(policy, counted.as_ref())),
             (SliceName::of_user(account.uid).cgroup(), user_slice::settings(rule)),
         ])
     };

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::host::account::Account;
-use crate::policy::{Filled, Owner, PathTemplate, PrivateDir};
+use crate::policy::{Filled, Owner, PathTemplate, PrivateDir, Sourced};
 
 /// What a user gets of one private directory of the policy's.
 #[derive(Debug)]
@@ -26,16 +26,17 @@ pub(in crate::enforce) fn wanted(root: &Path, declared: &PrivateDir, account: &A
     if let Some(reason) = declared.excludes(&account.name, account.uid, |group| account.is_in(group))? {
         return Ok(Wanted::Nothing(reason));
     }
-    if let Some(only_if) = &declared.only_if {
-        let path = root.join(only_if.value.trim_start_matches('/'));
-        if fs::symlink_metadata(path).is_err() {
-            return Ok(Wanted::Nothing(format!(
-                "{} does not exist (only_if, {})",
-                only_if.value, only_if.origin
-            )));
-        }
+    if let Some(missing) = missing(root, declared) {
+        let reason = format!("{} does not exist (only_if, {})", missing.value, missing.origin);
+        return Ok(Wanted::Nothing(reason));
     }
     filled(&declared.path.value, account).map(Wanted::Directory).map_err(anyhow::Error::msg)
+}
+
+/// The path of `only_if`, if there is none.
+pub(super) fn missing<'d>(root: &Path, declared: &'d PrivateDir) -> Option<&'d Sourced<String>> {
+    let is_missing = |path: &str| fs::symlink_metadata(root.join(path.trim_start_matches('/'))).is_err();
+    declared.only_if.as_ref().filter(|only_if| is_missing(&only_if.value))
 }
 
 /// The template for one user.

@@ -27,7 +27,7 @@ use self::survey::Survey;
 use super::ensure;
 use super::existing::{existing, open_root};
 use super::tree::{kind, look_at, names, open_directory};
-use super::wanted::filled;
+use super::wanted::{filled, missing};
 use crate::host::account::Account;
 use crate::host::usage::{self, Process};
 use crate::policy::{DirMode, Policy, PrivateDir, VariableName};
@@ -80,9 +80,7 @@ impl Adoption {
     ) -> Result<Self> {
         let user = Account::by_name(user)?.with_context(|| format!("there is no user {user:?}"))?;
         let (variable, declared) = declared_for(policy, &user, variable)?;
-        if let Some(only_if) = &declared.only_if
-            && fs::symlink_metadata(root.join(only_if.value.trim_start_matches('/'))).is_err()
-        {
+        if let Some(only_if) = missing(root, declared) {
             bail!("{variable} is only set where {0} exists: make {0}, owned by root", only_if.value);
         }
         let target = filled(&declared.path.value, &user).map_err(Error::msg)?.directory;
