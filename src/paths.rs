@@ -60,6 +60,8 @@ pub const SYSTEMD_BOOTED: &str = "run/systemd/system";
 pub const HEADCOUNT_UNIT: &str = "fairslice-headcount@%j.service";
 /// Present if logind runs, or elogind: `logind_running` of systemd and elogind.
 pub const LOGIND_RUNS: &str = "run/systemd/seats";
+/// What a machine that was captured for a test has instead of a PID 1: the output of `systemctl show`.
+pub const CAPTURED_UNITS: &str = "run/systemd/show";
 /// The cgroup file system.
 pub const CGROUPFS: &str = "sys/fs/cgroup";
 

@@ -3,6 +3,8 @@
 
 mod carry;
 mod compare;
+#[cfg(feature = "cli")]
+pub mod finding;
 mod headcount;
 mod status;
 

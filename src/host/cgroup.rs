@@ -93,7 +93,7 @@ pub fn users(root: &Path) -> Result<Vec<u32>> {
 }
 
 /// Whether there is a process in a cgroup or below it.
-fn is_populated(root: &Path, cgroup: &Path) -> bool {
+pub(super) fn is_populated(root: &Path, cgroup: &Path) -> bool {
     let events = attribute(root, cgroup, "cgroup.events");
     events.is_none_or(|events| !events.lines().any(|line| line == "populated 0"))
 }

@@ -14,6 +14,10 @@ pub mod pid1;
 pub mod process;
 pub mod snapshot;
 #[cfg(feature = "cli")]
+pub mod tree;
+#[cfg(feature = "cli")]
 pub mod unit_file;
+#[cfg(feature = "cli")]
+pub mod units;
 #[cfg(feature = "cli")]
 pub mod usage;

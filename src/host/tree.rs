@@ -1,0 +1,345 @@
+//! The whole cgroup tree, read once into plain values.
+//!
+//! Attributes and their formats are those of the kernel's `Documentation/admin-guide/cgroup-v2.rst`.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::fs;
+use std::ops::Index;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::cgroup::{self, attribute};
+use crate::paths;
+
+/// Every cgroup of the machine.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    /// A parent before its children; the first is the root.
+    cgroups: Vec<Cgroup>,
+    by_path: HashMap<PathBuf, Id>,
+}
+
+/// A cgroup of one [`Tree`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id(usize);
+
+/// One cgroup and what it says of itself.
+#[derive(Debug, Clone, Default)]
+pub struct Cgroup {
+    /// From the root of the tree, which has the empty path.
+    pub path: PathBuf,
+    /// `None` for the root.
+    pub parent: Option<Id>,
+    /// In no order that means anything.
+    pub children: Vec<Id>,
+    /// The controllers that are enabled in it: `cgroup.controllers`.
+    pub controllers: Controllers,
+    /// `cgroup.subtree_control`: the controllers that its children compete by.
+    pub subtree_control: Controllers,
+    /// Whether there is a process in it or below: `cgroup.events`.
+    pub populated: bool,
+    /// How many threads there are in it and below: `pids.current`. `None` without the controller.
+    pub tasks: Option<u64>,
+    /// `None` without the controller, and in the root.
+    pub cpu: Option<Cpu>,
+    /// `cpuset.cpus.effective`: how many CPUs. `None` without the controller.
+    pub cpus: Option<u32>,
+    /// `None` without the controller, in the root, and as long as [`Tree::read_memory`] has not read it.
+    pub memory: Option<Memory>,
+}
+
+/// What the kernel calls controllers, as far as fairslice has to do with them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Controllers {
+    /// `cpu`
+    pub cpu: bool,
+    /// `cpuset`
+    pub cpuset: bool,
+    /// `io`
+    pub io: bool,
+    /// `memory`
+    pub memory: bool,
+    /// `pids`
+    pub pids: bool,
+}
+
+/// The cpu controller's attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cpu {
+    /// `cpu.weight`, 1 to 10000; 0 where `cpu.idle` is set.
+    pub weight: u64,
+    /// `cpu.max`; `None` is no limit.
+    pub max: Option<Bandwidth>,
+}
+
+/// `cpu.max`: so much CPU time in each period, both in µs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bandwidth {
+    /// Of all CPUs together.
+    pub quota: u64,
+    /// Never 0.
+    pub period: u64,
+}
+
+/// The memory controller's attributes, in bytes; [`u64::MAX`] is `max`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// `memory.current`
+    pub current: u64,
+    /// `memory.min`
+    pub min: u64,
+    /// `memory.low`
+    pub low: u64,
+    /// `memory.high`
+    pub high: u64,
+    /// `memory.max`
+    pub max: u64,
+    /// `memory.swap.current`; 0 on a kernel without swap accounting.
+    pub swap_current: u64,
+    /// `memory.swap.max`
+    pub swap_max: u64,
+    /// `memory.oom.group`: its processes are killed all together.
+    pub oom_group: bool,
+}
+
+impl Index<Id> for Tree {
+    type Output = Cgroup;
+
+    #[allow(clippy::indexing_slicing, reason = "an Id is made by its tree, which loses no cgroup")]
+    fn index(&self, id: Id) -> &Cgroup {
+        &self.cgroups[id.0]
+    }
+}
+
+impl Tree {
+    /// The root.
+    pub const ROOT: Id = Id(0);
+
+    /// A tree of a root alone.
+    #[must_use]
+    pub fn new(root: Cgroup) -> Self {
+        let root = Cgroup { path: PathBuf::new(), parent: None, children: Vec::new(), ..root };
+        Self { by_path: HashMap::from([(PathBuf::new(), Self::ROOT)]), cgroups: vec![root] }
+    }
+
+    /// Adds a cgroup of this name; its path, parent and children are the tree's to set.
+    pub fn add(&mut self, parent: Id, name: &str, cgroup: Cgroup) -> Id {
+        let id = Id(self.cgroups.len());
+        let path = self[parent].path.join(name);
+        self.by_path.insert(path.clone(), id);
+        self.cgroups.push(Cgroup { path, parent: Some(parent), children: Vec::new(), ..cgroup });
+        if let Some(parent) = self.cgroups.get_mut(parent.0) {
+            parent.children.push(id);
+        }
+        id
+    }
+
+    /// Every cgroup, a parent before its children.
+    pub fn ids(&self) -> impl Iterator<Item = Id> + use<> {
+        (0..self.cgroups.len()).map(Id)
+    }
+
+    /// The cgroup at this path from the root.
+    #[must_use]
+    pub fn find(&self, path: &Path) -> Option<Id> {
+        self.by_path.get(path).copied()
+    }
+
+    /// A cgroup, its parent, and so on up to the root.
+    pub fn upwards(&self, from: Id) -> impl Iterator<Item = Id> {
+        std::iter::successors(Some(from), |id| self[*id].parent)
+    }
+
+    /// Reads the tree below `root`, without what [`Tree::read_memory`] adds.
+    ///
+    /// A cgroup that goes away meanwhile is left out.
+    ///
+    /// # Errors
+    /// cgroupfs cannot be read, or this machine runs cgroup v1.
+    pub fn read(root: &Path) -> Result<Self> {
+        // A process's own line tells v1 from v2, and cgroupfs then lies where it is looked for.
+        cgroup::of_process(root, "self")?;
+        let base = root.join(paths::CGROUPFS);
+        fs::read_dir(&base).with_context(|| format!("reading {}", base.display()))?;
+        let mut tree = Self::new(one(root, Path::new(""), available(root)));
+        let mut next = 0;
+        while let Some(parent) = tree.cgroups.get(next) {
+            let (path, controllers) = (parent.path.clone(), parent.subtree_control);
+            for name in children_of(root, &path) {
+                let cgroup = one(root, &path.join(&name), controllers);
+                tree.add(Id(next), &name, cgroup);
+            }
+            next += 1;
+        }
+        Ok(tree)
+    }
+
+    /// Reads the memory attributes of these cgroups.
+    pub fn read_memory(&mut self, root: &Path, of: impl IntoIterator<Item = Id>) {
+        for id in of {
+            if let Some(cgroup) = self.cgroups.get_mut(id.0).filter(|cgroup| cgroup.controllers.memory) {
+                cgroup.memory = memory(root, &cgroup.path);
+            }
+        }
+    }
+}
+
+impl Cgroup {
+    /// The last component of its path; empty for the root.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+}
+
+impl Controllers {
+    /// From the text of `cgroup.controllers` or `cgroup.subtree_control`.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let has = |name| text.split_whitespace().any(|word| word == name);
+        Self {
+            cpu: has("cpu"),
+            cpuset: has("cpuset"),
+            io: has("io"),
+            memory: has("memory"),
+            pids: has("pids"),
+        }
+    }
+}
+
+impl Bandwidth {
+    /// From the text of `cpu.max`, `QUOTA PERIOD`; `None` for no limit, and for what is no such text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (quota, period) = text.trim().split_once(' ')?;
+        let (quota, period) = (quota.parse().ok()?, period.parse().ok()?);
+        (period > 0).then_some(Self { quota, period })
+    }
+}
+
+/// How many CPUs a list such as `0-3,8` names: `cpuset.cpus.effective`, `/sys/devices/system/cpu/online`.
+#[must_use]
+pub fn count_cpus(list: &str) -> Option<u32> {
+    let range = |range: &str| -> Option<u32> {
+        let (from, to) = range.split_once('-').unwrap_or((range, range));
+        to.parse::<u32>().ok()?.checked_sub(from.parse().ok()?)?.checked_add(1)
+    };
+    list.trim().split(',').try_fold(0_u32, |sum, part| sum.checked_add(range(part)?))
+}
+
+/// The controllers of the root: those that the kernel has and no v1 hierarchy holds.
+fn available(root: &Path) -> Controllers {
+    Controllers::parse(&attribute(root, Path::new(""), "cgroup.controllers").unwrap_or_default())
+}
+
+fn one(root: &Path, path: &Path, controllers: Controllers) -> Cgroup {
+    let number = |name| attribute(root, path, name)?.parse().ok();
+    let tasks = controllers.pids.then(|| number("pids.current")).flatten();
+    let max = || attribute(root, path, "cpu.max").and_then(|text| Bandwidth::parse(&text));
+    let cpu =
+        controllers.cpu.then(|| number("cpu.weight")).flatten().map(|weight| Cpu { weight, max: max() });
+    let cpus = || count_cpus(&attribute(root, path, "cpuset.cpus.effective")?);
+    let has_children = links(root, path) != Some(2);
+    let subtree_control = if has_children { attribute(root, path, "cgroup.subtree_control") } else { None };
+    Cgroup {
+        controllers,
+        subtree_control: Controllers::parse(&subtree_control.unwrap_or_default()),
+        populated: tasks.map_or_else(|| cgroup::is_populated(root, path), |tasks| tasks > 0),
+        tasks,
+        cpu,
+        cpus: controllers.cpuset.then(cpus).flatten(),
+        ..Cgroup::default()
+    }
+}
+
+/// The links of a cgroup's directory: 2, and 1 for each cgroup in it. Reading the directory, which
+/// lists every attribute, takes ten times as long.
+fn links(root: &Path, path: &Path) -> Option<u64> {
+    fs::metadata(root.join(paths::CGROUPFS).join(path)).ok().map(|metadata| metadata.nlink())
+}
+
+fn children_of(root: &Path, path: &Path) -> Vec<String> {
+    if links(root, path) == Some(2) {
+        return Vec::new();
+    }
+    cgroup::children_of(root, path).unwrap_or_default()
+}
+
+fn memory(root: &Path, path: &Path) -> Option<Memory> {
+    let amount = |name| match attribute(root, path, name)?.as_str() {
+        "max" => Some(u64::MAX),
+        bytes => bytes.parse().ok(),
+    };
+    Some(Memory {
+        current: amount("memory.current")?,
+        min: amount("memory.min")?,
+        low: amount("memory.low")?,
+        high: amount("memory.high")?,
+        max: amount("memory.max")?,
+        swap_current: amount("memory.swap.current").unwrap_or(0),
+        swap_max: amount("memory.swap.max").unwrap_or(u64::MAX),
+        oom_group: attribute(root, path, "memory.oom.group").is_some_and(|text| text == "1"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(root: &Path, path: &str, text: &str) {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn a_tree_is_read_as_it_stands() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        write(root, "proc/self/cgroup", "0::/a.slice/b.service\n");
+        for (file, text) in [
+            ("cgroup.controllers", "cpuset cpu io memory pids\n"),
+            ("cgroup.subtree_control", "cpu memory pids\n"),
+            ("a.slice/cpu.weight", "200\n"),
+            ("a.slice/cpu.max", "150000 100000\n"),
+            ("a.slice/pids.current", "3\n"),
+            ("a.slice/cgroup.subtree_control", "memory\n"),
+            ("a.slice/b.service/cgroup.events", "populated 1\nfrozen 0\n"),
+            ("a.slice/b.service/memory.current", "4096\n"),
+            ("a.slice/b.service/memory.min", "0\n"),
+            ("a.slice/b.service/memory.low", "max\n"),
+            ("a.slice/b.service/memory.high", "max\n"),
+            ("a.slice/b.service/memory.max", "8192\n"),
+        ] {
+            write(root, &format!("sys/fs/cgroup/{file}"), text);
+        }
+        let mut tree = Tree::read(root).unwrap();
+        let slice = tree.find(Path::new("a.slice")).unwrap();
+        let service = tree.find(Path::new("a.slice/b.service")).unwrap();
+        assert_eq!(tree.ids().collect::<Vec<_>>(), [Tree::ROOT, slice, service]);
+        assert_eq!(tree.upwards(service).collect::<Vec<_>>(), [service, slice, Tree::ROOT]);
+        let max = Some(Bandwidth { quota: 150_000, period: 100_000 });
+        assert_eq!(tree[slice].cpu, Some(Cpu { weight: 200, max }));
+        assert_eq!((tree[slice].tasks, tree[slice].populated), (Some(3), true));
+        // No weight, no count: the slice hands on neither controller.
+        assert_eq!((tree[service].cpu, tree[service].tasks, tree[service].populated), (None, None, true));
+        assert_eq!((tree[service].name(), tree[service].memory), ("b.service", None));
+        tree.read_memory(root, [service, slice]);
+        let memory = tree[service].memory.unwrap();
+        assert_eq!((memory.current, memory.low, memory.max, memory.oom_group), (4096, u64::MAX, 8192, false));
+        assert_eq!(tree[slice].memory, None);
+    }
+
+    #[test]
+    fn lists_of_cpus_are_counted() {
+        for (list, count) in [("0\n", Some(1)), ("0-3,8", Some(5)), ("0-1,4-5,7", Some(5)), ("", None)] {
+            assert_eq!(count_cpus(list), count, "{list:?}");
+        }
+        for wrong in ["3-0", "a", "0-", "0-4294967295", "0,,1"] {
+            assert_eq!(count_cpus(wrong), None, "{wrong}");
+        }
+    }
+}
