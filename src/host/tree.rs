@@ -52,6 +52,7 @@ pub struct Cgroup {
 }
 
 /// What the kernel calls controllers, as far as fairslice has to do with them.
+#[allow(clippy::struct_excessive_bools, reason = "a set")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Controllers {
     /// `cpu`
@@ -120,8 +121,8 @@ impl Tree {
 
     /// A tree of a root alone.
     #[must_use]
-    pub fn new(root: Cgroup) -> Self {
-        let root = Cgroup { path: PathBuf::new(), parent: None, children: Vec::new(), ..root };
+    pub fn new(mut root: Cgroup) -> Self {
+        (root.path, root.parent, root.children) = (PathBuf::new(), None, Vec::new());
         Self { by_path: HashMap::from([(PathBuf::new(), Self::ROOT)]), cgroups: vec![root] }
     }
 
