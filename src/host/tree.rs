@@ -127,11 +127,12 @@ impl Tree {
     }
 
     /// Adds a cgroup of this name; its path, parent and children are the tree's to set.
-    pub fn add(&mut self, parent: Id, name: &str, cgroup: Cgroup) -> Id {
+    pub fn add(&mut self, parent: Id, name: &str, mut cgroup: Cgroup) -> Id {
         let id = Id(self.cgroups.len());
         let path = self[parent].path.join(name);
         self.by_path.insert(path.clone(), id);
-        self.cgroups.push(Cgroup { path, parent: Some(parent), children: Vec::new(), ..cgroup });
+        (cgroup.path, cgroup.parent, cgroup.children) = (path, Some(parent), Vec::new());
+        self.cgroups.push(cgroup);
         if let Some(parent) = self.cgroups.get_mut(parent.0) {
             parent.children.push(id);
         }
