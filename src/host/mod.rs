@@ -12,6 +12,8 @@ pub mod machine;
 pub mod pam;
 pub mod pid1;
 pub mod process;
+#[cfg(feature = "cli")]
+pub mod processes;
 pub mod snapshot;
 #[cfg(feature = "cli")]
 pub mod tree;
