@@ -116,7 +116,7 @@ vm-trixie: WHICH := not bookworm
 vm-bookworm: WHICH := bookworm
 vm-trixie vm-bookworm:
 	@$(SUDO) env FAIRSLICE_DEB=$$(echo target/debian/fairslice_*.deb) $(PYTHON) -m pytest -p no:cacheprovider -v --tb=short \
-	    --durations=20 tests/vm -k "$(WHICH)" 2>&1 | sed -u 's/^/$(@:vm-%=%): /'
+	    --reruns 1 --only-rerun MachineHung -rR --durations=20 tests/vm -k "$(WHICH)" 2>&1 | sed -u 's/^/$(@:vm-%=%): /'
 
 # The programs that are measured are those of the package.
 BENCHED := $(CURDIR)/target/bench-launch

@@ -9,6 +9,7 @@
 
 import contextlib
 import io
+import json
 import os
 import select
 import signal
@@ -18,6 +19,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,15 @@ TOOLS = {
 }
 BOOT_DEADLINE = 180  # seconds; 16 is usual on two free cores
 COMMAND_DEADLINE = 120
+SSH_FAILED = 255  # ssh's own exit status
+HUNG_AFTER = 60  # seconds without sshd's banner
+
+
+class MachineHung(VmError):
+    """The machine stopped answering, and has been started again: the emulation's fault, once in many runs.
+
+    The test is run again (the Makefile's --only-rerun); if that is no emulator's whim, it fails then.
+    """
 
 
 @dataclass(frozen=True)
@@ -164,6 +175,7 @@ class Machine:
             "-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22",
             "-device", "virtio-net-pci,netdev=net",
             "-serial", f"file:{self.console}",
+            "-qmp", f"unix:{self.work}/qmp,server=on,wait=off",
         ]  # fmt: skip
 
     def connect(self) -> None:
@@ -221,14 +233,14 @@ class Machine:
     def root(self, script: str, check: bool = True, input: bytes | None = None) -> str:
         """Runs a shell script as root over the open connection; what it printed."""
         words = [*self.ssh_words("root"), "-S", str(self.control), script]
-        done = finish(words, input)
+        done = self.finish(words, input)
         if check and done.status:
             raise VmError(f"in the machine, exit {done.status}: {script}\n{done.out}{done.err}")
         return done.out
 
     def ssh(self, user: str, command: str, check: bool = True, terminal: bool = False) -> Done:
         """One whole login: authentication, PAM session, command, end of session."""
-        done = finish([*self.ssh_words(user), *(["-tt"] if terminal else []), command])
+        done = self.finish([*self.ssh_words(user), *(["-tt"] if terminal else []), command])
         if check and done.status:
             raise VmError(f"login of {user}, exit {done.status}: {command}\n{done.out}{done.err}")
         return done
@@ -271,6 +283,54 @@ class Machine:
                 entry.size, entry.mode, entry.mtime = len(data), mode, int(time.time())
                 tar.addfile(entry, io.BytesIO(data))
         self.root("tar -x --no-overwrite-dir --no-same-owner -C /", input=archive.getvalue())
+
+    def finish(self, words: list[str], input: bytes | None = None) -> Done:
+        try:
+            done = finish(words, input)
+        except VmError:
+            self.look()
+            raise
+        if done.status == SSH_FAILED:
+            self.look()
+        return done
+
+    def look(self) -> None:
+        """Starts the machine again if it hangs, and says so."""
+        end_at = time.monotonic() + HUNG_AFTER
+        while not self.sshd_answers():
+            if self.qemu.poll() is not None:
+                raise VmError(f"QEMU is gone; the console ends with\n{self.console_tail()}")
+            if time.monotonic() > end_at:
+                found = f"QEMU: {self.emulator_state()}\nthe console ends with\n{self.console_tail()}"
+                end(self.qemu)
+                end(self.master)
+                self.boot()
+                # Shown at the end of the run, where a test that is run again shows nothing.
+                warnings.warn(f"a machine hung and was started again. {found}", stacklevel=1)
+                raise MachineHung(f"no answer for {HUNG_AFTER} s, started again. {found}")
+            time.sleep(1)
+
+    def emulator_state(self) -> str:
+        """What QEMU says of itself, and where its CPUs are: docs/interop/qmp-spec of QEMU."""
+        said = []
+        with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as monitor:
+            monitor.settimeout(5)
+            monitor.connect(f"{self.work}/qmp")
+            lines = monitor.makefile("rw")
+            lines.readline()
+            for command in (
+                {"execute": "qmp_capabilities"},
+                {"execute": "query-status"},
+                {"execute": "human-monitor-command", "arguments": {"command-line": "info registers -a"}},
+            ):
+                print(json.dumps(command), file=lines, flush=True)
+                while "return" not in (answer := json.loads(lines.readline())) and "error" not in answer:
+                    pass
+                said.append(answer.get("return", answer))
+        status = said[1] if len(said) > 1 else "it does not answer either"
+        registers = said[2] if len(said) > 2 else ""
+        where = [line for line in str(registers).splitlines() if line.startswith(("CPU#", "RIP"))]
+        return f"{status} {' '.join(where)}"
 
     def reboot(self, orderly: bool = True) -> float:
         """Shuts down, or pulls the plug, and boots again; the seconds from one end to the other."""
