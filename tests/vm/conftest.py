@@ -20,17 +20,24 @@ from machine import Machine, die_by_exception
 # What an admin may have added to a PAM file before the package came.
 ADMINS_LINE = "session optional pam_echo.so file=/etc/admins-own-motd"
 
-# What depends on our code alone and takes a minute is tested on this release only.
+# What depends on our code alone, or on what both releases share, is tested on this one only.
 THOROUGH = "trixie"
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "alone: no test of another run goes on at the same time")
+    config.addinivalue_line("markers", f"thorough: on {THOROUGH} only, nothing in it depends on the release")
     die_by_exception()
+
+
+def is_wanted(item) -> bool:
+    release = getattr(item, "callspec", None) and item.callspec.params.get("machine")
+    return release in (None, THOROUGH) or item.get_closest_marker("thorough") is None
 
 
 def pytest_collection_modifyitems(items):
     """Without the package, one clear line instead of a failure of each test."""
+    items[:] = filter(is_wanted, items)
     if any("package" in item.fixturenames for item in items):
         path = os.environ.get("FAIRSLICE_DEB", "")
         if not Path(path).is_file():

@@ -1,6 +1,7 @@
 """Services of every kind behind the launcher: in place, and where it has to put them there."""
 
 import re
+import shlex
 from dataclasses import dataclass
 
 import conftest
@@ -62,6 +63,9 @@ KINDS = {
     "delegate": Kind("Delegate=yes"),
     "alias": Kind(),
 }  # fmt: skip
+
+# Of the launcher's line when PID 1 has not answered, or not moved the service, in time.
+TOO_SLOW = re.compile("waiting for|time limit")
 
 PARAMETERS = [pytest.param(name, id=re.sub(r"[^a-z0-9]+", "-", name)) for name in KINDS]
 
@@ -172,6 +176,12 @@ def misplaced(kinds):
     machine.root("systemctl daemon-reload; systemctl stop 'local-k-*'")
     start(machine)
     machine.said_misplaced = launcher_lines(machine, mark)
+    # PID 1 has 2 s, which two emulated machines on one real one do not always leave it.
+    slow = [name for name, said in machine.said_misplaced.items() if TOO_SLOW.search(said[-1])]
+    if slow:
+        mark = measure.journal_mark(machine)
+        machine.root(f"systemctl restart {' '.join(shlex.quote(unit(name)) for name in slow)}")
+        machine.said_misplaced |= launcher_lines(machine, mark)
     machine.facts_misplaced = facts(machine, machine.kinds)
     yield machine
     machine.root(f"rm {slice_drop_in}; systemctl daemon-reload")

@@ -4,7 +4,6 @@ slice's cpu_floor leaves, however they come and go."""
 import contextlib
 import time
 
-import conftest
 import measure
 import pytest
 
@@ -102,10 +101,9 @@ def test_explain_says_who_is_counted_and_which_floor_holds(counting):
     assert f"CARGO_TARGET_DIR  {measure.TARGET_ROOT}/bob" in said
 
 
+@pytest.mark.thorough
 @pytest.mark.alone
 def test_shares_with_one_two_and_three_busy_users(counting):
-    if counting.image.release != conftest.THOROUGH:
-        pytest.skip(f"once is enough, on {conftest.THOROUGH}: arithmetic, and the kernel's scheduler")
     counting.root("systemctl kill -s USR1 local-slm")
     groups = [SERVICES]
     with contextlib.ExitStack() as logged_in:

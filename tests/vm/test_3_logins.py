@@ -3,7 +3,6 @@
 import contextlib
 import statistics
 
-import conftest
 import measure
 import pytest
 
@@ -61,6 +60,7 @@ def test_a_members_group_rule_and_a_users_own_rule(installed):
         assert facts(installed, "bob").cpu_weight == 100
 
 
+@pytest.mark.thorough
 def test_no_root_directory_no_variable_and_no_message(installed):
     mark = measure.journal_mark(installed)
     installed.root(f"mv {ROOT} {ROOT}.away")
@@ -72,6 +72,7 @@ def test_no_root_directory_no_variable_and_no_message(installed):
         installed.root(f"mv {ROOT}.away {ROOT}")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "trap",
     [
@@ -122,6 +123,7 @@ def accounts(installed):
     installed.root("mv /etc/passwd.kept /etc/passwd; mv /etc/shadow.kept /etc/shadow")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("user", "owner"),
     [("nohome", "nohome:UNKNOWN"), ("nogroup", "nogroup:UNKNOWN")],
@@ -132,12 +134,14 @@ def test_a_login_without_home_or_group_works_and_has_its_directory(installed, ac
     assert login.cpu_weight == 100
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("user", ["noshell", "dots.and-dashes_$"])
 def test_a_login_without_shell_or_with_a_long_name_has_its_directory(installed, accounts, user):
     answer = su(installed, user, 'echo "$CARGO_TARGET_DIR"; stat -c %a -- "$CARGO_TARGET_DIR"')
     assert answer == f"{ROOT}/{user}\n700\nexit 0\n"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("user", ["..", "a/b"])
 def test_a_name_that_is_no_file_name_gets_no_directory_but_a_login(installed, accounts, user):
     before = installed.root("find /srv -printf '%p %m %u\\n' | sort")
@@ -147,6 +151,7 @@ def test_a_name_that_is_no_file_name_gets_no_directory_but_a_login(installed, ac
     assert len(measure.journal_since(installed, mark, "pam_fairslice")) == 1
 
 
+@pytest.mark.thorough
 def test_a_name_with_a_space_gets_a_login(installed, accounts):
     assert su(installed, "two words", "echo here").splitlines()[-2:] == ["here", "exit 0"]
 
@@ -163,10 +168,9 @@ def test_a_real_login_of_root(installed):
     assert login.target_dir == ""
 
 
+@pytest.mark.thorough
 def test_of_60_logins_20_at_a_time_all_succeed_with_their_variable(installed, capsys):
     # 200 take some minutes of an emulated machine: those are in make bench-login, beside the same without us.
-    if installed.image.release != conftest.THOROUGH:
-        pytest.skip(f"once is enough, on {conftest.THOROUGH}: nothing here depends on the release")
     right = f'[ "$CARGO_TARGET_DIR" = {ROOT}/$USER ]'
     times = measure.login_times(installed, ["alice", "bob"] * 30, at_a_time=20, command=right)
     assert len(times) == 60

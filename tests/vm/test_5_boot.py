@@ -1,6 +1,7 @@
 """Boots: with the policy, everything is in force again; with a broken one, the machine still boots."""
 
 import measure
+import pytest
 
 POLICY = "/etc/fairslice/policy.toml"
 
@@ -23,6 +24,7 @@ def test_after_a_reboot_everything_is_in_force(installed):
     assert answer.splitlines()[-1] == "exit 0", answer
 
 
+@pytest.mark.thorough
 def test_with_a_broken_policy_the_machine_boots_and_says_so(installed):
     # /run is empty after a boot, and with it the last good copy: nothing is in force.
     installed.root(f"mv {POLICY} /root/good.toml; head -c 2M /dev/urandom > {POLICY}")

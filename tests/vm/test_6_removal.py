@@ -95,12 +95,14 @@ def test_purging_it_leaves_nothing(installed):
     assert installed.root("dpkg --audit") == ""
 
 
+@pytest.mark.thorough
 def test_without_it_a_login_inherits_sshds_score(installed):
     """What test_3 saw reset; if this fails, that test showed nothing."""
     with measure.sshd_started_with_score(installed, -500):
         assert installed.ssh("alice", "cat /proc/self/oom_score_adj").out == "-500\n"
 
 
+@pytest.mark.thorough
 def test_an_admins_edit_inside_the_managed_block_is_not_lost(installed, package):
     """pam-auth-update then refuses to touch the file; installing has to live with that."""
     edit = "session optional pam_echo.so file=/etc/admins-other-motd"
