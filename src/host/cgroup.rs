@@ -21,6 +21,14 @@ use crate::policy::{CPU_WEIGHT, ServiceName, SliceName};
 pub fn of_process(root: &Path, process: &str) -> Result<PathBuf> {
     let file = root.join("proc").join(process).join("cgroup");
     let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    on_cgroup2(&text).with_context(|| file.display().to_string())
+}
+
+/// The same, from the text of `/proc/PID/cgroup`, `cgroups(7)`.
+///
+/// # Errors
+/// It is that of a machine with cgroup v1 or a hybrid of both.
+pub fn on_cgroup2(text: &str) -> Result<PathBuf> {
     let mut unified = None;
     for line in text.lines() {
         let mut fields = line.splitn(3, ':');
@@ -34,8 +42,7 @@ pub fn of_process(root: &Path, process: &str) -> Result<PathBuf> {
             _ => {}
         }
     }
-    let path = unified
-        .with_context(|| format!("{} has no line of cgroup2: this machine runs cgroup v1", file.display()))?;
+    let path = unified.context("no line of cgroup2: this machine runs cgroup v1")?;
     Ok(PathBuf::from(path.trim_start_matches('/')))
 }
 
@@ -111,52 +118,6 @@ pub fn weights_in(root: &Path, cgroup: &Path) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// Every slice that has a cgroup, below the root slice.
-///
-/// # Errors
-/// cgroupfs cannot be read.
-pub fn slices(root: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut below = vec![PathBuf::new()];
-    while let Some(slice) = below.pop() {
-        let names = children_of(root, &slice)?;
-        let slices = names.iter().filter(|name| name.ends_with(".slice"));
-        below.extend(slices.map(|name| slice.join(name)));
-        found.push(slice);
-    }
-    found.retain(|slice| !slice.as_os_str().is_empty());
-    Ok(found)
-}
-
-/// Services with a cgroup, with that cgroup: those that run. One that the launcher has put into a
-/// scope has nothing in its own.
-///
-/// # Errors
-/// cgroupfs cannot be read.
-pub fn services(root: &Path) -> Result<Vec<(ServiceName, PathBuf)>> {
-    let mut found = Vec::new();
-    let mut scopes = Vec::new();
-    for slice in slices(root)? {
-        for name in children_of(root, &slice)? {
-            let path = slice.join(&name);
-            match service(&path) {
-                Some(service) => found.push((service, path)),
-                None => scopes.push((name, path)),
-            }
-        }
-    }
-    for (service, path) in &mut found {
-        let scope = scopes.iter().find(|(name, _)| service.has_scope(name));
-        if let Some((_, scope)) = scope
-            && processes(root, path).is_empty()
-        {
-            path.clone_from(scope);
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
 /// The names of the cgroups in `cgroup`; none where it does not exist.
 ///
 /// # Errors
@@ -173,10 +134,17 @@ pub fn children_of(root: &Path, cgroup: &Path) -> Result<Vec<String>> {
 }
 
 /// What an attribute says; `None` where the controller is not enabled or the cgroup is gone.
+///
+/// The weight of an idle cgroup is 0, as the kernel has it up to Linux 6.11; after that it reads 1.
 #[must_use]
 pub fn attribute(root: &Path, cgroup: &Path, name: &str) -> Option<String> {
-    let text = fs::read_to_string(root.join(paths::CGROUPFS).join(cgroup).join(name)).ok()?;
-    Some(text.trim_end().to_owned())
+    let read = |name| fs::read_to_string(root.join(paths::CGROUPFS).join(cgroup).join(name)).ok();
+    let text = read(name)?;
+    let is_idle = || name == CPU_WEIGHT.attribute && read("cpu.idle").is_some_and(|idle| idle.trim() == "1");
+    match text.trim_end() {
+        "1" if is_idle() => Some("0".to_owned()),
+        text => Some(text.to_owned()),
+    }
 }
 
 /// The processes in a cgroup and the cgroups below it.
@@ -197,6 +165,20 @@ pub fn processes(root: &Path, cgroup: &Path) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_idle_cgroup_weighs_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let slice = root.path().join("sys/fs/cgroup/a.slice");
+        fs::create_dir_all(&slice).unwrap();
+        let weight = || attribute(root.path(), Path::new("a.slice"), "cpu.weight").unwrap();
+        fs::write(slice.join("cpu.weight"), "1\n").unwrap();
+        assert_eq!(weight(), "1");
+        fs::write(slice.join("cpu.idle"), "0\n").unwrap();
+        assert_eq!(weight(), "1");
+        fs::write(slice.join("cpu.idle"), "1\n").unwrap();
+        assert_eq!(weight(), "0");
+    }
 
     #[test]
     fn a_cgroup_names_its_unit_and_user() {

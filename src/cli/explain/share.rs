@@ -1,0 +1,47 @@
+//! `fairslice explain share`.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::cli::named::{self, find};
+use crate::effect::share::{Busy, shares};
+use crate::host::tree::{self, Id, Tree};
+use crate::report::{self, ShareView};
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Options {
+    /// A unit with or without ".service" or ".slice", a user, or a cgroup's path [default: all of them]
+    #[arg(value_name = "UNIT|USER|SLICE")]
+    of: Option<String>,
+    /// Only these are busy, each with a thread for every CPU; and the one that is asked about
+    #[arg(long, value_name = "UNIT|USER|SLICE,…", value_delimiter = ',')]
+    busy: Vec<String>,
+    /// Print JSON, in the shape that fairslice(1) describes
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(root: &Path, arguments: &Options) -> Result<u8> {
+    let tree = Tree::read(root)?;
+    let cpus = tree::online_cpus(root)?;
+    let users = named::users(&tree);
+    let resolve = |name: &String| find(&tree, &users, name);
+    let of = arguments.of.as_ref().map(resolve).transpose()?;
+    let mut named: BTreeSet<Id> = arguments.busy.iter().map(resolve).collect::<Result<_>>()?;
+    let busy = if named.is_empty() {
+        Busy::Everything
+    } else {
+        named.extend(of);
+        Busy::Only(named)
+    };
+    let shares = shares(&tree, cpus, &busy);
+    let view = ShareView { tree: &tree, cpus, busy: &busy, shares: &shares, users: &users };
+    let text = if arguments.json { report::share_json(&view, of) } else { report::share_text(&view, of) };
+    anstream::stdout().write_all(text.as_bytes())?;
+    Ok(0)
+}

@@ -1,0 +1,87 @@
+//! Which cgroup a name stands for: a unit's, a user's, a path.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::host::account::Account;
+use crate::host::cgroup;
+use crate::host::tree::{Id, Tree};
+use crate::policy::{ServiceName, SliceName};
+
+/// The endings that a unit's name may be given without.
+const ENDINGS: [&str; 3] = ["service", "slice", "scope"];
+
+/// The slices of users, with the users' names; the number where nobody has it.
+pub(super) fn users(tree: &Tree) -> BTreeMap<Id, String> {
+    let uid = |id: Id| {
+        let path = &tree[id].path;
+        cgroup::user(path).filter(|uid| *path == SliceName::of_user(*uid).cgroup())
+    };
+    let name = |uid: u32| match Account::by_uid(uid) {
+        Ok(Some(account)) => account.name,
+        _ => uid.to_string(),
+    };
+    tree.ids().filter_map(|id| Some((id, name(uid(id)?)))).collect()
+}
+
+/// The cgroup that is meant by a name.
+pub(super) fn find(tree: &Tree, users: &BTreeMap<Id, String>, name: &str) -> Result<Id> {
+    if matches!(name, "-.slice" | "/") {
+        return Ok(Tree::ROOT);
+    }
+    if name.contains('/')
+        && let Some(id) = tree.find(Path::new(name.trim_matches('/')))
+    {
+        return Ok(id);
+    }
+    let is_called = |wanted: &str| tree.ids().find(|id| tree[*id].name() == wanted && is_unit(tree, *id));
+    if let Some(id) = service_in_a_scope(tree, name).or_else(|| is_called(name)) {
+        return Ok(id);
+    }
+    let with_ending = ENDINGS.iter().find_map(|ending| is_called(&format!("{name}.{ending}")));
+    let user = users.iter().find(|(_, user)| *user == name).map(|(id, _)| *id);
+    if let Some(id) = with_ending.or(user) {
+        return Ok(id);
+    }
+    // A process in a user's own manager, or a container's.
+    if let Some(id) = tree.ids().find(|id| tree[*id].name() == name) {
+        return Ok(id);
+    }
+    let nearest = nearest(tree, users, name);
+    let hint = if nearest.is_empty() { String::new() } else { format!(": did you mean {nearest}?") };
+    bail!("nothing that runs, and nobody who is logged in, is called {name:?}{hint}")
+}
+
+/// Whether a cgroup is a slice or a unit of PID 1's, and not inside of one.
+fn is_unit(tree: &Tree, id: Id) -> bool {
+    cgroup::unit(&tree[id].path).is_none_or(|unit| unit == tree[id].name())
+}
+
+/// The launcher has PID 1 put a service that is in a wrong slice into a scope in the right one; its own
+/// cgroup then holds nothing.
+fn service_in_a_scope(tree: &Tree, name: &str) -> Option<Id> {
+    let service = ServiceName::new(name).ok()?;
+    let populated = |id: &Id| tree[*id].populated && is_unit(tree, *id);
+    let mut ids = tree.ids().filter(populated);
+    let own = tree.ids().find(|id| tree[*id].name() == service.as_str() && populated(id));
+    own.or_else(|| ids.find(|id| service.has_scope(tree[*id].name())))
+}
+
+/// The names that are spelled most like this one.
+fn nearest(tree: &Tree, users: &BTreeMap<Id, String>, name: &str) -> String {
+    let units = tree.ids().filter(|id| *id != Tree::ROOT && is_unit(tree, *id)).map(|id| tree[id].name());
+    let distance = |known: &str| {
+        let stem = known.rsplit_once('.').map_or(known, |(stem, _)| stem);
+        strsim::damerau_levenshtein(name, known).min(strsim::damerau_levenshtein(name, stem))
+    };
+    let known = units.chain(users.values().map(String::as_str));
+    let mut known: Vec<(usize, &str)> = known.map(|known| (distance(known), known)).collect();
+    known.retain(|(distance, _)| *distance <= 1 + name.chars().count() / 3);
+    known.sort_unstable();
+    known.dedup();
+    let names: Vec<&str> = known.into_iter().take(3).map(|(_, known)| known).collect();
+    names.join(", ")
+}

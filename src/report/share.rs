@@ -1,0 +1,243 @@
+//! Shares of the CPUs, as a table, as the chain of one cgroup, and as JSON.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anstyle::Style;
+use serde_json::{Value, json};
+
+use crate::effect::share::{Busy, Cap, Competing, Level, Limit, Shares};
+use crate::host::tree::{Id, Tree};
+
+/// The version of the JSON's shape: raised when something is renamed or goes away.
+const JSON_VERSION: u32 = 1;
+const DIM: Style = Style::new().dimmed();
+/// Units in which nothing is a unit of PID 1's any more.
+const LEAVES: [&str; 5] = [".service", ".scope", ".socket", ".mount", ".swap"];
+
+/// Shares, and what they were computed from.
+#[derive(Debug)]
+pub struct ShareView<'a> {
+    /// Of which tree.
+    pub tree: &'a Tree,
+    /// Of how many CPUs.
+    pub cpus: u32,
+    /// Who is busy.
+    pub busy: &'a Busy,
+    /// What comes of it.
+    pub shares: &'a Shares,
+    /// The slices of users, with the users' names.
+    pub users: &'a BTreeMap<Id, String>,
+}
+
+/// The chain of one cgroup, or a table of all units, each below its parent, the largest share first.
+#[must_use]
+pub fn share_text(view: &ShareView<'_>, of: Option<Id>) -> String {
+    match of {
+        Some(id) => view.chain_text(id),
+        None => view.table_text(),
+    }
+}
+
+/// The same for programs; `fairslice(1)` describes the shape.
+#[must_use]
+pub fn share_json(view: &ShareView<'_>, of: Option<Id>) -> String {
+    let busy = match view.busy {
+        Busy::Everything => Value::Null,
+        Busy::Only(named) => named.iter().map(|id| view.path(*id)).collect(),
+    };
+    let (key, cgroups) = match of {
+        Some(id) => ("chain", view.shares.chain(view.tree, id).into_iter().map(|(id, _)| id).collect()),
+        None => ("cgroups", view.units().into_iter().map(|(id, _)| id).collect::<Vec<_>>()),
+    };
+    let cgroups: Value = cgroups.into_iter().filter_map(|id| view.json(id)).collect();
+    let value = json!({ "version": JSON_VERSION, "cpus": view.cpus, "busy": busy, key: cgroups });
+    format!("{value:#}\n")
+}
+
+impl ShareView<'_> {
+    fn table_text(&self) -> String {
+        let mut rows = vec![["UNIT", "SHARE", "CPUS", "WEIGHT", "OF", ""].map(str::to_owned)];
+        for (id, depth) in self.units() {
+            let Some(level) = self.shares.level(id) else { continue };
+            let name = format!("{:indent$}{}", "", self.name(id), indent = 2 * depth);
+            let (weight, of) = (weight(level.with), short(level.sum));
+            let note = level.cap.map(|cap| self.limit(cap)).unwrap_or_default();
+            rows.push([name, percent(level.share), self.in_cpus(level.share), weight, of, note]);
+        }
+        format!("{}, {}\n\n{}", self.machine(), self.scenario(), table(&rows))
+    }
+
+    fn chain_text(&self, id: Id) -> String {
+        let name = self.name(id);
+        let Some(own) = self.shares.level(id) else {
+            return format!("{name}: nothing runs in it\n");
+        };
+        let mut rows = vec![["CGROUP", "WEIGHT", "OF", "FACTOR", "SHARE", ""].map(str::to_owned)];
+        for (id, level) in self.shares.chain(self.tree, id) {
+            let (weight, of, factor) = match level.with {
+                Competing::Root => Default::default(),
+                with => (weight(with), short(level.sum), format!("{:.3}", self.factor(id, level))),
+            };
+            rows.push([self.name(id), weight, of, factor, percent(level.share), self.notes(id, level)]);
+        }
+        let (share, cpus) = (percent(own.share), self.in_cpus(own.share));
+        let what = format!("{name}: {share} of {}, which is {cpus}; {}", self.machine(), self.scenario());
+        format!("{what}\n\n{}", table(&rows))
+    }
+
+    /// What else there is to say of a line of the chain.
+    fn notes(&self, id: Id, level: Level) -> String {
+        let mut notes = Vec::new();
+        if let Competing::Threads(_) = level.with {
+            notes.push("threads one by one: no cpu controller here".to_owned());
+        }
+        if let Some(cap) = level.cap {
+            notes.push(self.limit(cap));
+        } else if self.factor(id, level) > level.weight / level.sum + 0.0005 {
+            notes.push(format!("{:.3} by weight, and what others cannot use", level.weight / level.sum));
+        }
+        notes.join("; ")
+    }
+
+    /// Slices and the units in them in which something is busy, and how deep they are. Cgroups that
+    /// are no units are shown as well where no unit is above them.
+    fn units(&self) -> Vec<(Id, usize)> {
+        let mut units = Vec::new();
+        let mut waiting = vec![(Tree::ROOT, 0)];
+        while let Some((id, depth)) = waiting.pop() {
+            let cgroup = &self.tree[id];
+            if id != Tree::ROOT {
+                units.push((id, depth - 1));
+            }
+            if LEAVES.iter().any(|ending| cgroup.name().ends_with(ending)) {
+                continue;
+            }
+            let busy = cgroup.children.iter().filter(|child| self.shares.level(**child).is_some());
+            let mut busy: Vec<Id> = busy.copied().collect();
+            // The last is taken first.
+            busy.sort_by(|a, b| {
+                let by_share = self.shares.of(*a).total_cmp(&self.shares.of(*b));
+                by_share.then_with(|| self.tree[*b].name().cmp(self.tree[*a].name()))
+            });
+            waiting.extend(busy.into_iter().map(|child| (child, depth + 1)));
+        }
+        units
+    }
+
+    fn json(&self, id: Id) -> Option<Value> {
+        let level = self.shares.level(id)?;
+        let (weight, threads) = match level.with {
+            Competing::Root => (None, None),
+            Competing::Weight(weight) => (Some(weight), None),
+            Competing::Threads(threads) => (None, Some(threads)),
+        };
+        let cap = level.cap.map(|cap| {
+            let limit = match cap.limit {
+                Limit::Quota(_) => "cpu.max",
+                Limit::Cpuset(_) => "cpuset",
+                Limit::Threads(_) => "threads",
+            };
+            json!({ "limit": limit, "most": cap.most })
+        });
+        Some(json!({
+            "cgroup": self.path(id), "user": self.users.get(&id), "share": level.share, "weight": weight,
+            "threads": threads, "counted": level.weight, "sum": level.sum,
+            "factor": self.factor(id, level), "cap": cap,
+        }))
+    }
+
+    fn path(&self, id: Id) -> String {
+        format!("/{}", self.tree[id].path.display())
+    }
+
+    fn name(&self, id: Id) -> String {
+        match (id, self.users.get(&id)) {
+            (Tree::ROOT, _) => "-.slice".to_owned(),
+            (_, Some(user)) => format!("{} ({user})", self.tree[id].name()),
+            (_, None) => self.tree[id].name().to_owned(),
+        }
+    }
+
+    /// The part of its parent's time.
+    fn factor(&self, id: Id, level: Level) -> f64 {
+        let parent = self.tree[id].parent.map_or(1.0, |parent| self.shares.of(parent));
+        if parent > 0.0 { level.share / parent } else { 0.0 }
+    }
+
+    fn machine(&self) -> String {
+        count(f64::from(self.cpus))
+    }
+
+    fn scenario(&self) -> String {
+        match self.busy {
+            Busy::Everything => "everything busy".to_owned(),
+            Busy::Only(ids) => {
+                let names: Vec<String> = ids.iter().map(|id| self.name(*id)).collect();
+                format!("only these busy: {}", names.join(", "))
+            }
+        }
+    }
+
+    fn in_cpus(&self, share: f64) -> String {
+        format!("{:.2}", share * f64::from(self.cpus))
+    }
+
+    fn limit(&self, cap: Cap) -> String {
+        let most = count(cap.most * f64::from(self.cpus));
+        match cap.limit {
+            Limit::Quota(_) => format!("at most {most}: cpu.max"),
+            Limit::Cpuset(_) => format!("at most {most}: cpuset"),
+            Limit::Threads(1) => format!("at most {most}: 1 thread"),
+            Limit::Threads(threads) => format!("at most {most}: {threads} threads"),
+        }
+    }
+}
+
+fn weight(with: Competing) -> String {
+    match with {
+        Competing::Root => String::new(),
+        Competing::Weight(0) => "idle".to_owned(),
+        Competing::Weight(weight) => weight.to_string(),
+        Competing::Threads(threads) => format!("{threads}x100"),
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1}%", share * 100.0)
+}
+
+fn count(cpus: f64) -> String {
+    let number = short(cpus);
+    if number == "1" { "1 CPU".to_owned() } else { format!("{number} CPUs") }
+}
+
+/// With two decimals where there is need of them.
+fn short(number: f64) -> String {
+    let text = format!("{number:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Aligned, numbers to the right, a dimmed heading.
+fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+    let mut widths = [0; COLUMNS];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for (index, row) in rows.iter().enumerate() {
+        let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
+            0 => format!("{cell:width$}"),
+            _ if column == COLUMNS - 1 => format!("  {cell}"),
+            _ => format!("  {cell:>width$}"),
+        });
+        let line: String = cells.collect();
+        let style = if index == 0 { DIM } else { Style::new() };
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{style}{}{style:#}", line.trim_end());
+    }
+    text
+}
