@@ -50,7 +50,13 @@ pub fn read(root: &Path) -> Result<Vec<Process>> {
     let names = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut pids: Vec<u32> = names.collect();
     pids.sort_unstable();
-    Ok(pids.into_iter().filter_map(|pid| one(root, pid)).collect())
+    Ok(of(root, &pids))
+}
+
+/// These processes, in this order. One that has ended is left out.
+#[must_use]
+pub fn of(root: &Path, pids: &[u32]) -> Vec<Process> {
+    pids.iter().filter_map(|pid| one(root, *pid)).collect()
 }
 
 fn one(root: &Path, pid: u32) -> Option<Process> {

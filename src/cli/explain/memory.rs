@@ -1,0 +1,42 @@
+//! `fairslice explain memory`.
+#![forbid(unsafe_code)]
+
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::cli::doctor::look_at_tree;
+use crate::cli::named;
+use crate::effect::memory::protection;
+use crate::host::oom;
+use crate::report;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Options {
+    /// A unit with or without ".service" or ".slice", a user, or a cgroup's path
+    #[arg(value_name = "NAME")]
+    of: Option<String>,
+    /// Print JSON, in the shape that fairslice(1) describes
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
+    let tree = look_at_tree(root)?;
+    let find = |name: &String| named::find(&tree, &named::users(&tree), name);
+    let of = options.of.as_ref().map(find).transpose()?;
+    if let Some(of) = of.filter(|of| tree[*of].memory.is_none()) {
+        bail!("/{} has no memory controller", tree[of].path.display());
+    }
+    let (recursive, multi_gen_lru) = (oom::is_recursive(root), oom::has_multi_gen_lru(root));
+    let protections = protection(&tree, recursive);
+    let text = match of {
+        _ if options.json => report::memory_json(&tree, &protections, recursive, multi_gen_lru, of),
+        Some(of) => report::memory_of_text(&tree, &protections, multi_gen_lru, of),
+        None => report::memory_text(&tree, &protections, multi_gen_lru),
+    };
+    anstream::stdout().write_all(text.as_bytes())?;
+    Ok(0)
+}

@@ -1,0 +1,372 @@
+//! Memory settings that come to less than they say.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::SetBy;
+use crate::effect::Carried;
+use crate::effect::finding::{Code, Finding, Fix};
+use crate::effect::memory::{Because, Guard, Limit, Outcome, Protections, ceiling, exact, is_less, size};
+use crate::host::cgroup;
+use crate::host::tree::{Id, Memory, Tree};
+use crate::policy::SliceName;
+
+/// What is wrong with the memory settings of a tree, all of whose memory has been read. `ram` is in
+/// bytes; `carried` is what the policy gives to ancestors; `multi_gen_lru` is whether that decides what
+/// is reclaimed.
+#[must_use]
+pub fn findings(
+    tree: &Tree,
+    protections: &Protections,
+    ram: u64,
+    multi_gen_lru: bool,
+    carried: &BTreeMap<SliceName, Carried>,
+    set_by: SetBy<'_>,
+) -> Vec<Finding> {
+    let look = Look { tree, protections, ram, carried, set_by };
+    let mut found = Vec::new();
+    for id in tree.ids() {
+        for guard in Guard::BOTH {
+            found.extend(look.unprotected(id, guard));
+            found.extend(look.overcommitted(id, guard));
+        }
+        found.extend(look.ceilings(id));
+    }
+    if multi_gen_lru {
+        found.extend(look.delayed());
+    }
+    found
+}
+
+struct Look<'a> {
+    tree: &'a Tree,
+    protections: &'a Protections,
+    ram: u64,
+    carried: &'a BTreeMap<SliceName, Carried>,
+    set_by: SetBy<'a>,
+}
+
+impl Look<'_> {
+    /// A protection that an ancestor does not have.
+    fn unprotected(&self, id: Id, guard: Guard) -> Option<Finding> {
+        let outcome = self.protections.outcome(self.tree, id, guard)?;
+        let Outcome { wanted, effective, because: Some(Because::Ancestor(ancestor)) } = outcome else {
+            return None;
+        };
+        let (unit, name) = (self.name(id), self.name(ancestor.id));
+        let (attribute, property) = (guard.attribute(), guard.property());
+        let set_beside = self.set_in(ancestor.id, guard).iter().map(|(_, setting)| setting).sum();
+        let needed = exact(wanted.max(set_beside));
+        let fix = match SliceName::new(&name).ok().and_then(|slice| self.carried.get(&slice)) {
+            Some(carried) if carries(carried, guard) => Fix::Apply,
+            _ => set(&name, property, &needed),
+        };
+        let holds = if effective == 0 { "nothing".to_owned() } else { format!("{} only", size(effective)) };
+        Some(Finding {
+            code: Code::AncestorProtection,
+            what: format!("{attribute} = {} protects {holds}", size(wanted)),
+            cost: Some(format!("{} declared, {} effective", size(wanted), size(effective))),
+            cause: format!("{name}, which it is in, has {attribute} = {}", size(ancestor.setting)),
+            at: (self.set_by)(&name, property).or_else(|| (self.set_by)(&unit, property)),
+            subject: unit,
+            fix,
+        })
+    }
+
+    /// `memory.low` where the multi-gen LRU spares a cgroup below it once, and reclaims from it the next
+    /// time: `shrink_one` of the kernel's `mm/vmscan.c`.
+    fn delayed(&self) -> Option<Finding> {
+        let has =
+            |id: &Id| self.protections.of(*id).low > 0 && self.tree[*id].memory.is_some_and(|m| m.low > 0);
+        let names: Vec<String> = self.tree.ids().filter(has).map(|id| self.name(id)).collect();
+        let at = names.iter().find_map(|name| (self.set_by)(name, Guard::Low.property()));
+        Some(Finding {
+            code: Code::LowDelays,
+            subject: names.first()?.clone(),
+            what: format!("memory.low of {} holds once, and not the next time", names.join(", ")),
+            cost: Some("what it covers is reclaimed as the rest is, a little later".to_owned()),
+            cause: "the multi-gen LRU is on: /sys/kernel/mm/lru_gen/enabled".to_owned(),
+            at,
+            fix: Fix::Edit("MemoryMin= instead of MemoryLow=, which holds".to_owned()),
+        })
+    }
+
+    /// Children that together set more than there is for them.
+    fn overcommitted(&self, parent: Id, guard: Guard) -> Option<Finding> {
+        let settings = self.set_in(parent, guard);
+        let sum: u64 = settings.iter().map(|(_, setting)| setting).sum();
+        let is_root = parent == Tree::ROOT;
+        let own = if is_root {
+            self.ram
+        } else {
+            self.protections.chain_if_used(self.tree, parent, guard).last()?.effective
+        };
+        if !is_less(own, sum) || settings.iter().any(|(child, _)| self.unprotected(*child, guard).is_some()) {
+            return None;
+        }
+        let (attribute, property) = (guard.attribute(), guard.property());
+        let names: Vec<String> = settings
+            .iter()
+            .map(|(child, setting)| format!("{} {}", self.name(*child), size(*setting)))
+            .collect();
+        let (subject, has, largest) =
+            (self.name(parent), size(own), settings.iter().max_by_key(|(_, set)| set)?);
+        let (largest, fix) = (
+            self.name(largest.0),
+            if is_root {
+                "so that they sum to less than the RAM".to_owned()
+            } else {
+                format!("or raise that of {subject} to {}", size(sum))
+            },
+        );
+        Some(Finding {
+            code: Code::Overcommitted,
+            what: format!("{attribute} of what is in it sums to {}, and there is {has}", size(sum)),
+            cost: Some(format!(
+                "if all use what they set, {}% of it is protected",
+                own.saturating_mul(100) / sum
+            )),
+            cause: names.join(", "),
+            at: (self.set_by)(&largest, property),
+            fix: Fix::Edit(format!("lower {property}= of {largest} or of another, {fix}")),
+            subject,
+        })
+    }
+
+    /// What the children of a cgroup set. Without a limit, what a child claims is what it uses: that
+    /// sums to nothing.
+    fn set_in(&self, parent: Id, guard: Guard) -> Vec<(Id, u64)> {
+        let children = self.tree[parent].children.iter();
+        let set = children.filter_map(|id| Some((*id, guard.setting(self.tree[*id].memory.as_ref()?))));
+        set.filter(|(_, setting)| (1..1 << 60).contains(setting)).collect()
+    }
+
+    /// Ceilings that are never met.
+    fn ceilings(&self, id: Id) -> Vec<Finding> {
+        let Some(memory) = &self.tree[id].memory else { return Vec::new() };
+        let above = self.tree[id].parent.map(|parent| ceiling(self.tree, parent));
+        let (high, max) = above.map_or((None, None), |above| (above.high, above.max));
+        // Where an ancestor's memory.max is met, memory.high is never.
+        let first = high.into_iter().chain(max).min_by_key(|limit| limit.bytes);
+        let own = |setting: fn(&Memory) -> u64| Some(setting(memory)).filter(|bytes| *bytes != u64::MAX);
+        [
+            ("memory.high", "MemoryHigh", own(|m| m.high), first),
+            ("memory.max", "MemoryMax", own(|m| m.max), max),
+        ]
+        .into_iter()
+        .filter_map(|(attribute, property, own, above)| self.ceiling(id, attribute, property, own?, above))
+        .collect()
+    }
+
+    fn ceiling(
+        &self,
+        id: Id,
+        attribute: &str,
+        property: &str,
+        own: u64,
+        above: Option<Limit>,
+    ) -> Option<Finding> {
+        let subject = self.name(id);
+        let at = (self.set_by)(&subject, property);
+        if let Some(above) = above.filter(|above| above.bytes < own) {
+            let (holder, bytes) = (self.name(above.of), size(above.bytes));
+            let fix = set(&subject, property, &exact(above.bytes));
+            return Some(Finding {
+                code: Code::CeilingAboveAncestors,
+                what: format!("{attribute} = {} never holds", size(own)),
+                cost: Some(format!("{} declared, {bytes} effective", size(own))),
+                cause: format!("{holder}, which it is in, is limited to {bytes} with all below it"),
+                at,
+                fix,
+                subject,
+            });
+        }
+        (own > self.ram).then(|| Finding {
+            code: Code::CeilingAboveRam,
+            what: format!("{attribute} = {} never holds", size(own)),
+            cost: Some("it limits nothing".to_owned()),
+            cause: format!("the machine has {} of RAM", size(self.ram)),
+            at,
+            fix: set(&subject, property, "75%"),
+            subject: subject.clone(),
+        })
+    }
+
+    fn name(&self, id: Id) -> String {
+        unit_name(&self.tree[id].path)
+    }
+}
+
+/// The unit that a cgroup is; of one inside a unit, the path.
+#[must_use]
+pub fn unit_name(path: &Path) -> String {
+    match path.file_name().and_then(|name| name.to_str()) {
+        None => "-.slice".to_owned(),
+        Some(name) if name.ends_with(".slice") || cgroup::unit(path) == Some(name) => name.to_owned(),
+        Some(_) => path.display().to_string(),
+    }
+}
+
+/// What sets a property of a cgroup; of one inside a unit, PID 1 knows nothing.
+fn set(name: &str, property: &str, value: &str) -> Fix {
+    if name.contains('/') {
+        Fix::Edit(format!("set {property}={value} for {name}"))
+    } else {
+        Fix::Command(format!("systemctl set-property {name} {property}={value}"))
+    }
+}
+
+fn carries(carried: &Carried, guard: Guard) -> bool {
+    match guard {
+        Guard::Min => carried.memory_min.is_some(),
+        Guard::Low => carried.memory_low.is_some(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effect::finding::Place;
+    use crate::effect::kill_order::tests::{MIB, add, memory};
+    use crate::effect::memory::protection;
+    use crate::host::tree::Cgroup;
+    use crate::policy;
+
+    fn tree(cgroups: &[(&str, Memory)]) -> Tree {
+        let mut tree = Tree::new(Cgroup::default());
+        for (path, memory) in cgroups {
+            add(&mut tree, path, *memory);
+        }
+        tree
+    }
+
+    fn min(current: u64, min: u64) -> Memory {
+        Memory { min: min * MIB, ..memory(current * MIB) }
+    }
+
+    fn found(tree: &Tree, carried: &BTreeMap<SliceName, Carried>) -> Vec<Finding> {
+        let set_by = |unit: &str, key: &str| {
+            (unit == "a-b.slice").then(|| Place { file: format!("/{key}").into(), line: Some(3) })
+        };
+        findings(tree, &protection(tree, true), 1000 * MIB, true, carried, &set_by)
+    }
+
+    fn said(tree: &Tree) -> Vec<String> {
+        let all = found(tree, &BTreeMap::new());
+        let said = |f: Finding| {
+            let fix = match f.fix {
+                Fix::Command(text) | Fix::Edit(text) | Fix::Restart(text) => text,
+                Fix::Apply => "apply".to_owned(),
+            };
+            let at = f.at.map(|at| format!(" ({at})")).unwrap_or_default();
+            format!("{} {}: {}; {}; {}{at}; {fix}", f.code, f.subject, f.what, f.cost.unwrap(), f.cause)
+        };
+        all.into_iter().map(said).collect()
+    }
+
+    #[test]
+    fn nothing_is_wrong_with_what_holds() {
+        assert_eq!(said(&tree(&[("a.slice", memory(50)), ("a.slice/b.service", memory(50))])), [""; 0]);
+        let held = tree(&[("a.slice", min(100, 600)), ("a.slice/a-b.slice", min(100, 600))]);
+        assert_eq!(said(&held), [""; 0]);
+        // What an ancestor's ancestor has is handed down.
+        let handed = [
+            ("a.slice", min(9, 600)),
+            ("a.slice/a-b.slice", min(9, 0)),
+            ("a.slice/a-b.slice/c.service", min(9, 600)),
+        ];
+        assert_eq!(said(&tree(&handed)), [""; 0]);
+        let all = Memory { min: u64::MAX, ..memory(50 * MIB) };
+        assert_eq!(said(&tree(&[("a.slice", all), ("a.slice/b.service", all)])), [""; 0]);
+        let high = |bytes| Memory { high: bytes, ..memory(0) };
+        let limits = [
+            ("a.slice", high(200 * MIB)),
+            ("a.slice/b.service", Memory { max: 300 * MIB, ..high(100 * MIB) }),
+        ];
+        assert_eq!(said(&tree(&limits)), [""; 0]);
+    }
+
+    #[test]
+    fn a_protection_without_the_ancestors_is_found() {
+        let bare = tree(&[("a.slice", min(500, 0)), ("a.slice/a-b.slice", min(500, 600))]);
+        let expected = "FS023 a-b.slice: memory.min = 600M protects nothing; 600M declared, 0 effective; a.slice, which \
+                        it is in, has memory.min = 0 (/MemoryMin:3); systemctl set-property a.slice MemoryMin=600M";
+        assert_eq!(said(&bare), [expected]);
+        let carried = Carried {
+            memory_min: Some(policy::Memory(policy::Amount::Absolute(600 * MIB))),
+            ..Carried::default()
+        };
+        let carried = BTreeMap::from([(SliceName::new("a.slice").unwrap(), carried)]);
+        assert_eq!(found(&bare, &carried).first().unwrap().fix, Fix::Apply);
+        // What its siblings set as well is needed.
+        let two = tree(&[
+            ("a.slice", min(0, 100)),
+            ("a.slice/b.service", min(0, 300)),
+            ("a.slice/c.service", min(0, 50)),
+        ]);
+        let found = said(&two);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("protects 100M only") && found[0].ends_with("MemoryMin=350M"), "{found:?}");
+    }
+
+    #[test]
+    fn a_low_that_does_not_hold_is_found_once() {
+        let low = |low| Memory { low, ..memory(0) };
+        let two = [("a.slice", low(9)), ("a.slice/a-b.slice", low(9)), ("b.slice", low(0))];
+        let expected = "FS028 a.slice: memory.low of a.slice, a-b.slice holds once, and not the next time; what it \
+                        covers is reclaimed as the rest is, a little later; the multi-gen LRU is on: \
+                        /sys/kernel/mm/lru_gen/enabled (/MemoryLow:3); MemoryMin= instead of MemoryLow=, which holds";
+        assert!(said(&tree(&two[..1]))[0].contains("memory.low of a.slice holds"));
+        let with_use = [
+            ("a.slice", Memory { current: 9, ..two[0].1 }),
+            ("a.slice/a-b.slice", Memory { current: 9, ..two[1].1 }),
+        ];
+        assert_eq!(said(&tree(&with_use)), [expected]);
+    }
+
+    #[test]
+    fn siblings_that_set_too_much_are_found() {
+        let two = [
+            ("a.slice", min(0, 400)),
+            ("a.slice/b.service", min(0, 300)),
+            ("a.slice/c.service", min(0, 300)),
+        ];
+        let expected = "FS024 a.slice: memory.min of what is in it sums to 600M, and there is 400M; if all use what \
+                        they set, 66% of it is protected; b.service 300M, c.service 300M; lower MemoryMin= of \
+                        c.service or of another, or raise that of a.slice to 600M";
+        assert_eq!(said(&tree(&two)), [expected]);
+        let ram = said(&tree(&[("a.slice", min(0, 700)), ("b.slice", min(0, 600))]));
+        assert_eq!(ram.len(), 1, "{ram:?}");
+        assert!(
+            ram[0].starts_with("FS024 -.slice: ") && ram[0].contains("1.26G, and there is 1000M"),
+            "{ram:?}"
+        );
+    }
+
+    #[test]
+    fn a_ceiling_that_never_holds_is_found() {
+        let high = |mib: u64| Memory { high: mib * MIB, ..memory(0) };
+        let above = said(&tree(&[("a.slice", high(2000))]));
+        let expected = "FS025 a.slice: memory.high = 1.95G never holds; it limits nothing; the machine has 1000M of RAM; \
+                        systemctl set-property a.slice MemoryHigh=75%";
+        assert_eq!(above, [expected]);
+        let max = |mib: u64| Memory { max: mib * MIB, ..memory(0) };
+        for (outer, inner, is_found) in [
+            (high(100), high(200), true),
+            (max(100), high(200), true),
+            (max(100), max(200), true),
+            // One that slows down does not make one that kills needless.
+            (high(100), max(200), false),
+            (max(100), max(100), false),
+        ] {
+            let found = said(&tree(&[("a.slice", outer), ("a.slice/a-b.slice", inner)]));
+            assert_eq!(found.len(), usize::from(is_found), "{found:?}");
+            assert!(
+                found
+                    .iter()
+                    .all(|f| f.contains("200M declared, 100M effective") && f.starts_with("FS026 a-b.slice"))
+            );
+        }
+    }
+}

@@ -1,0 +1,649 @@
+//! Who is killed when memory runs out: by the kernel, by systemd after it, by systemd-oomd, by earlyoom.
+//!
+//! The kernel's choice is that of `oom_badness`, `oom_evaluate_task` and `mem_cgroup_get_oom_group` in
+//! its `mm/oom_kill.c` and `mm/memcontrol.c`; what goes with it, that of `OOMPolicy=` in
+//! `systemd.service(5)`.
+#![forbid(unsafe_code)]
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use regex_lite::Regex;
+
+use super::memory::ceiling;
+use crate::host::cgroup;
+use crate::host::oom::{Earlyoom, Preference, Reclaim};
+use crate::host::processes::Process;
+use crate::host::tree::{Id, Tree};
+use crate::host::units::Units;
+use crate::policy::{OomScoreAdj, Policy, ServiceName};
+
+/// `OOM_SCORE_ADJ_MIN`: never killed.
+pub const NEVER: i16 = -1000;
+const PAGE: u64 = 4096;
+
+/// What the order of kills is computed from.
+#[derive(Debug, Clone, Copy)]
+pub struct Look<'a> {
+    /// With the memory of every cgroup read.
+    pub tree: &'a Tree,
+    /// PID 1's.
+    pub units: &'a Units,
+    /// All, in the order of their numbers.
+    pub processes: &'a [Process],
+    /// Bytes.
+    pub ram: u64,
+    /// Bytes.
+    pub swap: u64,
+}
+
+/// Where memory runs out: who is in there can be killed for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Domain {
+    /// The cgroup whose limit it is; [`Tree::ROOT`] for the machine.
+    pub of: Id,
+    /// What there is, RAM and swap: what scores are in thousandths of.
+    pub total: u64,
+}
+
+/// What the kernel makes of a process; who has the most is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Badness {
+    /// Resident and swapped out memory and page tables, in bytes.
+    pub memory: u64,
+    /// `oom_score_adj`
+    pub adj: i16,
+    /// [`Domain::total`]
+    pub total: u64,
+}
+
+/// One of the next to be killed.
+#[derive(Debug, Clone, Copy)]
+pub struct Victim<'a> {
+    /// Who.
+    pub process: &'a Process,
+    /// Why.
+    pub badness: Badness,
+    /// What ends with it.
+    pub takes: Takes<'a>,
+}
+
+/// What ends when a process is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes<'a> {
+    /// The process alone.
+    Itself,
+    /// Every process in this cgroup: `memory.oom.group`.
+    Cgroup {
+        /// The outermost one that has it set.
+        id: Id,
+        /// How many there are, the victim included.
+        processes: usize,
+    },
+    /// The unit, which systemd stops: `OOMPolicy=stop`.
+    Unit {
+        /// The unit.
+        name: &'a str,
+        /// How many processes it has, the victim included.
+        processes: usize,
+    },
+}
+
+/// Why a process is never killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spared<'a> {
+    /// It is PID 1.
+    Init,
+    /// By its score of -1000.
+    Score(Source<'a>),
+}
+
+/// How a process got its score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source<'a> {
+    /// The unit says so: `OOMScoreAdjust=`.
+    Unit(&'a str),
+    /// From the processes that it was started by.
+    Inherited {
+        /// The first of them that had it.
+        from: &'a Process,
+        /// The unit of that one, if it says so.
+        unit: Option<&'a str>,
+    },
+    /// It, or another process for it, wrote the score; or who started it is gone.
+    Written,
+}
+
+/// A service whose score the policy declares, with its process that the kernel would kill first.
+#[derive(Debug, Clone)]
+pub struct Ranked<'a> {
+    /// The service.
+    pub service: ServiceName,
+    /// As declared, and as the process has it.
+    pub declared: OomScoreAdj,
+    /// Of those that have the declared score, the first to be killed.
+    pub process: &'a Process,
+    /// Why.
+    pub badness: Badness,
+}
+
+/// A unit below which systemd-oomd kills.
+#[derive(Debug, Clone)]
+pub struct Watched<'a> {
+    /// The unit with `ManagedOOM…=kill`.
+    pub unit: &'a str,
+    /// When.
+    pub rule: Rule,
+    /// The cgroups that it chooses from: those without children or with `memory.oom.group`.
+    pub candidates: Vec<Id>,
+}
+
+/// When systemd-oomd kills.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// `ManagedOOMSwap=kill`: RAM and swap are nearly full. The candidate that swapped out most goes.
+    Swap,
+    /// `ManagedOOMMemoryPressure=kill`: the unit waits for memory too much. The candidate that is
+    /// reclaimed from most goes.
+    Pressure,
+}
+
+impl Domain {
+    /// The whole machine.
+    #[must_use]
+    pub fn machine(look: &Look<'_>) -> Self {
+        Self { of: Tree::ROOT, total: look.ram.saturating_add(look.swap) }
+    }
+
+    /// Where memory runs out first for what is in this cgroup: its own limit, an ancestor's, or the
+    /// machine's. The amount is that of `mem_cgroup_get_max`.
+    #[must_use]
+    pub fn of(look: &Look<'_>, id: Id) -> Self {
+        let Some(limit) = ceiling(look.tree, id).max else { return Self::machine(look) };
+        let swap = look.tree[limit.of].memory.as_ref().map_or(0, |memory| memory.swap_max.min(look.swap));
+        Self { of: limit.of, total: limit.bytes.saturating_add(swap) }
+    }
+
+    fn holds(&self, tree: &Tree, process: &Process) -> bool {
+        process.cgroup.starts_with(&tree[self.of].path)
+    }
+}
+
+impl Badness {
+    fn of(process: &Process, total: u64) -> Self {
+        let memory = process.resident.saturating_add(process.swapped).saturating_add(process.page_tables);
+        Self { memory, adj: process.oom_score_adj, total }
+    }
+
+    /// The memory, in thousandths of what there is.
+    #[must_use]
+    pub fn permille(self) -> u64 {
+        u64::try_from(u128::from(self.memory) * 1000 / u128::from(self.total.max(1))).unwrap_or(u64::MAX)
+    }
+
+    /// What is compared: pages, with a thousandth of all pages for each point of the score.
+    #[must_use]
+    pub fn points(self) -> i64 {
+        let pages = |bytes: u64| i64::try_from(bytes / PAGE).unwrap_or(i64::MAX);
+        pages(self.memory).saturating_add((pages(self.total) / 1000).saturating_mul(self.adj.into()))
+    }
+
+    /// The same in thousandths of what there is, -999 to 2000.
+    #[must_use]
+    pub fn score(self) -> i64 {
+        let pages = i64::try_from((self.total / PAGE).max(1)).unwrap_or(i64::MAX);
+        self.points().saturating_mul(1000) / pages
+    }
+}
+
+/// The processes that can be killed, in the order in which they would be, without those that an earlier
+/// one takes with it.
+#[must_use]
+pub fn victims<'a>(look: &Look<'a>, domain: Domain) -> Vec<Victim<'a>> {
+    let mut order: Vec<&Process> =
+        look.processes.iter().filter(|p| domain.holds(look.tree, p) && can_be_killed(p)).collect();
+    // Of equals the kernel takes the one that it comes to last: the youngest.
+    order.sort_by_key(|p| Reverse((Badness::of(p, domain.total).points(), p.started, p.pid)));
+    let members = by_unit(look.processes);
+    let (mut found, mut gone) = (Vec::new(), HashSet::new());
+    for process in order {
+        if gone.contains(&process.pid) {
+            continue;
+        }
+        let (takes, ended) = takes(look, domain, process, &members);
+        gone.extend(ended);
+        found.push(Victim { process, badness: Badness::of(process, domain.total), takes });
+    }
+    found
+}
+
+fn can_be_killed(process: &Process) -> bool {
+    process.pid != 1 && !process.is_kernel && process.oom_score_adj != NEVER && process.resident > 0
+}
+
+fn by_unit(processes: &[Process]) -> HashMap<&str, Vec<&Process>> {
+    let mut all: HashMap<&str, Vec<&Process>> = HashMap::new();
+    for process in processes {
+        if let Some(unit) = cgroup::unit(&process.cgroup) {
+            all.entry(unit).or_default().push(process);
+        }
+    }
+    all
+}
+
+/// What ends with a process, and the numbers of those processes.
+fn takes<'a>(
+    look: &Look<'a>,
+    domain: Domain,
+    victim: &'a Process,
+    members: &HashMap<&str, Vec<&Process>>,
+) -> (Takes<'a>, Vec<u32>) {
+    let name = cgroup::unit(&victim.cgroup).unwrap_or_default();
+    let unit = look.units.get(name);
+    let main = unit.and_then(|unit| unit.number("MainPID"));
+    // Of a unit with KillMode=process systemd ends the main process only.
+    let all = unit.is_none_or(|unit| !matches!(unit.text("KillMode"), Some("process" | "none")));
+    let stopped: Vec<u32> = match unit.and_then(|unit| unit.text("OOMPolicy")) {
+        Some("stop" | "kill") => {
+            let members = members.get(name).into_iter().flatten().map(|process| process.pid);
+            members.filter(|pid| all || *pid == victim.pid || main == Some(u64::from(*pid))).collect()
+        }
+        _ => Vec::new(),
+    };
+    let Some(id) = oom_group(look.tree, domain, victim) else {
+        return if stopped.len() > 1 {
+            (Takes::Unit { name, processes: stopped.len() }, stopped)
+        } else {
+            (Takes::Itself, stopped)
+        };
+    };
+    let inside = |p: &&Process| p.cgroup.starts_with(&look.tree[id].path) && can_be_killed(p);
+    let mut ended: Vec<u32> = look.processes.iter().filter(inside).map(|process| process.pid).collect();
+    let takes = Takes::Cgroup { id, processes: ended.len() };
+    ended.extend(stopped);
+    (takes, ended)
+}
+
+/// The outermost cgroup with `memory.oom.group`, up to where memory has run out.
+fn oom_group(tree: &Tree, domain: Domain, victim: &Process) -> Option<Id> {
+    let own = tree.find(&victim.cgroup)?;
+    let outside = tree[domain.of].parent;
+    let inside = tree.upwards(own).take_while(|id| Some(*id) != outside);
+    inside.filter(|id| tree[*id].memory.is_some_and(|memory| memory.oom_group)).last()
+}
+
+/// The processes that are never killed, and why. The kernel's own threads are not among them.
+#[must_use]
+pub fn spared<'a>(look: &Look<'a>, domain: Domain) -> Vec<(&'a Process, Spared<'a>)> {
+    let inside = look.processes.iter().filter(|p| domain.holds(look.tree, p) && !p.is_kernel);
+    let spared = inside.filter_map(|process| match process {
+        Process { pid: 1, .. } => Some((process, Spared::Init)),
+        Process { oom_score_adj: NEVER, .. } => Some((process, Spared::Score(source(look, process)))),
+        _ => None,
+    });
+    spared.collect()
+}
+
+/// How a process got its score.
+#[must_use]
+pub fn source<'a>(look: &Look<'a>, process: &'a Process) -> Source<'a> {
+    if let Some(unit) = said_by_unit(look, process) {
+        return Source::Unit(unit);
+    }
+    let parent = |process: &&'a Process| {
+        let at = look.processes.binary_search_by_key(&process.parent, |other| other.pid).ok()?;
+        look.processes
+            .get(at)
+            .filter(|parent| parent.pid != 1 && parent.oom_score_adj == process.oom_score_adj)
+    };
+    // A tree read while it changes may have a loop in it.
+    let first = std::iter::successors(Some(process), parent).take(look.processes.len()).last();
+    match first.filter(|from| from.pid != process.pid) {
+        Some(from) => Source::Inherited { from, unit: said_by_unit(look, from) },
+        None => Source::Written,
+    }
+}
+
+fn said_by_unit<'a>(look: &Look<'_>, process: &'a Process) -> Option<&'a str> {
+    let name = cgroup::unit(&process.cgroup)?;
+    let said: i16 = look.units.get(name)?.text("OOMScoreAdjust")?.parse().ok()?;
+    (said == process.oom_score_adj).then_some(name)
+}
+
+/// The running services whose score the policy declares, in the order in which the kernel would kill
+/// them. A service none of whose processes has the declared score is left out.
+#[must_use]
+pub fn ranked<'a>(look: &Look<'a>, domain: Domain, policy: &Policy) -> Vec<Ranked<'a>> {
+    let mut found: BTreeMap<ServiceName, Ranked<'a>> = BTreeMap::new();
+    let inside = look.processes.iter().filter(|p| domain.holds(look.tree, p) && can_be_killed(p));
+    for process in inside {
+        let Some(service) = service(policy, process) else { continue };
+        let Some(declared) = policy.service(&service).oom_score_adj else { continue };
+        let badness = Badness::of(process, domain.total);
+        let worst = found.get(&service).is_none_or(|known| known.badness.points() < badness.points());
+        if worst && declared.value.get() == process.oom_score_adj {
+            let ranked = Ranked { service: service.clone(), declared: declared.value, process, badness };
+            found.insert(service, ranked);
+        }
+    }
+    let mut order: Vec<Ranked<'a>> = found.into_values().collect();
+    order.sort_by_key(|ranked| Reverse(ranked.badness.points()));
+    order
+}
+
+/// The services that are declared to be killed before the one at this place, and come after it.
+pub fn contradicted<'r, 'a>(order: &'r [Ranked<'a>], place: usize) -> impl Iterator<Item = &'r Ranked<'a>> {
+    let declared = order.get(place).map(|ranked| ranked.declared);
+    order.iter().skip(place + 1).filter(move |other| Some(other.declared) > declared)
+}
+
+/// The service that a process belongs to, also in a scope that the launcher asked for.
+fn service(policy: &Policy, process: &Process) -> Option<ServiceName> {
+    let scope = || {
+        let unit = cgroup::unit(&process.cgroup)?;
+        policy.services.keys().find(|service| service.has_scope(unit)).cloned()
+    };
+    cgroup::service(&process.cgroup).or_else(scope)
+}
+
+/// What systemd-oomd watches.
+#[must_use]
+pub fn watched<'a>(look: &Look<'a>) -> Vec<Watched<'a>> {
+    let mut found = Vec::new();
+    for (name, unit) in look.units.iter().filter(|(_, unit)| unit.is_active()) {
+        // The root slice's cgroup is printed as an empty text.
+        let path = unit.cgroup().or_else(|| (name == "-.slice").then(Default::default));
+        let Some(id) = path.and_then(|path| look.tree.find(&path)) else { continue };
+        for (property, rule) in [("ManagedOOMSwap", Rule::Swap), ("ManagedOOMMemoryPressure", Rule::Pressure)]
+        {
+            if unit.text(property) == Some("kill") {
+                found.push(Watched { unit: name, rule, candidates: candidates(look.tree, id) });
+            }
+        }
+    }
+    found
+}
+
+/// `recursively_get_cgroup_context` of systemd's `oomd-manager.c`.
+fn candidates(tree: &Tree, from: Id) -> Vec<Id> {
+    let (mut found, mut left) = (Vec::new(), vec![from]);
+    while let Some(id) = left.pop() {
+        let whole = id != from && tree[id].memory.is_some_and(|memory| memory.oom_group);
+        if whole || tree[id].children.is_empty() {
+            found.extend((tree[id].memory.is_some() && tree[id].populated).then_some(id));
+        } else {
+            left.extend(&tree[id].children);
+        }
+    }
+    found
+}
+
+/// Which of `candidates` systemd-oomd takes first: `compare_swap_usage` and
+/// `compare_pgscan_rate_and_memory_usage` of its `oomd-util.h`, for which it looks how fast `pgscan`
+/// grows, and this at how far it has come.
+#[must_use]
+pub fn oomd_takes(tree: &Tree, rule: Rule, candidates: &[Id], reclaim: &dyn Fn(Id) -> Reclaim) -> Option<Id> {
+    let amount = |id: Id| {
+        let memory = tree[id].memory?;
+        match rule {
+            Rule::Swap => (memory.swap_current > 0).then_some((memory.swap_current, 0)),
+            Rule::Pressure => Some((reclaim(id).scanned, memory.current)),
+        }
+    };
+    let all = candidates.iter().filter(|id| reclaim(**id).preference != Preference::Omit);
+    let ranked = all.filter_map(|id| Some((*id, reclaim(*id).preference != Preference::Avoid, amount(*id)?)));
+    ranked.max_by_key(|(_, wanted, amount)| (*wanted, *amount)).map(|(id, ..)| id)
+}
+
+/// Whom earlyoom takes first: the highest `oom_score`, 300 more or less for a name that it prefers or
+/// avoids, and of equals the one with the most memory (`is_larger` of its `kill.c`).
+///
+/// # Errors
+/// A pattern of its command line that this program does not understand.
+pub fn earlyoom_takes<'a>(
+    earlyoom: &Earlyoom,
+    processes: &'a [Process],
+) -> Result<Option<&'a Process>, regex_lite::Error> {
+    let pattern = |text: &Option<String>| text.as_deref().map(Regex::new).transpose();
+    let (prefer, avoid, ignore) =
+        (pattern(&earlyoom.prefer)?, pattern(&earlyoom.avoid)?, pattern(&earlyoom.ignore)?);
+    let named = |pattern: &Option<Regex>, process: &Process| {
+        pattern.as_ref().is_some_and(|pattern| pattern.is_match(&process.name))
+    };
+    let badness = |process: &&Process| {
+        let score = i32::from(process.oom_score);
+        score + 300 * i32::from(named(&prefer, process)) - 300 * i32::from(named(&avoid, process))
+    };
+    let all = processes.iter().filter(|process| {
+        can_be_killed(process)
+            && !named(&ignore, process)
+            && !(earlyoom.ignores_root && process.uid == 0)
+            && process.pid != earlyoom.pid
+    });
+    Ok(all.max_by_key(|process| {
+        if earlyoom.by_resident { (0, process.resident) } else { (badness(process), process.resident) }
+    }))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::host::tree::{Cgroup, Controllers, Memory};
+    use crate::policy;
+
+    pub(in crate::effect) const MIB: u64 = 1 << 20;
+
+    pub(in crate::effect) fn memory(current: u64) -> Memory {
+        let none = u64::MAX;
+        let (min, low, swap_current) = (0, 0, 0);
+        Memory { current, min, low, high: none, max: none, swap_current, swap_max: none, oom_group: false }
+    }
+
+    /// Adds a cgroup, and those above it.
+    pub(in crate::effect) fn add(tree: &mut Tree, path: &str, memory: Memory) -> Id {
+        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let parent = match above {
+            "" => Tree::ROOT,
+            above => tree.find(above.as_ref()).unwrap_or_else(|| add(tree, above, self::memory(0))),
+        };
+        let controllers = Controllers { memory: true, ..Controllers::default() };
+        tree.add(
+            parent,
+            name,
+            Cgroup { memory: Some(memory), controllers, populated: true, ..Cgroup::default() },
+        )
+    }
+
+    /// A process of PID 1's, with so many MiB.
+    pub(in crate::effect) fn process(pid: u32, cgroup: &str, adj: i16, mib: u64) -> Process {
+        Process {
+            pid,
+            parent: 1,
+            uid: 0,
+            name: format!("p{pid}"),
+            cgroup: PathBuf::from(cgroup),
+            is_kernel: false,
+            threads: 1,
+            started: pid.into(),
+            oom_score_adj: adj,
+            oom_score: 0,
+            resident: mib * MIB,
+            swapped: 0,
+            page_tables: 0,
+        }
+    }
+
+    const A: &str = "x.slice/a.service";
+    const B: &str = "x.slice/b.service";
+
+    fn order(look: &Look<'_>, domain: Domain) -> Vec<(u32, i64)> {
+        victims(look, domain).iter().map(|victim| (victim.process.pid, victim.badness.score())).collect()
+    }
+
+    #[test]
+    fn memory_and_score_add_up_in_thousandths_of_what_there_is() {
+        let mut tree = Tree::new(Cgroup::default());
+        add(&mut tree, A, memory(0));
+        let limited = Memory { max: 200 * MIB, swap_max: 50 * MIB, ..memory(0) };
+        let limited = add(&mut tree, "y.slice", limited);
+        let inside = add(&mut tree, "y.slice/c.service", memory(0));
+        let mut zombie = process(9, A, 900, 0);
+        zombie.oom_score = 0;
+        let processes = [
+            process(1, "init.scope", 0, 300),
+            Process { is_kernel: true, ..process(2, "", 0, 300) },
+            process(3, A, 0, 200),
+            process(4, A, -1000, 500),
+            process(5, "y.slice/c.service", 300, 50),
+            process(6, "y.slice/c.service", -100, 100),
+            // As many points as 3, and younger.
+            process(7, A, 0, 200),
+            zombie,
+        ];
+        let units = Units::default();
+        let look = Look { tree: &tree, units: &units, processes: &processes, ram: 1000 * MIB, swap: 0 };
+        let machine = Domain::machine(&look);
+        assert_eq!(order(&look, machine), [(5, 350), (7, 200), (3, 200), (6, 0)]);
+        assert_eq!(Domain::of(&look, inside), Domain { of: limited, total: 200 * MIB });
+        // A thousandth of 51,200 pages is 51 to the kernel.
+        assert_eq!(order(&look, Domain::of(&look, inside)), [(5, 548), (6, 400)]);
+        let swapping = Look { swap: 100 * MIB, ..look };
+        assert_eq!(Domain::of(&swapping, limited).total, 250 * MIB);
+        let never: Vec<u32> = spared(&look, machine).iter().map(|(process, _)| process.pid).collect();
+        assert_eq!(never, [1, 4]);
+    }
+
+    #[test]
+    fn a_group_goes_with_its_first() {
+        let mut tree = Tree::new(Cgroup::default());
+        let group = Memory { oom_group: true, ..memory(0) };
+        let outer = add(&mut tree, A, group);
+        add(&mut tree, "x.slice/a.service/inner", group);
+        add(&mut tree, B, memory(0));
+        let processes = [
+            process(3, A, 0, 10),
+            process(4, "x.slice/a.service/inner", 0, 100),
+            process(5, A, -1000, 10),
+            process(6, B, 0, 50),
+            process(7, B, 0, 20),
+            process(8, "x.slice/c.service", 0, 15),
+            process(9, "x.slice/c.service", 0, 14),
+        ];
+        let units = Units::parse(
+            "Id=b.service\nOOMPolicy=stop\nKillMode=control-group\n\nId=c.service\nOOMPolicy=continue\n",
+        );
+        let look = Look { tree: &tree, units: &units, processes: &processes, ram: 1000 * MIB, swap: 0 };
+        let taken: Vec<_> =
+            victims(&look, Domain::machine(&look)).iter().map(|v| (v.process.pid, v.takes)).collect();
+        let expected = [
+            (4, Takes::Cgroup { id: outer, processes: 2 }),
+            (6, Takes::Unit { name: "b.service", processes: 2 }),
+            (8, Takes::Itself),
+            (9, Takes::Itself),
+        ];
+        assert_eq!(taken, expected);
+        // The group reaches up to where memory runs out, and no further.
+        let inner = tree.find("x.slice/a.service/inner".as_ref()).unwrap();
+        let domain = Domain { of: inner, total: 200 * MIB };
+        let victim = victims(&look, domain);
+        assert_eq!(victim.first().unwrap().takes, Takes::Cgroup { id: inner, processes: 1 });
+    }
+
+    #[test]
+    fn a_score_is_the_units_or_the_parents_or_its_own() {
+        let tree = Tree::new(Cgroup::default());
+        let units = Units::parse("Id=a.service\nOOMScoreAdjust=-1000\n\nId=b.service\nOOMScoreAdjust=0\n");
+        let session = "user.slice/user-7.slice/session-1.scope";
+        let processes = [
+            process(3, A, -1000, 1),
+            process(4, B, -1000, 1),
+            Process { parent: 4, ..process(5, session, -1000, 1) },
+            Process { parent: 5, ..process(6, session, -1000, 1) },
+            Process { parent: 3, ..process(7, session, -1000, 1) },
+        ];
+        let look = Look { tree: &tree, units: &units, processes: &processes, ram: MIB, swap: 0 };
+        let [unit, written, child, grandchild, of_unit] = &processes;
+        assert_eq!(source(&look, unit), Source::Unit("a.service"));
+        assert_eq!(source(&look, written), Source::Written);
+        assert_eq!(source(&look, child), Source::Inherited { from: written, unit: None });
+        assert_eq!(source(&look, grandchild), Source::Inherited { from: written, unit: None });
+        assert_eq!(source(&look, of_unit), Source::Inherited { from: unit, unit: Some("a.service") });
+    }
+
+    #[test]
+    fn the_declared_order_is_held_against_the_kernels() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("policy.toml");
+        std::fs::write(&file, "[service.a]\noom_score_adj = -100\n[service.b]\noom_score_adj = 50\n")
+            .unwrap();
+        let policy = policy::load_files(&[file]).policy;
+        let tree = Tree::new(Cgroup::default());
+        let units = Units::default();
+        let look = |processes: &[Process]| {
+            let look = Look { tree: &tree, units: &units, processes, ram: 1000 * MIB, swap: 0 };
+            let order = ranked(&look, Domain::machine(&look), &policy);
+            let names: Vec<String> = order.iter().map(|ranked| ranked.service.to_string()).collect();
+            (names, contradicted(&order, 0).count())
+        };
+        let scope = "x.slice/a-4.scope";
+        assert_eq!(look(&[process(3, B, 50, 10), process(4, scope, -100, 100)]).1, 0);
+        let (names, late) = look(&[process(3, B, 50, 10), process(4, scope, -100, 200)]);
+        assert_eq!((names, late), (vec!["a.service".to_owned(), "b.service".to_owned()], 1));
+        // A score that is not the declared one is another matter.
+        assert_eq!(look(&[process(3, B, 50, 10), process(4, scope, 900, 200)]).0, ["b.service"]);
+    }
+
+    #[test]
+    fn oomd_takes_the_most_swapped_out_or_reclaimed() {
+        let mut tree = Tree::new(Cgroup::default());
+        let swapped = |swap_current, oom_group| Memory { swap_current, oom_group, ..memory(10) };
+        let a = add(&mut tree, A, swapped(100, false));
+        let b = add(&mut tree, B, swapped(300, true));
+        add(&mut tree, "x.slice/b.service/inner", swapped(300, false));
+        let c = add(&mut tree, "x.slice/c.service", swapped(0, false));
+        let units = Units::parse(
+            "Id=x.slice\nActiveState=active\nControlGroup=/x.slice\nManagedOOMSwap=kill\nManagedOOMMemoryPressure=kill",
+        );
+        let look = Look { tree: &tree, units: &units, processes: &[], ram: MIB, swap: MIB };
+        let watched = watched(&look);
+        assert_eq!(
+            watched.iter().map(|watched| watched.rule).collect::<Vec<_>>(),
+            [Rule::Swap, Rule::Pressure]
+        );
+        let mut candidates = watched.first().unwrap().candidates.clone();
+        candidates.sort();
+        assert_eq!(candidates, [a, b, c]);
+        let takes = |rule, avoided: Option<Id>, omitted: Option<Id>| {
+            oomd_takes(&tree, rule, &candidates, &|id| Reclaim {
+                scanned: if id == c { 5 } else { 1 },
+                preference: match Some(id) {
+                    id if id == omitted => Preference::Omit,
+                    id if id == avoided => Preference::Avoid,
+                    _ => Preference::None,
+                },
+            })
+        };
+        assert_eq!(takes(Rule::Swap, None, None), Some(b));
+        assert_eq!(takes(Rule::Swap, Some(b), None), Some(a));
+        assert_eq!(takes(Rule::Swap, Some(a), Some(b)), Some(a));
+        assert_eq!(takes(Rule::Pressure, None, None), Some(c));
+    }
+
+    #[test]
+    fn earlyoom_takes_the_highest_score_but_for_names() {
+        let scored = |pid, oom_score, mib| Process { oom_score, ..process(pid, A, 0, mib) };
+        let processes = [scored(3, 700, 5), scored(4, 800, 1), scored(5, 700, 9), scored(6, 900, 9)];
+        let takes = |earlyoom: Earlyoom| earlyoom_takes(&earlyoom, &processes).map(|p| p.map(|p| p.pid));
+        let named = |text: &str| Some(text.to_owned());
+        let plain = Earlyoom { pid: 6, ..Earlyoom::default() };
+        assert_eq!(takes(plain.clone()), Ok(Some(4)));
+        assert_eq!(takes(Earlyoom { prefer: named("^p(3|5)$"), ..plain.clone() }), Ok(Some(5)));
+        assert_eq!(takes(Earlyoom { avoid: named("4"), ..plain.clone() }), Ok(Some(5)));
+        assert_eq!(takes(Earlyoom { ignore: named("[45]"), ..plain.clone() }), Ok(Some(3)));
+        assert_eq!(takes(Earlyoom { by_resident: true, ..plain.clone() }), Ok(Some(5)));
+        assert_eq!(takes(Earlyoom { ignores_root: true, ..plain.clone() }), Ok(None));
+        assert!(takes(Earlyoom { avoid: named("("), ..plain }).is_err());
+    }
+}

@@ -1,0 +1,286 @@
+//! Who kills when memory runs out, as it is set up: the kernel, systemd-oomd, earlyoom.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::load::numbers;
+use super::machine::amount;
+use super::processes::Process;
+use super::unit_file;
+use super::units::{Unit, Units};
+use crate::paths;
+
+/// What runs, and how it is set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Oom {
+    /// Bytes of RAM: `MemTotal`.
+    pub ram: u64,
+    /// Bytes of swap: `SwapTotal`.
+    pub swap: u64,
+    /// `memory_recursiveprot` of the cgroup2 mount; systemd mounts it so.
+    pub recursive: bool,
+    /// `vm.oom_kill_allocating_task`: the kernel kills whoever asked for memory last.
+    pub kills_allocating: bool,
+    /// `vm.panic_on_oom`: the kernel stops the machine instead.
+    pub panics: bool,
+    /// `None` where it does not run.
+    pub oomd: Option<Oomd>,
+    /// `None` where it does not run.
+    pub earlyoom: Option<Earlyoom>,
+}
+
+/// The settings of systemd-oomd, `oomd.conf(5)`, as they are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Oomd {
+    /// `SwapUsedLimit=`
+    pub swap_used_limit: String,
+    /// `DefaultMemoryPressureLimit=`
+    pub pressure_limit: String,
+    /// `DefaultMemoryPressureDurationSec=`
+    pub pressure_duration: String,
+}
+
+/// The command line of earlyoom, `earlyoom(1)`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Earlyoom {
+    /// Its process.
+    pub pid: u32,
+    /// `--prefer`, a regular expression of process names.
+    pub prefer: Option<String>,
+    /// `--avoid`
+    pub avoid: Option<String>,
+    /// `--ignore`
+    pub ignore: Option<String>,
+    /// `--ignore-root-user`
+    pub ignores_root: bool,
+    /// `--sort-by-rss`
+    pub by_resident: bool,
+}
+
+/// What systemd-oomd goes by in a cgroup.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reclaim {
+    /// `pgscan` of `memory.stat`: pages that reclaim has looked at.
+    pub scanned: u64,
+    /// `ManagedOOMPreference=`
+    pub preference: Preference,
+}
+
+/// `ManagedOOMPreference=` of `systemd.resource-control(5)`, which PID 1 writes to the cgroup.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Preference {
+    /// As any other.
+    #[default]
+    None,
+    /// After all others: the attribute `user.oomd_avoid`.
+    Avoid,
+    /// Never: the attribute `user.oomd_omit`.
+    Omit,
+}
+
+/// Looks at the machine below `root`.
+///
+/// # Errors
+/// `/proc/meminfo` or a file of oomd's cannot be read.
+pub fn read(root: &Path, units: &Units, processes: &[Process]) -> Result<Oom> {
+    let file = root.join("proc/meminfo");
+    let meminfo = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    let is_set = |name| {
+        let text = fs::read_to_string(root.join("proc/sys/vm").join(name));
+        text.is_ok_and(|text| !matches!(text.trim(), "" | "0"))
+    };
+    let oomd_runs = units.get("systemd-oomd.service").is_some_and(Unit::is_active);
+    Ok(Oom {
+        ram: amount(&meminfo, "MemTotal").with_context(|| format!("{} has no MemTotal", file.display()))?,
+        swap: amount(&meminfo, "SwapTotal").unwrap_or(0),
+        recursive: is_recursive(root),
+        kills_allocating: is_set("oom_kill_allocating_task"),
+        panics: is_set("panic_on_oom"),
+        oomd: if oomd_runs { Some(oomd(root)?) } else { None },
+        earlyoom: processes.iter().find(|p| p.name == "earlyoom").map(|process| earlyoom(root, process.pid)),
+    })
+}
+
+/// Whether cgroup2 is mounted with `memory_recursiveprot`. Where that cannot be told it is, as systemd
+/// mounts it.
+#[must_use]
+pub fn is_recursive(root: &Path) -> bool {
+    fs::read_to_string(root.join("proc/mounts")).map_or(true, |mounts| recursive(&mounts))
+}
+
+/// Whether the multi-gen LRU decides what is reclaimed: bit 0 of `/sys/kernel/mm/lru_gen/enabled`
+/// (`Documentation/admin-guide/mm/multigen_lru.rst`).
+#[must_use]
+pub fn has_multi_gen_lru(root: &Path) -> bool {
+    let text = fs::read_to_string(root.join("sys/kernel/mm/lru_gen/enabled")).unwrap_or_default();
+    u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).is_ok_and(|bits| bits & 1 != 0)
+}
+
+/// Reads what systemd-oomd goes by in a cgroup.
+#[must_use]
+pub fn reclaim(root: &Path, cgroup: &Path) -> Reclaim {
+    let path = root.join(paths::CGROUPFS).join(cgroup);
+    let has = |name| {
+        let mut value = [0_u8; 8];
+        rustix::fs::getxattr(&path, name, &mut value[..]).is_ok_and(|_| value.starts_with(b"1"))
+    };
+    let preference = match () {
+        () if has("user.oomd_omit") => Preference::Omit,
+        () if has("user.oomd_avoid") => Preference::Avoid,
+        () => Preference::None,
+    };
+    let stat = numbers(root, cgroup, "memory.stat");
+    let scanned = stat.into_iter().find(|(key, _)| key == "pgscan");
+    Reclaim { scanned: scanned.map_or(0, |(_, scanned)| scanned), preference }
+}
+
+/// Whether cgroup2 is mounted with `memory_recursiveprot`: from `/proc/mounts`.
+#[must_use]
+pub fn recursive(mounts: &str) -> bool {
+    mounts.lines().any(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let (point, kind, options) = (fields.next(), fields.next(), fields.next().unwrap_or_default());
+        (point, kind) == (Some("/sys/fs/cgroup"), Some("cgroup2"))
+            && options.split(',').any(|option| option == "memory_recursiveprot")
+    })
+}
+
+/// The defaults are those of `oomd.conf(5)`.
+fn oomd(root: &Path) -> Result<Oomd> {
+    let mut oomd = Oomd {
+        swap_used_limit: "90%".to_owned(),
+        pressure_limit: "60%".to_owned(),
+        pressure_duration: "30s".to_owned(),
+    };
+    for file in oomd_files(root) {
+        for assignment in unit_file::read(root, &file)? {
+            match assignment.key.as_str() {
+                "SwapUsedLimit" => oomd.swap_used_limit = assignment.value,
+                "DefaultMemoryPressureLimit" => oomd.pressure_limit = assignment.value,
+                "DefaultMemoryPressureDurationSec" => oomd.pressure_duration = assignment.value,
+                _ => {}
+            }
+        }
+    }
+    Ok(oomd)
+}
+
+/// The main file, then the drop-ins by name; of one name, the first directory's counts.
+fn oomd_files(root: &Path) -> Vec<PathBuf> {
+    const DIRECTORIES: [&str; 4] = ["etc/systemd", "run/systemd", "usr/local/lib/systemd", "usr/lib/systemd"];
+    let main = DIRECTORIES.iter().map(|directory| Path::new(directory).join("oomd.conf"));
+    let main = main.into_iter().find(|file| root.join(file).exists());
+    let mut drop_ins = BTreeMap::new();
+    for directory in DIRECTORIES {
+        let directory = Path::new(directory).join("oomd.conf.d");
+        let entries = fs::read_dir(root.join(&directory)).into_iter().flatten().flatten();
+        for name in entries.map(|entry| entry.file_name()) {
+            if name.to_string_lossy().ends_with(".conf") {
+                drop_ins.entry(name.clone()).or_insert_with(|| directory.join(name));
+            }
+        }
+    }
+    main.into_iter().chain(drop_ins.into_values()).collect()
+}
+
+fn earlyoom(root: &Path, pid: u32) -> Earlyoom {
+    let line = fs::read(root.join("proc").join(pid.to_string()).join("cmdline")).unwrap_or_default();
+    let line = String::from_utf8_lossy(&line);
+    let words: Vec<&str> = line.split('\0').collect();
+    let value = |option: &str| {
+        let mut following = words.iter().zip(words.iter().skip(1));
+        let next = following.find(|(word, _)| **word == option).map(|(_, next)| *next);
+        let joined = || words.iter().find_map(|word| word.strip_prefix(option)?.strip_prefix('='));
+        next.or_else(joined).map(str::to_owned)
+    };
+    Earlyoom {
+        pid,
+        prefer: value("--prefer"),
+        avoid: value("--avoid"),
+        ignore: value("--ignore"),
+        ignores_root: words.contains(&"--ignore-root-user"),
+        by_resident: words.contains(&"--sort-by-rss"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(root: &Path, path: &str, text: &str) {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn what_kills_is_read_with_its_settings() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        write(root, "proc/meminfo", "MemTotal:  2000 kB\nMemFree: 1 kB\nSwapTotal: 1000 kB\n");
+        let nothing = read(root, &Units::default(), &[]).unwrap();
+        let expected = Oom { ram: 2000 << 10, swap: 1000 << 10, recursive: true, ..Oom::default() };
+        assert_eq!(nothing, expected);
+
+        write(root, "proc/mounts", "none /sys/fs/cgroup cgroup2 rw,nosuid,nsdelegate 0 0\n");
+        write(root, "proc/sys/vm/panic_on_oom", "1\n");
+        write(root, "proc/sys/vm/oom_kill_allocating_task", "0\n");
+        write(root, "etc/systemd/oomd.conf", "[OOM]\n#SwapUsedLimit=1%\nDefaultMemoryPressureLimit=50%\n");
+        write(root, "usr/lib/systemd/oomd.conf", "[OOM]\nSwapUsedLimit=2%\n");
+        write(root, "usr/lib/systemd/oomd.conf.d/10-a.conf", "[OOM]\nSwapUsedLimit=80%\n");
+        write(root, "etc/systemd/oomd.conf.d/10-a.conf", "[OOM]\nDefaultMemoryPressureDurationSec=20s\n");
+        let units = Units::parse("Id=systemd-oomd.service\nActiveState=active\n");
+        let all = read(root, &units, &[]).unwrap();
+        assert!(!all.recursive && all.panics && !all.kills_allocating);
+        let oomd = Oomd {
+            swap_used_limit: "90%".to_owned(),
+            pressure_limit: "50%".to_owned(),
+            pressure_duration: "20s".to_owned(),
+        };
+        assert_eq!(all.oomd, Some(oomd));
+    }
+
+    #[test]
+    fn recursiveprot_is_an_option_of_that_mount() {
+        assert!(recursive("cgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate,memory_recursiveprot 0 0\n"));
+        for other in [
+            "cgroup2 /mnt cgroup2 rw,memory_recursiveprot 0 0\n",
+            "x /sys/fs/cgroup tmpfs memory_recursiveprot 0 0\n",
+        ] {
+            assert!(!recursive(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn earlyooms_options_are_those_of_its_command_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let words = "earlyoom\0-r\x003600\0--prefer\0^(cc1|rustc)$\0--avoid=^(sshd|init)$\0--sort-by-rss\0";
+        write(directory.path(), "proc/7/cmdline", words);
+        let expected = Earlyoom {
+            pid: 7,
+            prefer: Some("^(cc1|rustc)$".to_owned()),
+            avoid: Some("^(sshd|init)$".to_owned()),
+            by_resident: true,
+            ..Earlyoom::default()
+        };
+        assert_eq!(earlyoom(directory.path(), 7), expected);
+    }
+
+    #[test]
+    fn oomd_goes_by_what_a_cgroup_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        write(root, "sys/fs/cgroup/a.service/memory.stat", "anon 1\npgscan 42\npgscan_kswapd 40\n");
+        let path = root.join("sys/fs/cgroup/a.service");
+        let read = || reclaim(root, Path::new("a.service"));
+        assert_eq!(read(), Reclaim { scanned: 42, preference: Preference::None });
+        rustix::fs::setxattr(&path, "user.oomd_avoid", b"1", rustix::fs::XattrFlags::empty()).unwrap();
+        assert_eq!(read().preference, Preference::Avoid);
+        rustix::fs::setxattr(&path, "user.oomd_omit", b"1", rustix::fs::XattrFlags::empty()).unwrap();
+        assert_eq!(read().preference, Preference::Omit);
+    }
+}

@@ -1,0 +1,358 @@
+//! Who is killed next, for people and as JSON.
+#![forbid(unsafe_code)]
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use serde_json::{Value, json};
+
+use super::table::{DIM, PLAIN, Table};
+use crate::effect::doctor::SetBy;
+use crate::effect::doctor::memory::unit_name;
+use crate::effect::kill_order::{
+    Domain, Look, Rule, Source, Spared, Takes, Victim, Watched, contradicted, earlyoom_takes, oomd_takes,
+    ranked, spared, victims, watched,
+};
+use crate::effect::memory::size;
+use crate::host::cgroup;
+use crate::host::oom::{Oom, Reclaim};
+use crate::host::processes::Process;
+use crate::host::tree::{Id, Tree};
+use crate::policy::Policy;
+
+/// The version of the JSON's shape: raised when something is renamed or goes away.
+const JSON_VERSION: u32 = 1;
+/// How many victims are shown.
+const SHOWN: usize = 10;
+const BAD: Style = AnsiColor::Red.on_default().bold();
+
+/// What is known of the order.
+pub struct Order<'a> {
+    /// The machine.
+    pub look: Look<'a>,
+    /// Whose processes are asked for; `None` for all.
+    pub of: Option<Id>,
+    /// Where memory runs out for those.
+    pub domain: Domain,
+    /// What is declared.
+    pub policy: &'a Policy,
+    /// What else kills.
+    pub oom: &'a Oom,
+    /// What systemd-oomd goes by in a cgroup.
+    pub reclaim: &'a dyn Fn(Id) -> Reclaim,
+    /// Where a unit's setting stands.
+    pub set_by: SetBy<'a>,
+}
+
+impl<'a> Order<'a> {
+    fn name(&self, id: Id) -> String {
+        unit_name(&self.look.tree[id].path)
+    }
+
+    fn asks_for(&self, process: &Process) -> bool {
+        self.of.is_none_or(|of| process.cgroup.starts_with(&self.look.tree[of].path))
+    }
+
+    /// The next ones with their ranks, from 1.
+    fn victims(&self) -> Vec<(usize, Victim<'a>)> {
+        let all = victims(&self.look, self.domain).into_iter().enumerate();
+        let asked = all.filter(|(_, victim)| self.asks_for(victim.process));
+        asked.map(|(place, victim)| (place + 1, victim)).take(SHOWN).collect()
+    }
+
+    fn spared(&self) -> Vec<(&'a Process, Spared<'a>)> {
+        let mut all = spared(&self.look, self.domain);
+        all.retain(|(process, _)| self.asks_for(process));
+        all
+    }
+
+    /// What systemd-oomd watches, and what it would take first there.
+    fn watched(&self) -> Vec<(Watched<'a>, Option<Id>)> {
+        let first = |watched: &Watched<'_>| {
+            oomd_takes(self.look.tree, watched.rule, &watched.candidates, self.reclaim)
+        };
+        watched(&self.look).into_iter().map(|watched| (watched.clone(), first(&watched))).collect()
+    }
+
+    fn takes(&self, takes: Takes<'_>) -> String {
+        match takes {
+            Takes::Itself => String::new(),
+            Takes::Cgroup { id, processes } => {
+                format!("{}: {}, memory.oom.group", self.name(id), count(processes))
+            }
+            Takes::Unit { name, processes } => format!("{name}: {}, OOMPolicy=stop", count(processes)),
+        }
+    }
+
+    fn why(&self, why: Spared<'_>) -> String {
+        let said = |unit: &str| match (self.set_by)(unit, "OOMScoreAdjust") {
+            Some(place) => format!("OOMScoreAdjust= of {unit} ({place})"),
+            None => format!("OOMScoreAdjust= of {unit}"),
+        };
+        match why {
+            Spared::Init => "PID 1".to_owned(),
+            Spared::Score(Source::Unit(unit)) => said(unit),
+            Spared::Score(Source::Inherited { from, unit: Some(unit) }) => {
+                format!("inherited from {} (pid {}): {}", from.name, from.pid, said(unit))
+            }
+            Spared::Score(Source::Inherited { from, unit: None }) => {
+                format!("inherited from {} (pid {})", from.name, from.pid)
+            }
+            Spared::Score(Source::Written) => "set by itself".to_owned(),
+        }
+    }
+}
+
+/// The next ten to be killed, who never is, the policy's services in this order, and who else kills.
+#[must_use]
+pub fn oom_text(order: &Order<'_>) -> String {
+    let mut text = heading(order);
+    if order.oom.panics {
+        text.push_str("vm.panic_on_oom is set: the kernel stops the machine instead of killing\n");
+    }
+    if order.oom.kills_allocating {
+        text.push_str("vm.oom_kill_allocating_task is set: the kernel kills whoever asks for memory last\n");
+    }
+    text.push('\n');
+    let mut table = Table::new([
+        ">#",
+        "PROCESS",
+        ">PID",
+        "UNIT",
+        ">SCORE",
+        ">= MEMORY",
+        ">+ ADJ",
+        ">USED",
+        ">oom_score",
+        "TAKES WITH IT",
+    ]);
+    for (rank, victim) in order.victims() {
+        let (process, badness) = (victim.process, victim.badness);
+        table.row(
+            PLAIN,
+            [
+                rank.to_string(),
+                process.name.clone(),
+                process.pid.to_string(),
+                unit_of(process),
+                badness.score().to_string(),
+                badness.permille().to_string(),
+                process.oom_score_adj.to_string(),
+                size(badness.memory),
+                process.oom_score.to_string(),
+                order.takes(victim.takes),
+            ],
+        );
+    }
+    table.write_to(&mut text);
+    never(order, &mut text);
+    declared(order, &mut text);
+    text.push('\n');
+    others(order, &mut text);
+    text
+}
+
+fn heading(order: &Order<'_>) -> String {
+    let (tree, domain) = (order.look.tree, order.domain);
+    let holder = order.name(domain.of);
+    let limit = tree[domain.of].memory.map_or(0, |memory| memory.max);
+    let swap = size(domain.total.saturating_sub(limit));
+    match order.of {
+        Some(of) if of == domain.of => {
+            format!("when memory runs out in {holder}: {} and {swap} of swap\n", size(limit))
+        }
+        Some(of) if domain.of == Tree::ROOT => format!(
+            "neither {} nor a slice above it has a memory.max: when the machine's memory runs out\n",
+            order.name(of)
+        ),
+        Some(of) => format!(
+            "memory for {} runs out in {holder}, which has {} and {swap} of swap\n",
+            order.name(of),
+            size(limit)
+        ),
+        None => format!(
+            "when the machine's memory runs out: {} of RAM and {} of swap\n",
+            size(order.look.ram),
+            size(order.look.swap)
+        ),
+    }
+}
+
+fn never(order: &Order<'_>, text: &mut String) {
+    let spared = order.spared();
+    if spared.is_empty() {
+        return;
+    }
+    text.push('\n');
+    let mut table = Table::new(["NEVER KILLED", ">PID", "UNIT", "BECAUSE OF"]);
+    for (process, why) in spared {
+        table.row(PLAIN, [process.name.clone(), process.pid.to_string(), unit_of(process), order.why(why)]);
+    }
+    table.write_to(text);
+}
+
+fn declared(order: &Order<'_>, text: &mut String) {
+    let ranked = ranked(&order.look, order.domain, order.policy);
+    if ranked.is_empty() {
+        return;
+    }
+    text.push('\n');
+    let mut table = Table::new(["POLICY'S SERVICES", ">DECLARED", ">SCORE", "ORDER"]);
+    for (place, service) in ranked.iter().enumerate() {
+        let late: Vec<&str> = contradicted(&ranked, place).map(|other| other.service.as_str()).collect();
+        let (style, verdict) = match late.as_slice() {
+            [] => (PLAIN, "as declared".to_owned()),
+            late => (BAD, format!("before {}", late.join(", "))),
+        };
+        let score = service.badness.score().to_string();
+        table.row(style, [service.service.to_string(), service.declared.to_string(), score, verdict]);
+    }
+    table.write_to(text);
+}
+
+/// systemd-oomd and earlyoom. Writing to a string cannot fail.
+fn others(order: &Order<'_>, text: &mut String) {
+    let watched = order.watched();
+    match &order.oom.oomd {
+        None if watched.is_empty() => {
+            let _ = writeln!(text, "{DIM}systemd-oomd does not run{DIM:#}");
+        }
+        None => {
+            for (watched, _) in watched {
+                let property = property(watched.rule);
+                let _ = writeln!(text, "systemd-oomd does not run, and {} has {property}=kill", watched.unit);
+            }
+        }
+        Some(oomd) => {
+            let _ = writeln!(
+                text,
+                "systemd-oomd runs: SwapUsedLimit={}, DefaultMemoryPressureLimit={} for {}",
+                oomd.swap_used_limit, oomd.pressure_limit, oomd.pressure_duration
+            );
+            for (watched, first) in watched {
+                let (unit, property) = (watched.unit, property(watched.rule));
+                let takes =
+                    first.map_or_else(|| "nothing".to_owned(), |id| oomd_choice(order, watched.rule, id));
+                let _ = writeln!(text, "  {unit}, {property}=kill: takes {takes}");
+            }
+        }
+    }
+    let _ = match order
+        .oom
+        .earlyoom
+        .as_ref()
+        .map(|earlyoom| (earlyoom, earlyoom_takes(earlyoom, order.look.processes)))
+    {
+        None => writeln!(text, "{DIM}earlyoom does not run{DIM:#}"),
+        Some((earlyoom, Ok(Some(first)))) => writeln!(
+            text,
+            "earlyoom runs (pid {}): takes {} (pid {}) of {}, oom_score {}",
+            earlyoom.pid,
+            first.name,
+            first.pid,
+            unit_of(first),
+            first.oom_score
+        ),
+        Some((earlyoom, Ok(None))) => writeln!(text, "earlyoom runs (pid {}): takes nothing", earlyoom.pid),
+        Some((earlyoom, Err(error))) => {
+            writeln!(
+                text,
+                "earlyoom runs (pid {}), with a pattern that is not understood: {error}",
+                earlyoom.pid
+            )
+        }
+    };
+}
+
+fn oomd_choice(order: &Order<'_>, rule: Rule, id: Id) -> String {
+    let name = order.name(id);
+    match rule {
+        Rule::Swap => {
+            let swapped = order.look.tree[id].memory.map_or(0, |memory| memory.swap_current);
+            format!("{name}, with the most swapped out: {}", size(swapped))
+        }
+        Rule::Pressure => {
+            let scanned = (order.reclaim)(id).scanned;
+            format!("{name}, with the most reclaim so far: pgscan {scanned} (oomd goes by its growth)")
+        }
+    }
+}
+
+fn property(rule: Rule) -> &'static str {
+    match rule {
+        Rule::Swap => "ManagedOOMSwap",
+        Rule::Pressure => "ManagedOOMMemoryPressure",
+    }
+}
+
+/// The same for programs; `fairslice(1)` describes the shape.
+#[must_use]
+pub fn oom_json(order: &Order<'_>) -> String {
+    let victims = order.victims().into_iter().map(|(rank, victim)| {
+        let (process, badness) = (victim.process, victim.badness);
+        json!({
+            "rank": rank, "process": process.name, "pid": process.pid, "unit": unit_of(process),
+            "score": badness.score(), "memory_permille": badness.permille(), "oom_score_adj": badness.adj,
+            "used": badness.memory, "resident": process.resident, "swapped": process.swapped,
+            "page_tables": process.page_tables, "oom_score": process.oom_score,
+            "takes": match victim.takes {
+                Takes::Itself => Value::Null,
+                Takes::Cgroup { id, processes } => {
+                    json!({ "by": "memory.oom.group", "unit": order.name(id), "processes": processes })
+                }
+                Takes::Unit { name, processes } => {
+                    json!({ "by": "OOMPolicy", "unit": name, "processes": processes })
+                }
+            },
+        })
+    });
+    let spared = order.spared().into_iter().map(|(process, why)| {
+        json!({
+            "process": process.name, "pid": process.pid, "unit": unit_of(process), "because": order.why(why),
+        })
+    });
+    let ranked = ranked(&order.look, order.domain, order.policy);
+    let declared = ranked.iter().enumerate().map(|(place, service)| {
+        let late: Vec<&str> = contradicted(&ranked, place).map(|other| other.service.as_str()).collect();
+        json!({
+            "unit": service.service.as_str(), "declared": service.declared.get(),
+            "score": service.badness.score(), "before": late,
+        })
+    });
+    let watched = order.watched().into_iter().map(|(watched, first)| {
+        json!({
+            "unit": watched.unit, "property": property(watched.rule),
+            "takes": first.map(|id| order.name(id)),
+        })
+    });
+    let earlyoom = order.oom.earlyoom.as_ref().map(|earlyoom| {
+        let first = earlyoom_takes(earlyoom, order.look.processes).ok().flatten();
+        json!({ "pid": earlyoom.pid, "takes": first.map(|first| first.pid) })
+    });
+    let value = json!({
+        "version": JSON_VERSION,
+        "of": order.of.map(|of| order.name(of)),
+        "domain": order.name(order.domain.of),
+        "total": order.domain.total,
+        "panics": order.oom.panics,
+        "kills_allocating": order.oom.kills_allocating,
+        "victims": victims.collect::<Vec<_>>(),
+        "never": spared.collect::<Vec<_>>(),
+        "services": declared.collect::<Vec<_>>(),
+        "oomd": {
+            "runs": order.oom.oomd.is_some(),
+            "watched": watched.collect::<Vec<_>>(),
+        },
+        "earlyoom": earlyoom,
+    });
+    format!("{value:#}\n")
+}
+
+fn unit_of(process: &Process) -> String {
+    let unit = cgroup::unit(&process.cgroup).map(str::to_owned);
+    unit.unwrap_or_else(|| unit_name(&process.cgroup))
+}
+
+fn count(processes: usize) -> String {
+    if processes == 1 { "1 process".to_owned() } else { format!("{processes} processes") }
+}

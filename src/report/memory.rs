@@ -1,0 +1,255 @@
+//! What memory settings come to, for people and as JSON.
+#![forbid(unsafe_code)]
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use serde_json::{Value, json};
+
+use super::table::{DIM, PLAIN, Table};
+use crate::effect::doctor::memory::unit_name;
+use crate::effect::memory::{Because, Guard, Limit, Protections, ceiling, size};
+use crate::host::tree::{Id, Memory, Tree};
+
+/// The version of the JSON's shape: raised when something is renamed or goes away.
+const JSON_VERSION: u32 = 1;
+const BAD: Style = AnsiColor::Red.on_default().bold();
+
+/// What the multi-gen LRU makes of `memory.low`.
+const DELAYED: &str =
+    "memory.low only delays reclaim: the multi-gen LRU is on (/sys/kernel/mm/lru_gen/enabled)\n";
+
+type Setting = fn(&Memory) -> u64;
+
+/// The limits of a cgroup: their names, what it sets, and which one holds.
+fn limits(tree: &Tree, id: Id) -> [(&'static str, Setting, Option<Limit>); 3] {
+    let holds = ceiling(tree, id);
+    [
+        ("high", |memory| memory.high, holds.high),
+        ("max", |memory| memory.max, holds.max),
+        ("swap.max", |memory| memory.swap_max, holds.swap),
+    ]
+}
+
+/// A line for each setting of every cgroup that sets one: what it says and what it comes to.
+#[must_use]
+pub fn memory_text(tree: &Tree, protections: &Protections, multi_gen_lru: bool) -> String {
+    let mut table = Table::new(["UNIT", ">USED", "SETTING", ">SET", ">EFFECTIVE", ">NOW", "BECAUSE OF"]);
+    let mut empty = true;
+    for (id, memory) in cgroups(tree) {
+        let mut name = format!("{}{}", indent(tree, id), unit_name(&tree[id].path));
+        let mut used = size(memory.current);
+        let mut row = |style: Style, cells: [String; 5]| {
+            let [setting, set, effective, now, because] = cells;
+            let cells =
+                [std::mem::take(&mut name), std::mem::take(&mut used), setting, set, effective, now, because];
+            table.row(style, cells);
+            empty = false;
+        };
+        for guard in Guard::BOTH {
+            let Some(outcome) = protections.outcome(tree, id, guard) else { continue };
+            let now = protections.of(id).by(guard).min(memory.current);
+            let because = outcome.because.map(|because| reason(tree, guard, because)).unwrap_or_default();
+            let style = if outcome.because.is_some() { BAD } else { PLAIN };
+            let (set, effective) = (size(guard.setting(memory)), size(outcome.effective));
+            row(style, [short(guard).to_owned(), set, effective, size(now), because]);
+        }
+        for (name, setting, holds) in limits(tree, id) {
+            let (set, Some(limit)) = (setting(memory), holds) else { continue };
+            if set != u64::MAX {
+                let because = if limit.of == id { String::new() } else { unit_name(&tree[limit.of].path) };
+                let style = if limit.of == id { PLAIN } else { BAD };
+                row(style, [name.to_owned(), size(set), size(limit.bytes), String::new(), because]);
+            }
+        }
+    }
+    let mut text = String::new();
+    if empty {
+        text.push_str("no cgroup has a memory setting\n");
+    } else {
+        table.write_to(&mut text);
+    }
+    if multi_gen_lru && cgroups(tree).iter().any(|(_, memory)| memory.low > 0) {
+        text.push_str(DELAYED);
+    }
+    text
+}
+
+/// One cgroup: how each of its ancestors, the outermost first, makes its protection and its limits.
+#[must_use]
+pub fn memory_of_text(tree: &Tree, protections: &Protections, multi_gen_lru: bool, of: Id) -> String {
+    let mut text = format!("/{}\n", tree[of].path.display());
+    let mut table = Table::new([
+        "CGROUP",
+        ">USED",
+        ">MIN",
+        ">CLAIMED",
+        ">EFFECTIVE",
+        ">LOW",
+        ">CLAIMED",
+        ">EFFECTIVE",
+        ">HIGH",
+        ">MAX",
+        ">SWAP.MAX",
+    ]);
+    let chains = Guard::BOTH.map(|guard| protections.chain(tree, of, guard));
+    let [min, low] = &chains;
+    for (min, low) in min.iter().zip(low) {
+        let (cgroup, none) = (&tree[min.id], String::new);
+        let Some(memory) = &cgroup.memory else { continue };
+        let style = if min.id == of { PLAIN } else { DIM };
+        let claimed = |set: u64, claimed: u64| if claimed == 0 && set == 0 { none() } else { size(claimed) };
+        table.row(
+            style,
+            [
+                format!("{}{}", indent(tree, min.id), unit_name(&cgroup.path)),
+                size(memory.current),
+                size(min.setting),
+                claimed(min.setting, min.claimed),
+                size(min.effective),
+                size(low.setting),
+                claimed(low.setting, low.claimed),
+                size(low.effective),
+                size(memory.high),
+                size(memory.max),
+                size(memory.swap_max),
+            ],
+        );
+    }
+    table.write_to(&mut text);
+    text.push('\n');
+    // Writing to a string cannot fail.
+    for guard in Guard::BOTH {
+        let _ = writeln!(text, "{}", protection_line(tree, protections, of, guard));
+    }
+    if multi_gen_lru && low.iter().any(|link| link.effective > 0) {
+        text.push_str(DELAYED);
+    }
+    for (name, _, holds) in limits(tree, of) {
+        let _ = match holds {
+            None => writeln!(text, "memory.{name}: no limit"),
+            Some(limit) if limit.of == of => writeln!(text, "memory.{name}: {}, its own", size(limit.bytes)),
+            Some(limit) => {
+                let name_of = unit_name(&tree[limit.of].path);
+                writeln!(text, "memory.{name}: {} of {name_of}, with all that is in it", size(limit.bytes))
+            }
+        };
+    }
+    text
+}
+
+fn protection_line(tree: &Tree, protections: &Protections, of: Id, guard: Guard) -> String {
+    let used = tree[of].memory.map_or(0, |memory| memory.current);
+    let now = protections.of(of).by(guard).min(used);
+    let head = format!("{}: {} of {} in use protected", guard.attribute(), size(now), size(used));
+    match protections.outcome(tree, of, guard) {
+        None => format!("{head}; it sets none"),
+        Some(outcome) => {
+            let full = format!(
+                "{head}; {} if it uses the {} it sets",
+                size(outcome.effective),
+                size(outcome.wanted)
+            );
+            match outcome.because {
+                None => full,
+                Some(because) => format!("{full}: {BAD}{}{BAD:#}", reason(tree, guard, because)),
+            }
+        }
+    }
+}
+
+fn reason(tree: &Tree, guard: Guard, because: Because) -> String {
+    match because {
+        Because::Ancestor(link) => {
+            format!("{} has {} = {}", unit_name(&tree[link.id].path), guard.attribute(), size(link.setting))
+        }
+        Because::Siblings { parent, claimed, available } => {
+            let name = unit_name(&tree[parent].path);
+            format!("{} are claimed in {name}, which has {}", size(claimed), size(available))
+        }
+    }
+}
+
+/// The same for programs; `fairslice(1)` describes the shape. With `of`, the cgroup and its ancestors,
+/// the outermost first; else every cgroup that has a setting.
+#[must_use]
+pub fn memory_json(
+    tree: &Tree,
+    protections: &Protections,
+    recursive: bool,
+    multi_gen_lru: bool,
+    of: Option<Id>,
+) -> String {
+    let cgroups: Vec<Value> = match of {
+        Some(of) => {
+            let chain = protections.chain(tree, of, Guard::Min);
+            chain.iter().map(|link| one_json(tree, protections, link.id)).collect()
+        }
+        None => cgroups(tree)
+            .into_iter()
+            .filter(|(_, memory)| {
+                memory.min > 0
+                    || memory.low > 0
+                    || [memory.high, memory.max, memory.swap_max].iter().any(|limit| *limit != u64::MAX)
+            })
+            .map(|(id, _)| one_json(tree, protections, id))
+            .collect(),
+    };
+    let value = json!({
+        "version": JSON_VERSION, "recursive": recursive, "multi_gen_lru": multi_gen_lru, "cgroups": cgroups,
+    });
+    format!("{value:#}\n")
+}
+
+fn one_json(tree: &Tree, protections: &Protections, id: Id) -> Value {
+    let bytes = |bytes: u64| if bytes == u64::MAX { Value::Null } else { json!(bytes) };
+    let memory = tree[id].memory;
+    let guard = |guard: Guard| {
+        let link = protections.chain(tree, id, guard).last().copied();
+        let outcome = protections.outcome(tree, id, guard);
+        json!({
+            // max is no number.
+            "set": link.map(|link| if link.setting == u64::MAX { json!("max") } else { json!(link.setting) }),
+            "claimed": link.map(|link| link.claimed),
+            "now": bytes(protections.of(id).by(guard).min(memory.map_or(0, |memory| memory.current))),
+            "effective": outcome.map(|outcome| outcome.effective),
+            "because": outcome.and_then(|outcome| outcome.because).map(|because| reason(tree, guard, because)),
+        })
+    };
+    let mut value = json!({
+        "cgroup": format!("/{}", tree[id].path.display()),
+        "unit": unit_name(&tree[id].path),
+        "used": memory.map(|memory| memory.current),
+        "min": guard(Guard::Min),
+        "low": guard(Guard::Low),
+    });
+    for (name, setting, holds) in limits(tree, id) {
+        let limit = json!({
+            "set": memory.as_ref().map_or(Value::Null, |memory| bytes(setting(memory))),
+            "effective": holds.map(|limit| limit.bytes),
+            "of": holds.map(|limit| unit_name(&tree[limit.of].path)),
+        });
+        if let Some(object) = value.as_object_mut() {
+            object.insert(name.replace('.', "_"), limit);
+        }
+    }
+    value
+}
+
+/// Every cgroup with a memory controller, each after its parent and before the next of the same parent.
+fn cgroups(tree: &Tree) -> Vec<(Id, &Memory)> {
+    let mut all: Vec<Id> = tree.ids().collect();
+    all.sort_by(|a, b| tree[*a].path.cmp(&tree[*b].path));
+    all.into_iter().filter_map(|id| Some((id, tree[id].memory.as_ref()?))).collect()
+}
+
+fn indent(tree: &Tree, id: Id) -> String {
+    "  ".repeat(tree[id].path.components().count().saturating_sub(1))
+}
+
+fn short(guard: Guard) -> &'static str {
+    match guard {
+        Guard::Min => "min",
+        Guard::Low => "low",
+    }
+}
