@@ -110,6 +110,7 @@ codes! {
     CeilingAboveRam 25 Moderate "a memory ceiling above the RAM limits nothing";
     CeilingAboveAncestors 26 Moderate "a memory ceiling above an ancestor's is not the one that holds";
     CpuLimited 27 Moderate "cpu.max or the cpuset leaves less than the weight's share";
+    LowDelays 28 Moderate "memory.low only delays reclaim under the multi-gen LRU";
     ScoreNotSet 30 Severe "a process does not have its unit's OOM score";
     ScoreChanged 31 Moderate "a service has changed its OOM score itself";
     Unkillable 32 Severe "a login or build process that the OOM killer never takes";
@@ -124,11 +125,17 @@ codes! {
     LoginOlder 45 Severe "a login is older than the policy and does not have its values";
     TotalWeight 46 Severe "user.slice does not weigh what the policy says";
     DirectoryOwner 50 Severe "a private directory belongs to somebody else";
-    DirectoryMode 51 Moderate "others can write to a private directory";
+    DirectoryMode 51 Moderate "a private directory is open to others";
     DirectoryRoot 52 Severe "others can write to the root of private directories";
     DirectoryKind 53 Severe "what lies at a private directory's path is no directory";
+    DirectoryRefused 54 Severe "a private directory cannot be made or reached";
     AdoptedChanged 60 Moderate "the command of an adopted unit has changed since";
     CgroupV1 61 Severe "this machine runs cgroup v1: weights and slices need cgroup2 alone";
+    SettingIgnored 70 Severe "systemd ignores a setting: a wrong name, or a wrong section";
+    SettingOfV1 71 Moderate "a setting of cgroup v1, which systemd is about to ignore";
+    ValueRefused 72 Severe "systemd refuses the value of a setting";
+    DropInUnused 73 Moderate "a drop-in is for a unit that does not exist";
+    MemoryContradiction 74 Moderate "memory limits of one unit contradict one another";
 }
 
 impl fmt::Display for Code {

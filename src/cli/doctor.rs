@@ -1,0 +1,253 @@
+//! `fairslice doctor`.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::FOUND;
+use crate::effect::chain::Scene;
+use crate::effect::finding::{Finding, Fix, Place, sorted};
+use crate::effect::kill_order;
+use crate::effect::memory::protection;
+use crate::effect::{self, Carried, doctor};
+use crate::enforce::{adopt, apply, generator, private_dir};
+use crate::host::facts::Facts;
+use crate::host::machine::Machine;
+use crate::host::oom::{self, Oom};
+use crate::host::processes::{self, Process};
+use crate::host::settings::{self, Settings};
+use crate::host::snapshot::{self, Extent, Snapshot};
+use crate::host::tree::{self, Tree};
+use crate::host::unit_file::{self, Assignment};
+use crate::host::units::Units;
+use crate::host::v1::{self, V1};
+use crate::paths;
+use crate::policy::{self, Loaded, Policy, SliceName};
+use crate::report::{self, Looked};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Do what needs no restart and changes nothing of the administrator's, after showing it
+    #[arg(long, conflicts_with_all = ["json", "no_policy"])]
+    fix: bool,
+    /// Print JSON, in the shape that fairslice(1) describes
+    #[arg(long)]
+    json: bool,
+    /// Leave the policy out: what is wrong on any machine
+    #[arg(long)]
+    no_policy: bool,
+}
+
+/// One look at the machine, and what the policy comes to on it.
+pub(super) struct Look {
+    pub(super) policy: Policy,
+    carried: BTreeMap<SliceName, Carried>,
+    expected: BTreeMap<String, Vec<Assignment>>,
+    machine: Machine,
+    pub(super) units: Units,
+    processes: Vec<Process>,
+    live: Snapshot,
+    facts: Facts,
+    oom: Oom,
+    multi_gen_lru: bool,
+    cpus: u32,
+    /// What could not be looked at.
+    missed: Vec<String>,
+}
+
+/// What was found, and in how many settings.
+struct Found {
+    findings: Vec<Finding>,
+    settings: usize,
+}
+
+pub(super) fn run(root: &Path, arguments: &Arguments) -> Result<u8> {
+    let Arguments { fix, json, no_policy } = *arguments;
+    let loaded = (!no_policy).then(|| policy::load(root));
+    if let Some(v1) = v1::read(root) {
+        return on_v1(root, &v1, json);
+    }
+    let look = Look::at(root, loaded.as_ref())?;
+    for missed in &look.missed {
+        anstream::eprintln!("fairslice: not looked at: {missed}");
+    }
+    let found = examine(root, &look, loaded.as_ref());
+    if let Some(loaded) = loaded.as_ref().filter(|_| fix) {
+        let mendable = found.findings.into_iter().filter(|finding| finding.fix == Fix::Apply);
+        return mend(root, loaded, &mendable.collect::<Vec<_>>());
+    }
+    print(&look.missed, &found, json)
+}
+
+/// Where there is no cgroup2, nothing else needs to be looked at.
+fn on_v1(root: &Path, v1: &V1, json: bool) -> Result<u8> {
+    let units = Units::read(root).unwrap_or_default();
+    let findings = doctor::stock::findings(Some(v1), &units, &Settings::read(root, &units));
+    print(&[], &Found { findings: sorted(findings), settings: 0 }, json)
+}
+
+/// The whole tree, with its memory.
+pub(super) fn look_at_tree(root: &Path) -> Result<Tree> {
+    let mut tree = Tree::read(root).context("looking at the machine")?;
+    tree.read_memory(root, tree.ids());
+    Ok(tree)
+}
+
+fn print(missed: &[String], found: &Found, json: bool) -> Result<u8> {
+    let looked = Looked { settings: found.settings, missed };
+    let text = if json {
+        report::doctor_json(&found.findings, looked)
+    } else {
+        report::doctor_text(&found.findings, looked)
+    };
+    anstream::stdout().write_all(text.as_bytes())?;
+    Ok(if found.findings.is_empty() { 0 } else { FOUND })
+}
+
+fn examine(root: &Path, look: &Look, loaded: Option<&Loaded>) -> Found {
+    let scene = look.scene();
+    let chains = doctor::chains(&scene);
+    let mut findings = loaded.map(doctor::settings::findings).unwrap_or_default();
+    findings.extend(doctor::findings(&chains));
+    findings.extend(doctor::placement::findings(&scene));
+    findings.extend(look.cpu_and_memory());
+    findings.extend(look.logins(root, loaded.is_some()));
+    findings.extend(doctor::stock::findings(None, &look.units, &look.facts.settings));
+    Found { findings: sorted(findings), settings: chains.len() }
+}
+
+/// Shows what can be mended and what that changes, does it, and says what is left.
+fn mend(root: &Path, loaded: &Loaded, mendable: &[Finding]) -> Result<u8> {
+    let mut out = anstream::stdout();
+    for finding in mendable {
+        out.write_all(report::finding_text(finding).as_bytes())?;
+    }
+    if !mendable.is_empty() {
+        self::fix(root, loaded)?;
+    }
+    let look = Look::at(root, Some(loaded))?;
+    writeln!(out, "{}", if mendable.is_empty() { "nothing to mend; left:" } else { "mended; left:" })?;
+    print(&look.missed, &examine(root, &look, Some(loaded)), false)
+}
+
+/// What `fairslice apply` does.
+fn fix(root: &Path, loaded: &Loaded) -> Result<()> {
+    let plan = apply::plan(root, loaded)?;
+    anstream::stdout().write_all(report::changes_text(&plan).as_bytes())?;
+    let report = plan.carry_out(false)?;
+    for line in &report.failed {
+        anstream::eprintln!("fairslice: {line}");
+    }
+    Ok(())
+}
+
+impl Look {
+    /// Looks at the machine below `root`.
+    ///
+    /// # Errors
+    /// cgroupfs or `/proc` cannot be read, NSS failed, or this machine runs cgroup v1.
+    pub(super) fn at(root: &Path, loaded: Option<&Loaded>) -> Result<Self> {
+        let policy = loaded.map(|loaded| loaded.policy.clone()).unwrap_or_default();
+        let machine = Machine::read(root)?;
+        let live = snapshot::read(root, look_at_tree(root)?, &policy, Extent::Everything)
+            .context("looking at the machine")?;
+        let processes = processes::read(root)?;
+        let mut missed = Vec::new();
+        let units = Units::read(root).unwrap_or_else(|error| {
+            missed.push(format!("what PID 1 says of its units: {error:#}"));
+            Units::default()
+        });
+        let mut facts = Facts::read(root, &units);
+        if loaded.is_none() {
+            // What the generator made of the policy is then no more than what other files set.
+            facts.generated.clear();
+        }
+        let carried = effect::ancestors(&policy, machine.ram);
+        let expected = generator::texts(&policy, machine).into_iter().map(|(unit, text)| {
+            let file = Path::new(paths::GENERATED).join(format!("{unit}.d")).join(paths::DROP_IN);
+            let assignments = unit_file::parse(&text, &file);
+            (unit, assignments)
+        });
+        let expected = expected.collect();
+        let oom = oom::read(root, &units, &processes)?;
+        let (cpus, multi_gen_lru) = (tree::online_cpus(root)?, oom::has_multi_gen_lru(root));
+        Ok(Self {
+            policy,
+            carried,
+            expected,
+            machine,
+            units,
+            processes,
+            live,
+            facts,
+            oom,
+            multi_gen_lru,
+            cpus,
+            missed,
+        })
+    }
+
+    /// What the settings of the whole tree come to.
+    fn cpu_and_memory(&self) -> Vec<Finding> {
+        let Self { policy, carried, units, processes, oom, .. } = self;
+        let tree = &self.live.tree;
+        let set_by = |unit: &str, key: &str| {
+            let assignment = self.facts.settings.setting(units.get(unit)?, key)?;
+            Some(Place { file: settings::place(assignment), line: Some(assignment.line) })
+        };
+        let cpus = self.cpus;
+        let mut found = doctor::cpu::findings(policy, carried, tree, units, cpus);
+        let protections = protection(tree, oom.recursive);
+        let lru = self.multi_gen_lru;
+        found.extend(doctor::memory::findings(tree, &protections, oom.ram, lru, carried, &set_by));
+        let look = kill_order::Look { tree, units, processes, ram: oom.ram, swap: oom.swap };
+        let declared = |uid| self.declared_score(uid);
+        found.extend(doctor::kill_order::findings(&look, policy, &declared, &set_by));
+        found
+    }
+
+    /// The OOM score that the policy declares for a user's processes.
+    fn declared_score(&self, uid: u32) -> i16 {
+        let user = self.live.users.iter().find(|user| user.uid == uid);
+        user.and_then(|user| user.rule(&self.policy).oom_score_adj).map_or(0, |score| score.value.get())
+    }
+
+    /// What keeps logins from what is declared for them, and private directories from being private.
+    fn logins(&self, root: &Path, with_policy: bool) -> Vec<Finding> {
+        if !with_policy {
+            return Vec::new();
+        }
+        let seen = doctor::logins::Seen {
+            machine: self.machine,
+            logins: &self.facts.logins,
+            live: &self.live,
+            units: &self.units,
+            settings: &self.facts.settings,
+            processes: &self.processes,
+        };
+        let mut found = doctor::logins::findings(&self.policy, &seen);
+        let uids: Vec<u32> = self.live.users.iter().map(|user| user.uid).collect();
+        let inspected = private_dir::inspect(root, &self.policy, &uids).unwrap_or_default();
+        found.extend(doctor::directories::findings(&inspected));
+        found.extend(doctor::logins::adopted(&adopt::outdated(root).unwrap_or_default()));
+        found
+    }
+
+    /// The same, as the pure functions take it.
+    pub(super) fn scene(&self) -> Scene<'_> {
+        Scene {
+            policy: &self.policy,
+            carried: &self.carried,
+            expected: &self.expected,
+            machine: self.machine,
+            units: &self.units,
+            processes: &self.processes,
+            live: &self.live,
+            facts: &self.facts,
+        }
+    }
+}

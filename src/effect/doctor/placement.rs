@@ -1,0 +1,235 @@
+//! Where services run: the slice that they were started in, what earlier starts have left, and processes
+//! that were moved.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::settings::services;
+use crate::effect::chain::{Chain, Link, Override, Scene, Stage, absolute, place};
+use crate::effect::finding::{Code, Finding, Fix, Place};
+use crate::host::cgroup;
+use crate::host::processes::Process;
+use crate::host::units::Unit;
+use crate::paths;
+use crate::policy::{Origin, ServiceName, SliceName};
+
+const SLICE: &str = "Slice";
+/// So many processes are named.
+const MOST_NAMED: usize = 3;
+
+/// The slice of each service that one of the policy's holds.
+#[must_use]
+pub fn declared(scene: &Scene<'_>) -> Vec<Chain> {
+    let mut chains = Vec::new();
+    for name in services(scene) {
+        let Some((slice, origin)) = holding(scene, &name) else { continue };
+        let mut chain = Chain::new(name.as_str(), "slice");
+        chain.declare(slice.to_string(), Some(origin));
+        scene.add_drop_in(&mut chain, SLICE, slice.as_str());
+        if let Some(unit) = scene.loaded(name.as_str()) {
+            add_property(scene, &mut chain, unit, slice);
+            add_live(scene, &mut chain, unit, &name, Some(slice));
+        }
+        chains.push(chain);
+    }
+    chains
+}
+
+/// Every other service: whether it is in the slice that PID 1 has for it.
+#[must_use]
+pub fn undeclared(scene: &Scene<'_>) -> Vec<Chain> {
+    let mut chains = Vec::new();
+    for (name, unit) in scene.units.iter().filter(|(_, unit)| unit.is_active()) {
+        let Some(service) = ServiceName::new(name).ok().filter(|service| service.as_str() == name) else {
+            continue;
+        };
+        let Some(slice) = unit.text(SLICE) else { continue };
+        // The launcher had it put into the policy's slice, whatever PID 1's is.
+        let main = scene.main_process(name);
+        if main.and_then(|main| cgroup::unit(&main.cgroup)).is_some_and(|scope| service.has_scope(scope)) {
+            continue;
+        }
+        let mut chain = Chain::new(name, "slice");
+        let at = scene.last(name, SLICE).map(place);
+        chain.links.push(Link { stage: Stage::Property, value: Some(slice.to_owned()), at, holds: true });
+        add_live(scene, &mut chain, unit, &service, SliceName::new(slice).ok().as_ref());
+        chains.push(chain);
+    }
+    chains
+}
+
+fn holding<'p>(scene: &Scene<'p>, name: &ServiceName) -> Option<(&'p SliceName, &'p Origin)> {
+    let slice = scene.policy.slice_of(name)?;
+    let mut patterns = scene.policy.slices.get(slice)?.matches.iter();
+    patterns.find(|pattern| pattern.value.matches(name)).map(|pattern| (slice, &pattern.origin))
+}
+
+fn add_property(scene: &Scene<'_>, chain: &mut Chain, unit: &Unit, slice: &SliceName) {
+    let value = unit.text(SLICE).map(str::to_owned);
+    let holds = value.as_deref() == Some(slice.as_str());
+    let at = scene.last(&chain.unit, SLICE).map(place);
+    chain.add(Link { stage: Stage::Property, value: value.clone(), at, holds }, |chain| {
+        let Override { code, cause, at, fix } = scene.overridden(&chain.unit, SLICE);
+        let value = value.unwrap_or_default();
+        let what = match code {
+            Code::DropInMissing => format!("slice {slice} has not reached PID 1"),
+            _ => format!("slice {slice} is overridden by {value}"),
+        };
+        Finding { code, subject: chain.unit.clone(), what, cost: Some(cost(&value)), cause, at, fix }
+    });
+}
+
+/// The cgroup that the unit has, and where its main process is. The root slice is `None`.
+fn add_live(
+    scene: &Scene<'_>,
+    chain: &mut Chain,
+    unit: &Unit,
+    service: &ServiceName,
+    slice: Option<&SliceName>,
+) {
+    let Some(cgroup) = scene.cgroup_of(service).filter(|_| unit.is_active()) else { return };
+    let parent = cgroup.parent().unwrap_or(Path::new(""));
+    let root = "-.slice";
+    let value = parent.file_name().map_or(root.to_owned(), |name| name.to_string_lossy().into_owned());
+    let holds = match slice {
+        // In a container, PID 1 is below a cgroup of the host's.
+        Some(slice) => parent.ends_with(slice.cgroup()),
+        None => true,
+    };
+    let is_now = value.clone();
+    chain.add(
+        Link { stage: Stage::Cgroup, value: Some(value), at: Some(in_cgroupfs(cgroup)), holds },
+        |chain| {
+            let slice = slice.map_or(root, SliceName::as_str);
+            let (cause, at, fix) = why_elsewhere(scene, &chain.unit, unit, cgroup);
+            Finding {
+                code: Code::WrongSlice,
+                subject: chain.unit.clone(),
+                what: format!("runs in {is_now}, not in {slice}"),
+                cost: Some(cost(&is_now)),
+                cause,
+                at,
+                fix,
+            }
+        },
+    );
+    let Some(main) = scene.main_process(&chain.unit) else { return };
+    let holds = main.cgroup.starts_with(cgroup);
+    let link = Link {
+        stage: Stage::Process,
+        value: Some(format!("{} in {}", main.pid, absolute(&main.cgroup).display())),
+        at: Some(Place {
+            file: absolute(&Path::new("proc").join(main.pid.to_string()).join("cgroup")),
+            line: None,
+        }),
+        holds,
+    };
+    chain.add(link, |chain| moved(chain, main, cgroup));
+}
+
+/// A restart moves a service, but not as long as an earlier start has left a process in its cgroup.
+fn why_elsewhere(scene: &Scene<'_>, name: &str, unit: &Unit, cgroup: &Path) -> (String, Option<Place>, Fix) {
+    let main = scene.main_process(name);
+    let is_older = |process: &Process| {
+        process.cgroup.starts_with(cgroup) && main.is_some_and(|main| process.started < main.started)
+    };
+    match scene.processes.iter().find(|process| is_older(process)) {
+        Some(left) => {
+            let kill_mode = unit.text("KillMode").unwrap_or("unknown");
+            let shell = quoted(name);
+            (
+                format!(
+                    "process {} ({}) of an earlier start, which KillMode={kill_mode} let live, keeps it there",
+                    left.pid, left.name
+                ),
+                scene.last(name, "KillMode").map(place),
+                Fix::Command(format!(
+                    "systemctl stop {shell}; systemctl kill {shell}; systemctl start {shell}"
+                )),
+            )
+        }
+        None => (
+            "it was started before its Slice= was what it is: systemd moves no running unit".to_owned(),
+            scene.last(name, SLICE).map(place),
+            Fix::Restart(name.to_owned()),
+        ),
+    }
+}
+
+fn moved(chain: &Chain, main: &Process, cgroup: &Path) -> Finding {
+    let (pid, name) = (main.pid, &main.name);
+    Finding {
+        code: Code::MovedByHand,
+        subject: chain.unit.clone(),
+        what: format!("its main process {pid} ({name}) is in {}", absolute(&main.cgroup).display()),
+        cost: Some(
+            "it has the weight and the limits of that place; what it starts outlives a stop".to_owned(),
+        ),
+        cause: format!("it was moved out of {}: not by systemd", absolute(cgroup).display()),
+        at: Some(in_cgroupfs(&main.cgroup)),
+        fix: Fix::Command(format!("systemctl restart {}", quoted(&chain.unit))),
+    }
+}
+
+/// Processes in a cgroup that a running service has left for another slice.
+#[must_use]
+pub fn findings(scene: &Scene<'_>) -> Vec<Finding> {
+    let mut left: BTreeMap<(&str, PathBuf), Vec<&Process>> = BTreeMap::new();
+    for process in scene.processes {
+        if let Some((unit, place)) = left_over(scene, process) {
+            left.entry((unit, place)).or_default().push(process);
+        }
+    }
+    left.into_iter().map(|((unit, cgroup), processes)| leftover(scene, unit, &cgroup, &processes)).collect()
+}
+
+/// The service and its former cgroup, for a process that is still there.
+fn left_over<'p>(scene: &Scene<'p>, process: &'p Process) -> Option<(&'p str, PathBuf)> {
+    let name = cgroup::unit(&process.cgroup).filter(|name| name.ends_with(".service"))?;
+    let unit = scene.units.get(name).filter(|unit| unit.is_active())?;
+    let place: PathBuf = process.cgroup.ancestors().find(|path| path.ends_with(name))?.to_owned();
+    let is_main = unit.number("MainPID") == Some(process.pid.into());
+    (unit.cgroup()? != place && !is_main).then_some((name, place))
+}
+
+fn leftover(scene: &Scene<'_>, unit: &str, cgroup: &Path, processes: &[&Process]) -> Finding {
+    let named: Vec<String> = processes
+        .iter()
+        .take(MOST_NAMED)
+        .map(|process| format!("{} ({})", process.pid, process.name))
+        .collect();
+    let more = match processes.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let pids: Vec<String> = processes.iter().map(|process| process.pid.to_string()).collect();
+    let known = scene.units.get(unit).and_then(Unit::cgroup).unwrap_or_default();
+    Finding {
+        code: Code::LeftOver,
+        subject: unit.to_owned(),
+        what: format!("{}{more} is left in {}", named.join(", "), absolute(cgroup).display()),
+        cost: Some(
+            "it has the weight and the limits of that place, and no stop of the unit ends it".to_owned(),
+        ),
+        cause: format!(
+            "it was moved there before a restart: PID 1 has the unit in {}",
+            absolute(&known).display()
+        ),
+        at: Some(in_cgroupfs(cgroup)),
+        fix: Fix::Command(format!("kill {}", pids.join(" "))),
+    }
+}
+
+fn cost(slice: &str) -> String {
+    format!("it has its share and its limits from {slice}")
+}
+
+fn in_cgroupfs(cgroup: &Path) -> Place {
+    Place { file: absolute(&Path::new(paths::CGROUPFS).join(cgroup)), line: None }
+}
+
+/// A unit's name as a shell takes it.
+fn quoted(unit: &str) -> String {
+    if unit.contains('\\') { format!("'{unit}'") } else { unit.to_owned() }
+}

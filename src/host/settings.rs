@@ -1,0 +1,140 @@
+//! The files that units are made of, and what they set, each line with its number.
+//!
+//! PID 1 says which files each of its units has; those of the administrator that belong to no unit it
+//! knows are found on disk.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::unit_file::{self, Assignment};
+use super::units::{Unit, Units};
+use crate::paths;
+
+/// Every file, by its absolute path.
+#[derive(Debug, Clone, Default)]
+pub struct Settings(BTreeMap<PathBuf, File>);
+
+/// One unit file or drop-in.
+#[derive(Debug, Clone)]
+pub struct File {
+    /// The unit whose file it is. For a drop-in, what its directory is named after: it may also be a
+    /// prefix of units (`local-.service`), or a kind (`service`).
+    pub unit: String,
+    /// Whether there is a unit that it can apply to.
+    pub applies: bool,
+    /// What it sets, in the order of its lines.
+    pub assignments: Vec<Assignment>,
+}
+
+impl Settings {
+    /// Reads the files of all of PID 1's units, and the administrator's drop-ins. What cannot be read is
+    /// left out.
+    #[must_use]
+    pub fn read(root: &Path, units: &Units) -> Self {
+        let mut files = BTreeMap::new();
+        for path in units.iter().flat_map(|(_, unit)| unit.files()) {
+            add(&mut files, root, path, |_| true);
+        }
+        let admins = Path::new("/").join(paths::ADMIN_UNITS);
+        for path in drop_ins(root) {
+            add(&mut files, root, &admins.join(path), |unit| exists(root, units, unit));
+        }
+        Self(files)
+    }
+
+    /// Every file with its absolute path.
+    pub fn iter(&self) -> impl Iterator<Item = (&Path, &File)> {
+        self.0.iter().map(|(path, file)| (path.as_path(), file))
+    }
+
+    /// The file at this absolute path.
+    #[must_use]
+    pub fn file(&self, path: &Path) -> Option<&File> {
+        self.0.get(path)
+    }
+
+    /// The line that sets what PID 1 has for a setting with one value: the last of the unit's files.
+    #[must_use]
+    pub fn setting(&self, unit: &Unit, key: &str) -> Option<&Assignment> {
+        let all = unit.files().filter_map(|path| self.0.get(path)).flat_map(|file| &file.assignments);
+        all.filter(|assignment| assignment.key == key).last().filter(|last| !last.value.is_empty())
+    }
+}
+
+impl File {
+    /// What kind of unit it is for: `service`, `slice`, …
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        self.unit.rsplit('.').next().unwrap_or_default()
+    }
+}
+
+/// Where an assignment stands.
+#[must_use]
+pub fn place(assignment: &Assignment) -> PathBuf {
+    Path::new("/").join(&assignment.file)
+}
+
+fn add(files: &mut BTreeMap<PathBuf, File>, root: &Path, path: &Path, applies: impl Fn(&str) -> bool) {
+    if files.contains_key(path) {
+        return;
+    }
+    let below = path.strip_prefix("/").unwrap_or(path);
+    let (Some(unit), Ok(assignments)) = (unit_of(path), unit_file::read(root, below)) else { return };
+    let applies = applies(&unit);
+    files.insert(path.to_owned(), File { unit, applies, assignments });
+}
+
+/// The unit that a file is for: its own name, or that of the directory `NAME.d`.
+fn unit_of(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let directory = path.parent()?.file_name()?.to_str()?;
+    let unit = if name.ends_with(".conf") { directory.strip_suffix(".d")? } else { name };
+    Some(unit.to_owned())
+}
+
+/// The administrator's drop-ins, relative to [`paths::ADMIN_UNITS`].
+fn drop_ins(root: &Path) -> Vec<PathBuf> {
+    let admins = root.join(paths::ADMIN_UNITS);
+    let list = |directory: &Path| -> Vec<String> {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    };
+    let mut found = Vec::new();
+    for directory in list(&admins).iter().filter(|name| name.ends_with(".d")) {
+        let names = list(&admins.join(directory));
+        let confs = names.iter().filter(|name| name.ends_with(".conf") && !name.starts_with('.'));
+        found.extend(confs.map(|name| Path::new(directory).join(name)));
+    }
+    found
+}
+
+/// Whether there is a unit of this name, or can be one: `systemd.unit(5)`.
+fn exists(root: &Path, units: &Units, unit: &str) -> bool {
+    let Some((stem, kind)) = unit.rsplit_once('.') else { return true };
+    let has_file = |name: &str| {
+        let mut search = paths::UNIT_SEARCH_PATH.iter();
+        search.any(|directory| fs::symlink_metadata(root.join(directory).join(name)).is_ok())
+    };
+    let is_known = || {
+        let named = |unit_of: &Unit| {
+            // A name that something asks for is known, and may still have no file.
+            let mut names = unit_of.text("Names").unwrap_or_default().split_whitespace();
+            unit_of.text("LoadState") != Some("not-found") && names.any(|name| name == unit)
+        };
+        units.iter().any(|(_, unit)| named(unit))
+    };
+    let template = stem.split_once('@').map(|(prefix, _)| format!("{prefix}@.{kind}"));
+    match kind {
+        // Of a user's slice: the number, not the name.
+        "slice" => stem
+            .strip_prefix("user-")
+            .is_none_or(|uid| uid.is_empty() || uid.contains('-') || uid.parse::<u32>().is_ok()),
+        // For every unit whose name begins so.
+        "service" | "socket" if stem.ends_with('-') => true,
+        "service" | "socket" => has_file(unit) || template.is_some_and(|name| has_file(&name)) || is_known(),
+        _ => true,
+    }
+}

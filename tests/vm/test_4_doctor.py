@@ -1,0 +1,185 @@
+"""`fairslice doctor`: nothing is found where all is well, and each cause by the command that makes it in
+life, with its code, its subject and the file and line where it stands."""
+
+import json
+from dataclasses import dataclass
+
+import conftest
+import measure
+import pytest
+
+POLICY = "/etc/fairslice/policy.toml"
+SLICE = "foundry-services.slice"
+CGROUP = f"/sys/fs/cgroup/foundry.slice/{SLICE}"
+CONTROL = f"systemd/system.control/{SLICE}.d"
+# After a reload, PID 1 writes the cgroups when a unit is started there.
+RELOAD = f"systemctl daemon-reload; systemd-run --quiet --wait --slice={SLICE} true"
+EDIT = f"cp -p {POLICY} /tmp/policy; sed -i 's/^cpu_weight  = 200/cpu_weight  = 222/' {POLICY}"
+ELSEWHERE = "/sys/fs/cgroup/elsewhere.slice/local-slm.service"
+MAIN = "systemctl show --value -p MainPID"
+# A service of the machine that the policy takes in afterwards.
+BEFORE_POLICY = {
+    "/etc/systemd/system/ledger.service": "[Service]\n"
+    "ExecStart=/bin/sh -c 'sleep 1001 & exec sleep 1002'\nKillMode=process\n",
+    "/etc/fairslice/policy.d/70-ledger.toml.next": '[slice."ledgers.slice"]\n'
+    'match = ["ledger"]\n[service.ledger]\noom_score_adj = -100\n',
+}
+
+
+@dataclass
+class Cause:
+    """Commands that make it, what is found, by code and subject, and where; commands that undo it."""
+
+    make: str
+    found: list[tuple[str, str, str]]
+    undo: str
+    releases: tuple = (conftest.THOROUGH,)
+
+
+BOTH = ("trixie", "bookworm")
+EVERYTHING = (
+    f"{SLICE}, foundry.slice, local-content.service, local-doorman.service, local-fs.service,"
+    " local-slm.service, user.slice, local-.service, user-.slice"
+)
+CAUSES = {
+    "set-property --runtime": Cause(
+        f"systemctl set-property --runtime {SLICE} CPUWeight=50",
+        [("FS012", SLICE, f"/run/{CONTROL}/50-CPUWeight.conf:4")],
+        f"rm -r /run/{CONTROL}; {RELOAD}",
+        BOTH,
+    ),
+    "set-property": Cause(
+        f"systemctl set-property {SLICE} MemoryHigh=100M",
+        [("FS012", SLICE, f"/etc/{CONTROL}/50-MemoryHigh.conf:4")],
+        f"rm -r /etc/{CONTROL}; {RELOAD}",
+        BOTH,
+    ),
+    "a drop-in that sorts later, one of our name": Cause(
+        f"mkdir {measure.UNITS}/{SLICE}.d {measure.UNITS}/local-slm.service.d;"
+        f" printf '# mine\\n[Slice]\\nCPUWeight=77\\n' > {measure.UNITS}/{SLICE}.d/60-mine.conf;"
+        f" printf '[Service]\\nOOMScoreAdjust=7\\n' > {measure.UNITS}/local-slm.service.d/40-fairslice.conf;"
+        " systemctl daemon-reload",
+        [
+            ("FS011", SLICE, f"{measure.UNITS}/{SLICE}.d/60-mine.conf:3"),
+            ("FS011", "local-slm.service", f"{measure.UNITS}/local-slm.service.d/40-fairslice.conf:2"),
+        ],
+        f"rm -r {measure.UNITS}/{SLICE}.d {measure.UNITS}/local-slm.service.d; {RELOAD}",
+    ),
+    "an edit without daemon-reload": Cause(
+        EDIT,
+        [("FS010", f"{SLICE}, foundry.slice", f"{POLICY}:7")],
+        f"cp -p /tmp/policy {POLICY}",
+    ),
+    "an edit with daemon-reload, and nothing started": Cause(
+        f"{EDIT}; systemctl daemon-reload",
+        [
+            ("FS013", SLICE, f"{CGROUP}/cpu.weight"),
+            ("FS013", "foundry.slice", "/sys/fs/cgroup/foundry.slice/cpu.weight"),
+        ],
+        f"cp -p /tmp/policy {POLICY}; {RELOAD}",
+        BOTH,
+    ),
+    "cgroupfs written by hand": Cause(
+        f"systemctl restart local-content; echo 55 > {CGROUP}/cpu.weight",
+        [("FS014", SLICE, f"{CGROUP}/cpu.weight")],
+        f"echo 200 > {CGROUP}/cpu.weight",
+    ),
+    "a process moved by hand": Cause(
+        "mkdir /sys/fs/cgroup/elsewhere;"
+        f" echo $({MAIN} local-doorman) > /sys/fs/cgroup/elsewhere/cgroup.procs",
+        [("FS017", "local-doorman.service", "/sys/fs/cgroup/elsewhere")],
+        "systemctl restart local-doorman; rmdir /sys/fs/cgroup/elsewhere",
+    ),
+    "a score changed": Cause(
+        f"systemctl restart local-fs; choom -n 0 -p $({MAIN} local-fs) > /dev/null",
+        [("FS031", "local-fs.service", "/proc/PID/oom_score_adj")],
+        "systemctl restart local-fs",
+    ),
+    "a service older than the policy": Cause(
+        "systemctl daemon-reload; systemctl start ledger; cd /etc/fairslice/policy.d;"
+        " mv 70-ledger.toml.next 70-ledger.toml; systemctl daemon-reload",
+        [
+            ("FS015", "ledger.service", "/run/systemd/generator/ledger.service.d/40-fairslice.conf:4"),
+            ("FS030", "ledger.service", "/proc/PID/oom_score_adj"),
+        ],
+        "true",
+        BOTH,
+    ),
+    # The one before goes on: the child that the restart leaves keeps the unit's cgroup where it is.
+    "a restart that does not help": Cause(
+        "systemctl restart ledger",
+        [("FS015", "ledger.service", "/etc/systemd/system/ledger.service:3")],
+        "systemctl stop ledger; systemctl kill ledger; systemctl start ledger",
+        BOTH,
+    ),
+    "none, after the remedy for that": Cause(
+        "true",
+        [],
+        "systemctl stop ledger; systemctl kill ledger;"
+        " rm /etc/fairslice/policy.d/70-ledger.toml /etc/systemd/system/ledger.service; systemctl daemon-reload",
+        BOTH,
+    ),
+    "a process in a cgroup of the unit's name elsewhere": Cause(
+        f"mkdir -p {ELSEWHERE}; setsid sleep 1001 > /dev/null 2>&1 & echo $! > {ELSEWHERE}/cgroup.procs",
+        [("FS016", "local-slm.service", ELSEWHERE)],
+        f"kill $(cat {ELSEWHERE}/cgroup.procs); sleep 0.3; rmdir {ELSEWHERE} {ELSEWHERE.rpartition('/')[0]}",
+    ),
+    "the weight of all logins, set by hand": Cause(
+        "systemctl set-property --runtime user.slice CPUWeight=300",
+        [("FS012", "user.slice", "/run/systemd/system.control/user.slice.d/50-CPUWeight.conf:4")],
+        "true",
+    ),
+    # The one before goes on: as if fairslice had set it for a sum.
+    "the weight of all logins, of an earlier policy": Cause(
+        "mkdir -p /run/fairslice/properties; echo CPUWeight > /run/fairslice/properties/user.slice",
+        [("FS046", "user.slice", "/run/systemd/system.control/user.slice.d/50-CPUWeight.conf:4")],
+        "rm -r /run/systemd/system.control/user.slice.d /run/fairslice/properties/user.slice",
+    ),
+    "no generator, a broken fragment": Cause(
+        "mv /usr/lib/systemd/system-generators/fairslice-generator /tmp;"
+        " printf '[logins]\\ncpu_weight = 0\\n' > /etc/fairslice/policy.d/80-broken.toml;"
+        " systemctl daemon-reload",
+        [
+            ("FS002", "/etc/fairslice/policy.d/80-broken.toml", "/etc/fairslice/policy.d/80-broken.toml:2"),
+            ("FS010", EVERYTHING, "/usr/lib/systemd/system-generators/fairslice-generator"),
+        ],
+        "mv /tmp/fairslice-generator /usr/lib/systemd/system-generators/;"
+        f" rm /etc/fairslice/policy.d/80-broken.toml; {RELOAD}",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def healthy(installed):
+    installed.put(BEFORE_POLICY)
+    installed.root(f"systemctl restart {' '.join(measure.SERVICES)}; {RELOAD}")
+    assert examine(installed, "true", "true") == []
+    yield installed
+    installed.root("rm -f /etc/fairslice/policy.d/70-ledger.toml.next")
+    assert examine(installed, "true", "true") == []
+
+
+def examine(machine, make: str, undo: str) -> list[dict]:
+    """What is found after the one and before the other."""
+    answer = machine.root(f"{{ {make}; }} >&2; fairslice doctor --json; echo @$?; {{ {undo}; }} >&2")
+    text, _, status = answer.partition("@")
+    report = json.loads(text)
+    assert report["version"] == 1
+    assert int(status) == (1 if report["findings"] else 0)
+    return report["findings"]
+
+
+def place(finding: dict) -> str:
+    file = "/".join("PID" if part.isdigit() else part for part in (finding["file"] or "").split("/"))
+    return f"{file}:{finding['line']}" if finding["line"] else file
+
+
+@pytest.mark.parametrize("name", CAUSES)
+def test_each_cause_is_found_by_its_code_and_place(healthy, name):
+    cause = CAUSES[name]
+    if healthy.image.release not in cause.releases:
+        pytest.skip(f"the same on every systemd: tested on {conftest.THOROUGH}")
+    findings = examine(healthy, cause.make, cause.undo)
+    found = [(finding["code"], finding["subject"], place(finding)) for finding in findings]
+    assert found == cause.found
+    assert all(finding["cause"] and finding["fix"]["text"] for finding in findings)
