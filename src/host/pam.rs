@@ -3,6 +3,7 @@
 //! Formats are those of `pam.conf(5)`, and Debian's `@include` in front of them.
 #![forbid(unsafe_code)]
 
+use std::env::consts::ARCH;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,15 +16,70 @@ const OTHER: &str = "other";
 /// libpam's own limit on files that include one another.
 const MOST_LEVELS: usize = 32;
 
+/// The services whose sessions fairslice has something to do with, as far as Debian has them.
+pub const SERVICES: [&str; 24] = [
+    "sshd",
+    "login",
+    "remote",
+    "su",
+    "su-l",
+    "cockpit",
+    "gdm-autologin",
+    "gdm-fingerprint",
+    "gdm-password",
+    "gdm-smartcard",
+    "greetd",
+    "lightdm",
+    "lightdm-autologin",
+    "lxdm",
+    "sddm",
+    "sddm-autologin",
+    "wdm",
+    "xdm",
+    "xrdp-sesman",
+    "systemd-user",
+    "cron",
+    "atd",
+    "sudo",
+    "sudo-i",
+];
+/// Those of [`SERVICES`] that open no login: a job, a change of user within a login, a user's manager.
+pub const JOBS: [&str; 5] = ["systemd-user", "cron", "atd", "sudo", "sudo-i"];
+
+/// What runs when a session of one service opens.
+#[derive(Debug, Clone)]
+pub struct Stack {
+    /// The name of the service.
+    pub service: String,
+    /// Its file and those that it includes, in the order in which they are read, relative to the root.
+    pub files: Vec<PathBuf>,
+    /// The modules, in order.
+    pub modules: Vec<Module>,
+}
+
 /// One module of a session stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Module {
     /// Its file, without directories: `pam_systemd.so`.
     pub name: String,
+    /// Its file as the line has it: without directories, libpam looks where modules lie.
+    pub path: String,
+    /// What its answer means for the session: `optional`, `required`, `[success=1 default=ignore]`, …
+    pub control: String,
+    /// What follows the module's name.
+    pub arguments: Vec<String>,
     /// The PAM file that names it, relative to the root.
     pub file: PathBuf,
     /// The line, counted from 1.
     pub line: usize,
+}
+
+/// The stacks of those of [`SERVICES`] that have a file of their own. One that libpam could not read
+/// either is left out.
+#[must_use]
+pub fn stacks(root: &Path) -> Vec<Stack> {
+    let services = SERVICES.into_iter().filter(|service| find(root, service).is_some());
+    services.filter_map(|service| stack(root, service).ok()).collect()
 }
 
 /// The modules that open a session of `service`, in order.
@@ -31,7 +87,27 @@ pub struct Module {
 /// # Errors
 /// The service's file, or one that it includes, is missing or cannot be read.
 pub fn session_stack(root: &Path, service: &str) -> Result<Vec<Module>> {
-    let mut stack = Vec::new();
+    Ok(stack(root, service)?.modules)
+}
+
+/// Whether libpam finds the file of a module, which a line names with its directories or without.
+#[must_use]
+pub fn is_there(root: &Path, module: &str) -> bool {
+    let directories = if module.starts_with('/') {
+        vec![String::new()]
+    } else {
+        // Debian's own directory, then that of before multiarch, which Debian's libpam tries too; lib64
+        // is other distributions'.
+        let multiarch = format!("lib/{ARCH}-linux-gnu");
+        let below = [multiarch.as_str(), "lib", "lib64"];
+        below.iter().flat_map(|lib| [format!("{lib}/security"), format!("usr/{lib}/security")]).collect()
+    };
+    let module = module.trim_start_matches('/');
+    directories.iter().any(|directory| root.join(directory).join(module).exists())
+}
+
+fn stack(root: &Path, service: &str) -> Result<Stack> {
+    let mut stack = Stack { service: service.to_owned(), files: Vec::new(), modules: Vec::new() };
     // The name of a service is the name of a file.
     let file = if service.contains('/') { None } else { find(root, service) };
     let file = file.or_else(|| find(root, OTHER)).with_context(|| format!("no PAM service {service:?}"))?;
@@ -46,12 +122,13 @@ fn find(root: &Path, service: &str) -> Option<PathBuf> {
         .find(|file| root.join(file).exists())
 }
 
-fn read(root: &Path, file: &Path, level: usize, stack: &mut Vec<Module>) -> Result<()> {
+fn read(root: &Path, file: &Path, level: usize, stack: &mut Stack) -> Result<()> {
     if level > MOST_LEVELS {
         bail!("/{} includes itself", file.display());
     }
     let text = fs::read_to_string(root.join(file)).with_context(|| format!("reading /{}", file.display()))?;
-    let include = |name: &str, stack: &mut Vec<Module>| {
+    stack.files.push(file.to_owned());
+    let include = |name: &str, stack: &mut Stack| {
         let included = if name.starts_with('/') {
             PathBuf::from(name.trim_start_matches('/'))
         } else {
@@ -67,12 +144,16 @@ fn read(root: &Path, file: &Path, level: usize, stack: &mut Vec<Module>) -> Resu
         let is_session = kind.trim_start_matches('-').eq_ignore_ascii_case("session");
         match (kind.as_str(), words.next(), words.next()) {
             ("@include", Some(name), _) => include(&name, stack)?,
-            (_, Some(control), Some(name)) if is_session => match control.as_str() {
-                "include" | "substack" => include(&name, stack)?,
-                _ => {
-                    let name = name.rsplit('/').next().unwrap_or_default().to_owned();
-                    stack.push(Module { name, file: file.to_owned(), line });
-                }
+            (_, Some(control), Some(path)) if is_session => match control.as_str() {
+                "include" | "substack" => include(&path, stack)?,
+                _ => stack.modules.push(Module {
+                    name: path.rsplit('/').next().unwrap_or_default().to_owned(),
+                    path,
+                    control,
+                    arguments: words.collect(),
+                    file: file.to_owned(),
+                    line,
+                }),
             },
             _ => {}
         }

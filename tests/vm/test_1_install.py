@@ -6,6 +6,10 @@ import measure
 SCORES = {"local-fs": -500, "local-doorman": -300, "local-content": 0, "local-slm": 500}
 
 
+def test_doctor_finds_nothing_wrong_with_debian_as_it_comes(machine):
+    assert machine.doctor.splitlines()[-1] == "exit 0", machine.doctor
+
+
 def test_apt_installs_it_without_a_warning(installed):
     assert "Setting up fairslice" in installed.apt
     for word in ("warning:", "error:", "W:", "E:", "not registered"):

@@ -19,6 +19,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use similar::TextDiff;
 
 use self::exec_line::wrap;
+use crate::effect::doctor::logins::Outdated;
 use crate::host::unit_file::{Assignment, Unit, Units, in_force};
 use crate::paths;
 use crate::policy::{Policy, ServiceName, ServicePattern};
@@ -137,6 +138,31 @@ pub fn adopt(root: &Path, units: &Units, name: &str, done: &BTreeSet<ServiceName
     let said = if before.is_some() { "adopted anew: its ExecStart= has changed" } else { "adopted" };
     let change = Change { file: drop_in_file(&unit.name), before, after: Some(after) };
     Ok(plan(&asked, unit.name, said, Some(change)))
+}
+
+/// The adopted units whose drop-in is not what adopting them now would write: their own files have
+/// other commands since.
+///
+/// # Errors
+/// A unit's files, or the directory of drop-ins, cannot be read.
+pub fn outdated(root: &Path) -> Result<Vec<Outdated>> {
+    let units = Units::read(root)?;
+    let adopted = adopted(root)?;
+    let all: BTreeSet<ServiceName> = adopted.iter().cloned().collect();
+    let one = |name: &ServiceName| {
+        let (why, can_adopt) = match adopt(root, &units, name.as_str(), &all) {
+            Ok(plan) => {
+                plan.change?;
+                let commands = units.find(name).ok()??;
+                let commands = commands.fragment.display().to_string();
+                (format!("ExecStart= of /{commands} or of a drop-in has changed since"), true)
+            }
+            Err(error) => (format!("it cannot be adopted any more: {error:#}"), false),
+        };
+        let drop_in = Path::new("/").join(drop_in_file(name));
+        Some(Outdated { unit: name.to_string(), drop_in, why, can_adopt })
+    };
+    Ok(adopted.iter().filter_map(one).collect())
 }
 
 /// What takes the launcher away from the unit `name`, which need not exist any more, after the units
@@ -414,7 +440,7 @@ fn pattern(unit: &ServiceName) -> String {
     if unit.stem().ends_with('@') { name.replace('@', "@*") } else { name }
 }
 
-fn systemctl(arguments: &[&str]) -> Result<String> {
+pub(super) fn systemctl(arguments: &[&str]) -> Result<String> {
     let shown = || format!("running \"systemctl {}\"", arguments.join(" "));
     let output = Command::new("systemctl").args(["--system"]).args(arguments).output().with_context(shown)?;
     if !output.status.success() {

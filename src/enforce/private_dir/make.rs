@@ -24,6 +24,7 @@ use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, unlinkat};
 
 use super::as_user::AsUser;
+use super::refused::{Refused, Why};
 use crate::policy::DirMode;
 
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
@@ -95,7 +96,9 @@ fn walk(root: &Path, directory: &Path, user: User, make: Option<Mode>) -> Result
         let next = match (place.child(name)?, &place.ground, make) {
             (Some(next), ..) => next,
             (None, Ground::Roots, _) => {
-                bail!("{} does not exist: make it, owned by root", place.path.join(name).display())
+                let missing = place.path.join(name);
+                let said = format!("{} does not exist: make it, owned by root", missing.display());
+                return Err(Refused::error(Why::Missing, missing, said));
             }
             (None, Ground::Users { .. }, None) => return Ok(false),
             (None, Ground::Users { .. }, Some(_)) => place.make(name, PRIVATE)?,
@@ -158,18 +161,20 @@ impl Place {
             Err(Errno::ENOENT) => return Ok(None),
             // With O_NOFOLLOW, O_DIRECTORY says this of a link too.
             Err(Errno::ENOTDIR | Errno::ELOOP) => {
-                bail!("{} is a symbolic link or no directory", path.display())
+                let said = format!("{} is a symbolic link or no directory", path.display());
+                return Err(Refused::error(Why::Kind, path, said));
             }
             Err(errno) => return Err(self.failed("opening", &path, errno)),
         };
         let stat = fstat(&descriptor).map_err(|errno| self.failed("looking at", &path, errno))?;
         // A file system that somebody else mounted may say of any owner that it is.
         if mode(&self.stat).intersects(WRITABLE_BY_OTHERS) && stat.st_dev != self.stat.st_dev {
-            bail!(
+            let said = format!(
                 "{} is a mount point where others can write: unmount it, or chmod go-w {}",
                 path.display(),
                 self.path.display()
             );
+            return Err(Refused::error(Why::Above, self.path.clone(), said));
         }
         Ok(Some(Found { path, descriptor, stat }))
     }
@@ -242,17 +247,19 @@ impl Found {
         let (owner, shown) = (Uid::from_raw(stat.st_uid), path.display());
         let is_users = owner == user.uid;
         if !owner.is_root() && !is_users {
-            match ground {
-                Ground::Roots => bail!("{shown} belongs to uid {owner}, not to root: chown root {shown}"),
-                Ground::Users { .. } => {
-                    bail!("{shown} belongs to uid {owner}, not to the user: move it away")
+            let (why, said) = match ground {
+                Ground::Roots => {
+                    (Why::Above, format!("{shown} belongs to uid {owner}, not to root: chown root {shown}"))
                 }
-            }
+                Ground::Users { .. } => (Why::Owner, not_the_users(&path, owner)),
+            };
+            return Err(Refused::error(why, path, said));
         }
         let mode = mode(&stat);
         if mode.intersects(WRITABLE_BY_OTHERS) && !mode.contains(Mode::S_ISVTX) {
             let entitled = if is_users { "the user" } else { "root" };
-            bail!("{shown} can be changed by others than {entitled}: chmod go-w or +t {shown}");
+            let said = format!("{shown} can be changed by others than {entitled}: chmod go-w or +t {shown}");
+            return Err(Refused::error(Why::Above, path, said));
         }
         let ground = match ground {
             Ground::Roots if is_users && !owner.is_root() => {
@@ -271,10 +278,11 @@ impl Found {
     fn check_private(&self, user: User) -> Result<()> {
         let (owner, shown) = (Uid::from_raw(self.stat.st_uid), self.path.display());
         if owner != user.uid {
-            bail!("{shown} belongs to uid {owner}, not to the user: move it away");
+            return Err(Refused::error(Why::Owner, &self.path, not_the_users(&self.path, owner)));
         }
         if mode(&self.stat).intersects(WRITABLE_BY_OTHERS) {
-            bail!("{shown} can be changed by others than the user: chmod go-w {shown}");
+            let said = format!("{shown} can be changed by others than the user: chmod go-w {shown}");
+            return Err(Refused::error(Why::Writable, &self.path, said));
         }
         Ok(())
     }
@@ -282,6 +290,10 @@ impl Found {
 
 fn mode(stat: &FileStat) -> Mode {
     Mode::from_bits_truncate(stat.st_mode)
+}
+
+fn not_the_users(path: &Path, owner: Uid) -> String {
+    format!("{} belongs to uid {owner}, not to the user: move it away", path.display())
 }
 
 fn vanished(path: &Path) -> Error {

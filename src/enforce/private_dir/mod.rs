@@ -8,11 +8,16 @@ pub mod age;
 mod as_user;
 #[cfg(feature = "cli")]
 mod existing;
+#[cfg(feature = "cli")]
+mod inspect;
 mod make;
+mod refused;
 #[cfg(feature = "cli")]
 mod tree;
 mod wanted;
 
+#[cfg(feature = "cli")]
+pub use inspect::inspect;
 pub(super) use make::ensure;
 #[cfg(feature = "cli")]
 pub(super) use make::look;

@@ -1,0 +1,116 @@
+//! Private directories that a login refuses, or that are open to others.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+
+use crate::effect::finding::{Code, Finding, Fix, Place};
+use crate::policy::{DirMode, Origin};
+
+/// A private directory of one user, as far as something is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspected {
+    /// The variable of `[private_dir.VARIABLE]`.
+    pub variable: String,
+    /// Where the policy declares it.
+    pub origin: Origin,
+    /// The user's name.
+    pub user: String,
+    /// What is wrong.
+    pub trouble: Trouble,
+    /// The path that is wrong: the directory, or one above it. Absolute.
+    pub path: PathBuf,
+    /// What a login says of it: what is wrong, and what to do.
+    pub said: String,
+}
+
+/// What can be wrong with a private directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// It belongs to somebody else.
+    Owner,
+    /// Others may write to it.
+    Writable,
+    /// Others may do with it what the declared mode does not let them; a login takes it all the same.
+    Mode {
+        /// The bits of its mode.
+        is: u32,
+        /// The mode that one gets that is made.
+        declared: DirMode,
+    },
+    /// Somebody else can replace what is in a directory above it.
+    Above,
+    /// It, or a directory above it, is a link or no directory.
+    Kind,
+    /// It cannot be made or reached.
+    Refused,
+}
+
+/// Codes FS050 to FS054, each path once.
+#[must_use]
+pub fn findings(inspected: &[Inspected]) -> Vec<Finding> {
+    let mut found: Vec<Finding> = Vec::new();
+    for directory in inspected {
+        let finding = finding(directory);
+        let is_known = |known: &Finding| known.code == finding.code && known.subject == finding.subject;
+        // What is wrong above them is wrong for every user.
+        if !found.iter().any(is_known) {
+            found.push(finding);
+        }
+    }
+    found
+}
+
+fn finding(inspected: &Inspected) -> Finding {
+    let Inspected { variable, origin, user, trouble, path, said } = inspected;
+    let shown = path.display();
+    let unset =
+        format!("{variable} is not set in logins of {user}, who build in a directory that others share");
+    let unset_for_all = format!("{variable} is set in nobody's logins");
+    let (code, what, cost, fix) = match trouble {
+        Trouble::Owner => (
+            Code::DirectoryOwner,
+            format!("is not {user}'s"),
+            Some(unset),
+            Fix::Command(format!("mv {shown} {shown}.old")),
+        ),
+        Trouble::Writable => (
+            Code::DirectoryMode,
+            "others can write to it".to_owned(),
+            Some(unset),
+            Fix::Command(format!("chmod go-w {shown}")),
+        ),
+        Trouble::Mode { is, declared } => (
+            Code::DirectoryMode,
+            format!("has mode {is:04o}, declared {declared}"),
+            Some(format!("others than {user} can read what is in it")),
+            Fix::Command(format!("chmod {declared} {shown}")),
+        ),
+        Trouble::Above => (
+            Code::DirectoryRoot,
+            "somebody else than root can replace what is in it".to_owned(),
+            Some(unset_for_all),
+            Fix::Command(format!("chown root {shown}; chmod go-w {shown}")),
+        ),
+        Trouble::Kind => (
+            Code::DirectoryKind,
+            "is a link or no directory".to_owned(),
+            Some(unset),
+            Fix::Command(format!("mv {shown} {shown}.old")),
+        ),
+        Trouble::Refused => (
+            Code::DirectoryRefused,
+            "cannot be made or reached".to_owned(),
+            Some(unset),
+            Fix::Edit(format!("see {origin}, and \"fairslice explain login {user}\"")),
+        ),
+    };
+    Finding {
+        code,
+        subject: shown.to_string(),
+        what,
+        cost,
+        cause: said.clone(),
+        at: Some(Place { file: path.clone(), line: None }),
+        fix,
+    }
+}

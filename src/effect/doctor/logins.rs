@@ -1,0 +1,383 @@
+//! What keeps a login from what the policy declares for it: PAM, sshd, and logins of before.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::effect::finding::{Code, Finding, Fix, Place};
+use crate::effect::holds;
+use crate::host::cgroup;
+use crate::host::logins::Logins;
+use crate::host::machine::Machine;
+use crate::host::pam::{JOBS, Module, Stack};
+use crate::host::processes::Process;
+use crate::host::settings::{self, Settings};
+use crate::host::snapshot::{Snapshot, User};
+use crate::host::sshd::UsePam;
+use crate::host::units::Units;
+use crate::paths;
+use crate::policy::{LoginRule, Origin, Policy, Setting, SliceName};
+
+const OURS: &str = "pam_fairslice.so";
+const LOGINDS: &str = "pam_systemd.so";
+/// What every other file of Debian's includes, and `pam-auth-update(8)` writes.
+const COMMON: [&str; 2] = ["etc/pam.d/common-session", "etc/pam.d/common-session-noninteractive"];
+const LINE: &str = "session optional pam_fairslice.so";
+
+/// What of the machine decides what a login gets.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// What percentages are of.
+    pub machine: Machine,
+    /// PAM, sshd, and what fairslice has set.
+    pub logins: &'a Logins,
+    /// Who is logged in, and what their slices have.
+    pub live: &'a Snapshot,
+    /// What PID 1 says of the users' slices.
+    pub units: &'a Units,
+    /// And from which files.
+    pub settings: &'a Settings,
+    /// Every process.
+    pub processes: &'a [Process],
+}
+
+/// What is wrong with logins: nothing where the policy declares nothing for them.
+///
+/// Codes: FS011, FS012 and FS013 for users' slices; FS040 to FS045.
+#[must_use]
+pub fn findings(policy: &Policy, seen: &Seen<'_>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if is_for_logins(policy) || !policy.private_dirs.is_empty() {
+        found.extend(pam(policy, seen.logins));
+        found.extend(seen.logins.sshd.as_ref().and_then(sshd));
+    }
+    for user in &seen.live.users {
+        let rule = user.rule(policy);
+        found.extend(rule.resources.settings().filter_map(|setting| slice(seen, user, &setting)));
+        found.extend(score(seen.processes, user, &rule));
+    }
+    found
+}
+
+fn is_for_logins(policy: &Policy) -> bool {
+    let logins = &policy.logins;
+    logins.total_weight.is_some()
+        || logins.default.origin().is_some()
+        || !(logins.users.is_empty() && logins.groups.is_empty())
+}
+
+fn pam(policy: &Policy, seen: &Logins) -> Vec<Finding> {
+    // A job gets private directories, and nothing of what is declared for logins.
+    let concerns = |stack: &&Stack| !is_job(stack) || !policy.private_dirs.is_empty();
+    let stacks: Vec<&Stack> = seen.stacks.iter().filter(concerns).collect();
+    let mut found = without_us(&stacks, seen.has_profile);
+    let mut by_line: BTreeMap<(&Path, usize), Vec<(&Stack, usize)>> = BTreeMap::new();
+    for stack in stacks {
+        if let Some(at) = stack.modules.iter().position(|module| module.name == OURS)
+            && let Some(ours) = stack.modules.get(at)
+        {
+            by_line.entry((&ours.file, ours.line)).or_default().push((stack, at));
+        }
+    }
+    for path in &seen.missing {
+        let lines =
+            by_line.values().flatten().filter_map(|(stack, at)| Some((*stack, stack.modules.get(*at)?)));
+        let named: Vec<(&Stack, &Module)> = lines.filter(|(_, module)| module.path == *path).collect();
+        if let Some((_, ours)) = named.first() {
+            found.push(missing(&names(named.iter().map(|(stack, _)| *stack)), ours));
+        }
+    }
+    for stacks in by_line.values() {
+        let Some(ours) = stacks.first().and_then(|(stack, at)| stack.modules.get(*at)) else { continue };
+        let services = names(stacks.iter().map(|(stack, _)| *stack));
+        found.extend(edited(&services, ours));
+        let logins = stacks.iter().filter(|(stack, _)| !is_job(stack));
+        let too_early = logins.filter_map(|(stack, at)| Some((*stack, logind_after(stack, *at)?)));
+        let too_early: Vec<(&Stack, &Module)> = too_early.collect();
+        if let Some((_, logind)) = too_early.first() {
+            found.push(order(&names(too_early.iter().map(|(stack, _)| *stack)), ours, logind));
+        }
+    }
+    found
+}
+
+fn is_job(stack: &Stack) -> bool {
+    JOBS.contains(&stack.service.as_str())
+}
+
+fn names<'a>(stacks: impl Iterator<Item = &'a Stack>) -> String {
+    stacks.map(|stack| stack.service.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn logind_after(stack: &Stack, ours: usize) -> Option<&Module> {
+    stack.modules.iter().skip(ours).find(|module| module.name == LOGINDS)
+}
+
+/// The services whose sessions never come to us: together where it is one thing to do.
+fn without_us(stacks: &[&Stack], has_profile: bool) -> Vec<Finding> {
+    let mut by_file: BTreeMap<&Path, Vec<&Stack>> = BTreeMap::new();
+    for stack in stacks.iter().filter(|stack| stack.modules.iter().all(|module| module.name != OURS)) {
+        let common = stack.files.iter().find(|file| COMMON.iter().any(|common| *file == Path::new(common)));
+        let Some(file) = common.or(stack.files.first()) else { continue };
+        by_file.entry(file).or_default().push(stack);
+    }
+    let is_common = |file: &Path| COMMON.iter().any(|common| file == Path::new(common));
+    let (common, own): (Vec<_>, Vec<_>) =
+        by_file.into_iter().partition(|(file, _)| is_common(file) && has_profile);
+    let groups = own.into_iter().map(|group| vec![group]).chain([common]);
+    groups.filter(|group| !group.is_empty()).map(|group| without_line(&group)).collect()
+}
+
+fn without_line(group: &[(&Path, Vec<&Stack>)]) -> Finding {
+    let files: Vec<String> = group.iter().map(|(file, _)| format!("/{}", file.display())).collect();
+    let is_common = group.iter().any(|(file, _)| COMMON.iter().any(|common| *file == Path::new(common)));
+    let (file, stacks) = (files.join(" and "), group.iter().flat_map(|(_, stacks)| stacks.iter().copied()));
+    Finding {
+        code: Code::PamLineMissing,
+        subject: names(stacks),
+        what: format!("sessions open without {OURS}"),
+        cost: Some("they get no weight, limit, OOM score or private directory of the policy's".to_owned()),
+        cause: format!("no line of {OURS} in {file}"),
+        at: group.first().map(|(file, _)| Place { file: Path::new("/").join(file), line: None }),
+        fix: if is_common {
+            Fix::Command("pam-auth-update --enable fairslice".to_owned())
+        } else {
+            Fix::Edit(format!("add \"{LINE}\" to {file}, below {LOGINDS}"))
+        },
+    }
+}
+
+fn order(services: &str, ours: &Module, logind: &Module) -> Finding {
+    let place = place(ours);
+    Finding {
+        code: Code::PamOrder,
+        subject: services.to_owned(),
+        what: format!("{OURS} runs before {LOGINDS}, which makes the session"),
+        cost: Some(
+            "a user's first login is not in a slice yet and gets no weight, limit or OOM score; \
+             a second one at a time gets no session of logind's"
+                .to_owned(),
+        ),
+        cause: format!("{LOGINDS} comes later, in /{}:{}", logind.file.display(), logind.line),
+        fix: Fix::Edit(format!("move line {place} below /{}:{}", logind.file.display(), logind.line)),
+        at: Some(place),
+    }
+}
+
+/// What an administrator's line does that the packaged one does not. `required` and `strict` are a
+/// choice, and so is `debug`.
+fn edited(services: &str, ours: &Module) -> Option<Finding> {
+    let has = |argument: &str| ours.arguments.iter().any(|given| given == argument);
+    let unknown = |argument: &&String| !matches!(argument.as_str(), "strict" | "debug");
+    let refuses = matches!(ours.control.as_str(), "required" | "requisite") || ours.control.starts_with('[');
+    let other = ours.arguments.iter().find(unknown);
+    let root = other.and_then(|argument| argument.strip_prefix("root="));
+    let (what, cost) = if let Some(root) = root {
+        (format!("{OURS} looks for everything below {root}"), "the policy of / does not hold for logins")
+    } else if ours.control == "sufficient" || ours.control.contains("=done") {
+        ("the rest of the session stack is skipped".to_owned(), "modules below it do not run")
+    } else if has("strict") && !refuses {
+        ("\"strict\" refuses nothing".to_owned(), "a session opens although something of it was skipped")
+    } else if let Some(other) = other {
+        (format!("the argument {other:?} is ignored"), "it does nothing but fill the log")
+    } else {
+        return None;
+    };
+    let given = [&ours.control, &ours.path].into_iter().chain(&ours.arguments);
+    let given = given.map(String::as_str).collect::<Vec<_>>().join(" ");
+    let place = place(ours);
+    Some(Finding {
+        code: Code::PamEdited,
+        subject: services.to_owned(),
+        what,
+        cost: Some(cost.to_owned()),
+        cause: format!("the line says \"session {given}\""),
+        fix: Fix::Edit(format!("make {place} \"{LINE}\", or see OPTIONS of pam_fairslice(8)")),
+        at: Some(place),
+    })
+}
+
+fn missing(services: &str, ours: &Module) -> Finding {
+    let where_from = if ours.path.starts_with('/') { "there" } else { "where libpam looks for modules" };
+    Finding {
+        code: Code::ModuleMissing,
+        subject: services.to_owned(),
+        what: format!("sessions open without {OURS}"),
+        cost: Some("they get no weight, limit, OOM score or private directory of the policy's".to_owned()),
+        cause: format!("there is no {} {where_from}", ours.path),
+        at: Some(place(ours)),
+        fix: if ours.path.starts_with('/') {
+            Fix::Edit(format!("make {} \"{LINE}\"", place(ours)))
+        } else {
+            Fix::Command("apt-get install --reinstall fairslice".to_owned())
+        },
+    }
+}
+
+fn place(module: &Module) -> Place {
+    Place { file: Path::new("/").join(&module.file), line: Some(module.line) }
+}
+
+fn sshd(sshd: &UsePam) -> Option<Finding> {
+    if sshd.is_on {
+        return None;
+    }
+    let config = || Path::new("/").join(paths::SSHD_CONFIG);
+    let (file, line) = sshd.at.clone().map_or_else(|| (config(), None), |(file, line)| (file, Some(line)));
+    let at = Place { file, line };
+    Some(Finding {
+        code: Code::UsePamOff,
+        subject: "sshd".to_owned(),
+        what: "sshd opens no PAM session".to_owned(),
+        cost: Some(
+            "a login over ssh stays in the cgroup of sshd, with its weight, and gets nothing of the policy's"
+                .to_owned(),
+        ),
+        cause: match at.line {
+            Some(_) => "UsePAM no".to_owned(),
+            None => "no line UsePAM: sshd's own default is no".to_owned(),
+        },
+        fix: Fix::Edit(format!("write \"UsePAM yes\" in {at}, then \"systemctl reload ssh\"")),
+        at: Some(at),
+    })
+}
+
+/// `user-1000.slice (alice)`
+fn subject(user: &User) -> String {
+    let slice = SliceName::of_user(user.uid);
+    user.account.as_ref().map_or_else(|| slice.to_string(), |account| format!("{slice} ({})", account.name))
+}
+
+/// A value of a user's slice: rule, PID 1's property, cgroupfs, and the first that differs.
+fn slice(seen: &Seen<'_>, user: &User, declared: &Setting<'_>) -> Option<Finding> {
+    let slice = SliceName::of_user(user.uid);
+    let Setting { property, value, origin } = *declared;
+    let live = seen.live.cgroups.get(&slice.cgroup())?.attributes.get(property.attribute);
+    if live.is_some_and(|live| holds(value, live, seen.machine)) {
+        return None;
+    }
+    let unit = seen.units.get(slice.as_str());
+    let known = unit.and_then(|unit| unit.number(property.unit));
+    let (code, cause, at) = if known == Some(seen.machine.number(value)) {
+        let cause = format!("PID 1 has {}={value} and has not written it to the cgroup", property.unit);
+        (Code::NotWritten, cause, here(origin))
+    } else {
+        let set = unit.and_then(|unit| seen.settings.setting(unit, property.unit));
+        let file = set.map(|set| (settings::place(set), set.line, set.value.clone()));
+        let recorded = seen.logins.recorded.get(slice.as_str());
+        let is_ours = recorded.is_some_and(|names| names.iter().any(|name| name == property.unit));
+        overridden(file, is_ours, property.unit, origin)
+    };
+    let has = live.map_or("without a value", String::as_str);
+    Some(Finding {
+        code,
+        subject: subject(user),
+        what: format!("{} is {has}, declared {value}", property.key),
+        cost: None,
+        cause,
+        at: Some(at),
+        fix: match code {
+            Code::Shadowed | Code::SetProperty => {
+                Fix::Edit(format!("take {}= out, then \"systemctl daemon-reload\"", property.unit))
+            }
+            _ => Fix::Apply,
+        },
+    })
+}
+
+/// Who set what PID 1 has instead of the policy's value: an administrator, or fairslice at a login
+/// before the policy was edited.
+fn overridden(
+    file: Option<(PathBuf, usize, String)>,
+    is_ours: bool,
+    key: &str,
+    origin: &Origin,
+) -> (Code, String, Place) {
+    let admins = Path::new("/").join("etc");
+    match file {
+        Some((file, line, value)) if file.starts_with("/etc/systemd/system.control") => (
+            Code::SetProperty,
+            format!("\"systemctl set-property\" has set {key}={value}"),
+            Place { file, line: Some(line) },
+        ),
+        Some((file, line, value)) if !is_ours && file.starts_with("/run/systemd/system.control") => (
+            Code::LoginOlder,
+            format!("\"systemctl set-property --runtime\" has set {key}={value} since the login"),
+            Place { file, line: Some(line) },
+        ),
+        Some((file, line, value)) if file.starts_with(&admins) => {
+            (Code::Shadowed, format!("{key}={value} is set there"), Place { file, line: Some(line) })
+        }
+        _ => (
+            Code::LoginOlder,
+            format!("the login is older than {origin}, or got nothing of it"),
+            here(origin),
+        ),
+    }
+}
+
+fn here(origin: &Origin) -> Place {
+    Place { file: origin.file.to_path_buf(), line: Some(origin.line) }
+}
+
+/// Processes of a user's sessions that would be killed later than is declared. One with a negative
+/// score, which it inherited, is the kill order's to report.
+fn score(processes: &[Process], user: &User, rule: &LoginRule) -> Option<Finding> {
+    let declared = rule.oom_score_adj.as_ref()?;
+    let is_spared = |process: &&Process| {
+        let unit = cgroup::unit(&process.cgroup);
+        cgroup::user(&process.cgroup) == Some(user.uid)
+            && unit.is_some_and(|unit| unit.ends_with(".scope") && unit != "init.scope")
+            && (0..declared.value.get()).contains(&process.oom_score_adj)
+    };
+    let spared: Vec<&Process> = processes.iter().filter(is_spared).collect();
+    let first = spared.first()?;
+    let others = match spared.len() - 1 {
+        0 => String::new(),
+        others => format!(" and {others} more"),
+    };
+    Some(Finding {
+        code: Code::LoginOlder,
+        subject: subject(user),
+        what: format!(
+            "{} (pid {}){others} with the OOM score {}, declared {}",
+            first.name, first.pid, first.oom_score_adj, declared.value
+        ),
+        cost: Some("the OOM killer takes others first".to_owned()),
+        cause: format!("the login is older than {}, or root lowered the score", declared.origin),
+        at: Some(here(&declared.origin)),
+        fix: Fix::Apply,
+    })
+}
+
+/// An adopted unit whose drop-in holds back the commands that its files have now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outdated {
+    /// The unit.
+    pub unit: String,
+    /// The drop-in of `fairslice adopt`, an absolute path.
+    pub drop_in: PathBuf,
+    /// What has changed since, in one line.
+    pub why: String,
+    /// Whether adopting it again brings it up to date.
+    pub can_adopt: bool,
+}
+
+/// FS060 for each.
+#[must_use]
+pub fn adopted(outdated: &[Outdated]) -> Vec<Finding> {
+    let finding = |outdated: &Outdated| Finding {
+        code: Code::AdoptedChanged,
+        subject: outdated.unit.clone(),
+        what: "runs the command of when it was adopted".to_owned(),
+        cost: Some("what an upgrade changed of the command is not in force".to_owned()),
+        cause: outdated.why.clone(),
+        at: Some(Place { file: outdated.drop_in.clone(), line: None }),
+        fix: Fix::Command(if outdated.can_adopt {
+            format!("fairslice adopt {}", outdated.unit)
+        } else {
+            format!("fairslice release {}", outdated.unit)
+        }),
+    };
+    outdated.iter().map(finding).collect()
+}

@@ -1,0 +1,48 @@
+//! What decides on this machine whether a login gets what the policy declares: PAM, sshd, and what
+//! fairslice has set already.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use super::pam::{self, Stack};
+use super::sshd::{self, UsePam};
+use crate::paths;
+
+/// All of that.
+#[derive(Debug, Clone, Default)]
+pub struct Logins {
+    /// What runs when a session opens.
+    pub stacks: Vec<Stack>,
+    /// The paths by which they name modules that libpam does not find.
+    pub missing: BTreeSet<String>,
+    /// Whether the package's profile for `pam-auth-update(8)` is there.
+    pub has_profile: bool,
+    /// `None` where there is no sshd.
+    pub sshd: Option<UsePam>,
+    /// The properties that fairslice itself has set on slices since the boot, by slice.
+    pub recorded: BTreeMap<String, Vec<String>>,
+}
+
+impl Logins {
+    /// Reads it below `root`. What cannot be read is left out.
+    #[must_use]
+    pub fn read(root: &Path) -> Self {
+        let stacks = pam::stacks(root);
+        let named = stacks.iter().flat_map(|stack| &stack.modules).map(|module| module.path.clone());
+        let named: BTreeSet<String> = named.collect();
+        let missing = named.into_iter().filter(|path| !pam::is_there(root, path)).collect();
+        let has_profile = root.join(paths::PAM_PROFILE).exists();
+        Self { stacks, missing, has_profile, sshd: sshd::use_pam(root), recorded: recorded(root) }
+    }
+}
+
+fn recorded(root: &Path) -> BTreeMap<String, Vec<String>> {
+    let entries = fs::read_dir(root.join(paths::RUNTIME_PROPERTIES)).into_iter().flatten().flatten();
+    let one = |entry: fs::DirEntry| {
+        let text = fs::read_to_string(entry.path()).ok()?;
+        Some((entry.file_name().into_string().ok()?, text.lines().map(str::to_owned).collect()))
+    };
+    entries.filter_map(one).collect()
+}

@@ -1,0 +1,150 @@
+//! Whether sshd opens PAM sessions: `UsePAM` of `sshd_config(5)`.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::paths;
+
+/// sshd's own limit on files that include one another.
+const MOST_LEVELS: usize = 16;
+
+/// What the configuration of sshd says of PAM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsePam {
+    /// Whether sshd opens a PAM session for a login.
+    pub is_on: bool,
+    /// The file and the line, counted from 1, that say so; `None` where sshd's own default holds, which
+    /// is `no`.
+    pub at: Option<(PathBuf, usize)>,
+}
+
+/// What holds; `None` where no sshd is configured.
+///
+/// sshd itself is asked, which only root may do. Below a root of its own, or where it does not answer,
+/// its files are read.
+#[must_use]
+pub fn use_pam(root: &Path) -> Option<UsePam> {
+    if !root.join(paths::SSHD_CONFIG).exists() {
+        return None;
+    }
+    let at = find(root, Path::new(paths::SSHD_CONFIG), 0);
+    let said = if root == Path::new("/") { ask() } else { None };
+    let is_on = said.unwrap_or_else(|| at.as_ref().is_some_and(|(is_on, ..)| *is_on));
+    Some(UsePam { is_on, at: at.map(|(_, file, line)| (file, line)) })
+}
+
+/// `sshd -T` prints what holds where no `Match` block does; `UsePAM` cannot stand in one.
+fn ask() -> Option<bool> {
+    let done = Command::new(Path::new("/").join(paths::SSHD)).arg("-T").output().ok()?;
+    let text = String::from_utf8_lossy(&done.stdout);
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("usepam "));
+    lines.next().filter(|_| done.status.success()).map(|value| value == "yes")
+}
+
+/// The first `UsePAM`, which is the one that counts, with its absolute file and its line.
+fn find(root: &Path, file: &Path, level: usize) -> Option<(bool, PathBuf, usize)> {
+    if level > MOST_LEVELS {
+        return None;
+    }
+    let text = fs::read_to_string(root.join(file)).ok()?;
+    for (index, line) in text.lines().enumerate() {
+        let words: Vec<&str> = line
+            .split(|c: char| c.is_whitespace() || c == '=')
+            .map(|word| word.trim_matches('"'))
+            .filter(|word| !word.is_empty())
+            .collect();
+        match words.split_first() {
+            Some((key, _)) if key.eq_ignore_ascii_case("match") => return None,
+            Some((key, patterns)) if key.eq_ignore_ascii_case("include") => {
+                let files = patterns.iter().flat_map(|pattern| matching(root, pattern));
+                if let Some(found) = files.into_iter().find_map(|file| find(root, &file, level + 1)) {
+                    return Some(found);
+                }
+            }
+            Some((key, [value, ..])) if key.eq_ignore_ascii_case("usepam") => {
+                return Some((*value == "yes", Path::new("/").join(file), index + 1));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The files that an `Include` stands for, sorted, relative to the root.
+fn matching(root: &Path, pattern: &str) -> Vec<PathBuf> {
+    // One that does not begin with a slash lies below /etc/ssh: joining an absolute path replaces that.
+    let pattern = Path::new("/etc/ssh").join(pattern);
+    let below = pattern.strip_prefix("/").unwrap_or(&pattern);
+    let (Some(directory), Some(like)) = (below.parent(), below.file_name().and_then(|name| name.to_str()))
+    else {
+        return Vec::new();
+    };
+    let entries = fs::read_dir(root.join(directory)).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let wanted = |name: &String| {
+        name.starts_with('.') == like.starts_with('.') && is_like(name.as_bytes(), like.as_bytes())
+    };
+    let mut files: Vec<PathBuf> = names.filter(wanted).map(|name| directory.join(name)).collect();
+    files.sort();
+    files
+}
+
+/// Whether a file name is what a pattern with `*` and `?` means: `glob(7)`.
+fn is_like(name: &[u8], pattern: &[u8]) -> bool {
+    match (pattern.split_first(), name.split_first()) {
+        (None, first) => first.is_none(),
+        (Some((b'*', behind)), first) => {
+            is_like(name, behind) || first.is_some_and(|(_, rest)| is_like(rest, pattern))
+        }
+        (Some((wanted, behind)), Some((found, rest))) => {
+            (*wanted == b'?' || wanted == found) && is_like(rest, behind)
+        }
+        (Some(_), None) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(files: &[(&str, &str)]) -> Option<UsePam> {
+        let root = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let file = root.path().join("etc/ssh").join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        }
+        use_pam(root.path())
+    }
+
+    fn at(is_on: bool, file: &str, line: usize) -> UsePam {
+        UsePam { is_on, at: Some((PathBuf::from(file), line)) }
+    }
+
+    #[test]
+    fn the_first_line_counts_and_files_are_included_where_they_stand() {
+        let main = "# UsePAM no\nInclude /etc/ssh/sshd_config.d/*.conf\nUsePAM yes\n";
+        assert_eq!(found(&[("sshd_config", main)]), Some(at(true, "/etc/ssh/sshd_config", 3)));
+        let off = [("sshd_config", main), ("sshd_config.d/50-x.conf", "\n usepam=no\n")];
+        assert_eq!(found(&off), Some(at(false, "/etc/ssh/sshd_config.d/50-x.conf", 2)));
+        let earlier = [off[0], off[1], ("sshd_config.d/10-y.conf", "UsePAM \"yes\"\n")];
+        assert_eq!(found(&earlier), Some(at(true, "/etc/ssh/sshd_config.d/10-y.conf", 1)));
+        let ignored = [("sshd_config", main), ("sshd_config.d/x.conf.bak", "UsePAM no\n")];
+        assert_eq!(found(&ignored), Some(at(true, "/etc/ssh/sshd_config", 3)));
+        let relative = [("sshd_config", "include more/?.conf\nUsePAM yes\n"), ("more/a.conf", "UsePAM no\n")];
+        assert_eq!(found(&relative), Some(at(false, "/etc/ssh/more/a.conf", 1)));
+    }
+
+    #[test]
+    fn a_match_block_ends_what_counts_and_the_default_is_off() {
+        let default = Some(UsePam { is_on: false, at: None });
+        assert_eq!(found(&[("sshd_config", "Match User alice\nUsePAM yes\n")]), default);
+        // One in a file that is included ends with that file.
+        let ended = [("sshd_config", "Include a\nUsePAM yes\n"), ("a", "Match all\nX11Forwarding no\n")];
+        assert_eq!(found(&ended), Some(at(true, "/etc/ssh/sshd_config", 2)));
+        assert_eq!(found(&[("sshd_config", "Include sshd_config\n")]), default);
+        assert_eq!(found(&[]), None);
+    }
+}

@@ -1,0 +1,381 @@
+//! What keeps logins from what is declared for them: each cause by one change of a machine on which all
+//! is well.
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::path::Path;
+
+use common::{machine, replace, write};
+use fairslice::effect::doctor::{directories, logins};
+use fairslice::effect::finding::{Finding, sorted};
+use fairslice::enforce::{adopt, private_dir};
+use fairslice::host::account::Account;
+use fairslice::host::logins::Logins;
+use fairslice::host::machine::Machine;
+use fairslice::host::settings::Settings;
+use fairslice::host::snapshot::Extent;
+use fairslice::host::tree::Tree;
+use fairslice::host::units::Units;
+use fairslice::host::{processes, snapshot};
+use fairslice::policy;
+use nix::unistd::geteuid;
+use tempfile::TempDir;
+
+const COMMON: &str = "/etc/pam.d/common-session";
+const POLICY: &str = "/etc/fairslice/policy.toml";
+const OURS: &str = "session\toptional\tpam_fairslice.so ";
+const MODULE: &str = "usr/lib/x86_64-linux-gnu/security/pam_fairslice.so";
+
+fn found(root: &Path) -> Vec<Finding> {
+    let units = Units::read(root).unwrap();
+    let settings = Settings::read(root, &units);
+    let declared = policy::load(root).policy;
+    let live = snapshot::read(root, Tree::read(root).unwrap(), &declared, Extent::Everything).unwrap();
+    let processes = processes::read(root).unwrap();
+    let (machine, logins) = (Machine::read(root).unwrap(), Logins::read(root));
+    let (units, settings, live, processes) = (&units, &settings, &live, &processes[..]);
+    let seen = logins::Seen { machine, logins: &logins, live, units, settings, processes };
+    sorted(logins::findings(&declared, &seen))
+}
+
+/// The one finding, as `CODE SUBJECT: WHAT (PLACE)`, without the name that a number has here.
+fn only(root: &Path) -> String {
+    let found = found(root);
+    let [finding] = found.as_slice() else { panic!("{found:#?}") };
+    let at = finding.at.as_ref().unwrap().to_string().replace(root.to_str().unwrap(), "");
+    let subject = finding.subject.split(" (").next().unwrap();
+    format!("{} {subject}: {} ({at})", finding.code, finding.what)
+}
+
+fn well() -> TempDir {
+    machine("fairslice")
+}
+
+#[test]
+fn a_machine_on_which_all_is_well_has_nothing() {
+    assert_eq!(found(well().path()), []);
+}
+
+#[test]
+fn with_nothing_declared_for_logins_there_is_nothing_to_find() {
+    let machine = machine("debian-13");
+    assert_eq!(found(machine.path()), []);
+    write(machine.path(), POLICY, "[service.cron]\noom_score_adj = 1\n");
+    assert_eq!(found(machine.path()), []);
+}
+
+#[test]
+fn a_profile_that_is_off_is_one_finding() {
+    let machine = well();
+    let root = machine.path();
+    replace(root, COMMON, OURS, "");
+    replace(root, &format!("{COMMON}-noninteractive"), OURS, "");
+    assert_eq!(
+        only(root),
+        "FS040 sshd, login, su, su-l, sudo-i, systemd-user, cron, atd, sudo: \
+         sessions open without pam_fairslice.so (/etc/pam.d/common-session)"
+    );
+    let finding = found(root).remove(0);
+    assert_eq!(
+        finding.cause,
+        "no line of pam_fairslice.so in /etc/pam.d/common-session and /etc/pam.d/common-session-noninteractive"
+    );
+    assert_eq!(format!("{:?}", finding.fix), "Command(\"pam-auth-update --enable fairslice\")");
+    // For weights alone, jobs do not matter.
+    write(root, POLICY, "[logins]\ncpu_weight = 100\n");
+    assert!(only(root).starts_with("FS040 sshd, login, su, su-l: "), "{}", only(root));
+}
+
+#[test]
+fn a_service_that_includes_nothing_is_named_with_its_file() {
+    let machine = well();
+    replace(machine.path(), "/etc/pam.d/sshd", "@include common-session\n", "");
+    assert_eq!(only(machine.path()), "FS040 sshd: sessions open without pam_fairslice.so (/etc/pam.d/sshd)");
+}
+
+#[test]
+fn a_line_before_logind_s_is_found() {
+    let machine = well();
+    let root = machine.path();
+    replace(root, COMMON, OURS, "");
+    replace(
+        root,
+        COMMON,
+        "session\toptional\tpam_systemd.so",
+        &format!("{OURS}\nsession\toptional\tpam_systemd.so"),
+    );
+    let text = fs::read_to_string(root.join("etc/pam.d/common-session")).unwrap();
+    let line = text.lines().position(|line| line == OURS).unwrap() + 1;
+    assert_eq!(
+        only(root),
+        format!(
+            "FS041 sshd, login, su, su-l: pam_fairslice.so runs before pam_systemd.so, \
+             which makes the session (/etc/pam.d/common-session:{line})"
+        )
+    );
+}
+
+#[test]
+fn an_edited_line_is_found_where_it_changes_something() {
+    let machine = well();
+    let mut before = OURS.to_owned();
+    for (line, what) in [
+        ("session optional pam_fairslice.so debug", None),
+        ("session required pam_fairslice.so strict", None),
+        ("-session required pam_fairslice.so", None),
+        ("session [success=ok default=bad] pam_fairslice.so strict debug", None),
+        (
+            "session optional pam_fairslice.so root=/tmp/x",
+            Some("pam_fairslice.so looks for everything below /tmp/x"),
+        ),
+        ("session sufficient pam_fairslice.so", Some("the rest of the session stack is skipped")),
+        (
+            "session [success=done default=ignore] pam_fairslice.so",
+            Some("the rest of the session stack is skipped"),
+        ),
+        ("session optional pam_fairslice.so strict", Some("\"strict\" refuses nothing")),
+        ("session optional pam_fairslice.so stric", Some("the argument \"stric\" is ignored")),
+    ] {
+        replace(machine.path(), COMMON, &before, line);
+        before = line.to_owned();
+        match what {
+            Some(what) => assert_eq!(
+                only(machine.path()),
+                format!("FS042 sshd, login, su, su-l, sudo-i: {what} (/etc/pam.d/common-session:27)")
+            ),
+            None => assert_eq!(found(machine.path()), [], "{line}"),
+        }
+    }
+}
+
+#[test]
+fn a_missing_module_is_found_wherever_libpam_looks() {
+    let machine = well();
+    let root = machine.path();
+    fs::remove_file(root.join(MODULE)).unwrap();
+    // One, although two files have the line.
+    assert_eq!(
+        only(root),
+        "FS043 sshd, login, su, su-l, sudo-i, systemd-user, cron, atd, sudo: sessions open without \
+         pam_fairslice.so (/etc/pam.d/common-session:27)"
+    );
+    write(root, "/usr/lib/security/pam_fairslice.so", "");
+    assert_eq!(found(root), []);
+    let absolute = OURS.replace("pam_fairslice.so ", "/opt/pam_fairslice.so");
+    replace(root, COMMON, OURS, &absolute);
+    assert_eq!(
+        only(root),
+        "FS043 sshd, login, su, su-l, sudo-i: sessions open without pam_fairslice.so \
+         (/etc/pam.d/common-session:27)"
+    );
+    write(root, "/opt/pam_fairslice.so", "");
+    assert_eq!(found(root), []);
+}
+
+#[test]
+fn an_sshd_without_pam_is_found() {
+    let machine = well();
+    let root = machine.path();
+    write(root, "/etc/ssh/sshd_config.d/05-x.conf", "# mine\nUsePAM no\n");
+    assert_eq!(only(root), "FS044 sshd: sshd opens no PAM session (/etc/ssh/sshd_config.d/05-x.conf:2)");
+    write(root, "/etc/ssh/sshd_config", "Port 22\n");
+    assert_eq!(only(root), "FS044 sshd: sshd opens no PAM session (/etc/ssh/sshd_config)");
+    fs::remove_file(root.join("etc/ssh/sshd_config")).unwrap();
+    assert_eq!(found(root), []);
+}
+
+#[test]
+fn a_login_older_than_the_policy_is_found() {
+    let machine = well();
+    let root = machine.path();
+    replace(root, POLICY, "[logins]\ncpu_weight    = 100", "[logins]\ntasks_max = 77\ncpu_weight    = 100");
+    let all = found(root);
+    assert_eq!(all.len(), 3, "each of root, alice and bob: {all:#?}");
+    for (finding, uid) in all.iter().zip(["0", "1000", "1001"]) {
+        assert_eq!(finding.code.to_string(), "FS045");
+        assert!(finding.subject.starts_with(&format!("user-{uid}.slice")), "{finding:?}");
+        assert!(finding.at.as_ref().unwrap().to_string().ends_with("policy.toml:21"), "{finding:?}");
+    }
+}
+
+/// The value of alice's slice, as cgroupfs and PID 1 have it.
+fn weight(root: &Path, live: &str, known: &str) {
+    write(root, "/sys/fs/cgroup/user.slice/user-1000.slice/cpu.weight", &format!("{live}\n"));
+    let show = fs::read_to_string(root.join("run/systemd/show")).unwrap();
+    let units = show.split("\n\n").map(|unit| {
+        let is_hers = unit.contains("Id=user-1000.slice\n");
+        if is_hers {
+            unit.replace("\nCPUWeight=100\n", &format!("\nCPUWeight={known}\n"))
+        } else {
+            unit.to_owned()
+        }
+    });
+    let units: Vec<String> = units.collect();
+    fs::write(root.join("run/systemd/show"), units.join("\n\n")).unwrap();
+}
+
+/// A drop-in of alice's slice that PID 1 has read last.
+fn drop_in(root: &Path, file: &str) {
+    write(root, file, "[Slice]\nCPUWeight=50\n");
+    replace(
+        root,
+        "/run/systemd/show",
+        "Id=user-1000.slice\n",
+        &format!("Id=user-1000.slice\nDropInPaths={file}\n"),
+    );
+    let show = fs::read_to_string(root.join("run/systemd/show")).unwrap();
+    // The block's own line came first.
+    let mut kept = String::new();
+    for unit in show.split("\n\n") {
+        let lines = unit
+            .lines()
+            .filter(|line| !unit.contains(file) || !line.starts_with("DropInPaths=") || line.ends_with(file));
+        kept += &lines.collect::<Vec<_>>().join("\n");
+        kept += "\n\n";
+    }
+    fs::write(root.join("run/systemd/show"), kept).unwrap();
+}
+
+#[test]
+fn the_first_link_that_breaks_is_named() {
+    let what = "user-1000.slice: cpu_weight is 50, declared 100";
+    let machine = well();
+    weight(machine.path(), "50", "100");
+    assert_eq!(only(machine.path()), format!("FS013 {what} ({POLICY}:21)"));
+    for (file, code) in [
+        ("/etc/systemd/system.control/user-1000.slice.d/50-CPUWeight.conf", "FS012"),
+        ("/etc/systemd/system/user-1000.slice.d/60-x.conf", "FS011"),
+        ("/run/systemd/system.control/user-1000.slice.d/50-CPUWeight.conf", "FS045"),
+    ] {
+        let machine = well();
+        weight(machine.path(), "50", "50");
+        drop_in(machine.path(), file);
+        assert_eq!(only(machine.path()), format!("{code} {what} ({file}:2)"));
+    }
+    // Set by fairslice itself, at a login of before.
+    let machine = well();
+    weight(machine.path(), "50", "50");
+    drop_in(machine.path(), "/run/systemd/system.control/user-1000.slice.d/50-CPUWeight.conf");
+    write(machine.path(), "/run/fairslice/properties/user-1000.slice", "CPUWeight\n");
+    assert_eq!(only(machine.path()), format!("FS045 {what} ({POLICY}:21)"));
+}
+
+#[test]
+fn a_session_of_before_a_score_is_found() {
+    let machine = well();
+    let root = machine.path();
+    replace(root, POLICY, "oom_score_adj = 0", "oom_score_adj = 200");
+    let all = found(root);
+    let codes: Vec<String> = all.iter().map(|finding| finding.code.to_string()).collect();
+    assert_eq!(codes, ["FS045", "FS045", "FS045"]);
+    assert!(all[1].what.ends_with("more with the OOM score 0, declared 200"), "{:?}", all[1]);
+    // Earlier than declared is the user's own business, and a negative score the kill order's.
+    for (score, findings) in [("199", 3), ("200", 0), ("300", 0), ("-500", 0)] {
+        for entry in fs::read_dir(root.join("proc")).unwrap() {
+            let file = entry.unwrap().path().join("oom_score_adj");
+            if file.exists() {
+                fs::write(file, format!("{score}\n")).unwrap();
+            }
+        }
+        assert_eq!(found(root).len(), findings, "{score}");
+    }
+}
+
+/// Who owns a private directory in a test: whoever runs it, and for root somebody of every Debian's.
+fn owner() -> Account {
+    let account =
+        if geteuid().is_root() { Account::by_name("daemon") } else { Account::by_uid(geteuid().as_raw()) };
+    account.unwrap().unwrap()
+}
+
+fn inspected(root: &Path) -> Vec<Finding> {
+    let policy = policy::load(root).policy;
+    directories::findings(&private_dir::inspect(root, &policy, &[]).unwrap())
+}
+
+/// The one finding of directories, as `CODE SUBJECT: WHAT`.
+fn trouble(root: &Path) -> String {
+    let found = inspected(root);
+    let [finding] = found.as_slice() else { panic!("{found:#?}") };
+    format!("{} {}: {}", finding.code, finding.subject, finding.what)
+}
+
+#[test]
+fn a_private_directory_is_found_for_what_is_wrong_with_it() {
+    let owner = owner();
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    write(root, POLICY, "[private_dir.CARGO_TARGET_DIR]\npath = \"/srv/target/{user}\"\nmin_uid = 1\n");
+    fs::create_dir_all(root.join("srv/target")).unwrap();
+    let mode = |path: &str, mode| {
+        fs::set_permissions(root.join(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for path in ["", "srv", "srv/target"] {
+        mode(path, 0o755);
+    }
+    let own = root.join("srv/target").join(&owner.name);
+    let own_below = format!("srv/target/{}", owner.name);
+    assert_eq!(inspected(root), []);
+
+    symlink("/tmp", &own).unwrap();
+    assert_eq!(trouble(root), format!("FS053 /{own_below}: is a link or no directory"));
+    fs::remove_file(&own).unwrap();
+    fs::write(&own, "").unwrap();
+    assert_eq!(trouble(root), format!("FS053 /{own_below}: is a link or no directory"));
+    fs::remove_file(&own).unwrap();
+
+    fs::create_dir(&own).unwrap();
+    mode(&own_below, 0o700);
+    if geteuid().is_root() {
+        assert_eq!(trouble(root), format!("FS050 /{own_below}: is not daemon's"));
+        chown(&own, Some(owner.uid), Some(owner.gid)).unwrap();
+    }
+    assert_eq!(inspected(root), []);
+    mode(&own_below, 0o770);
+    assert_eq!(trouble(root), format!("FS051 /{own_below}: others can write to it"));
+    mode(&own_below, 0o750);
+    assert_eq!(trouble(root), format!("FS051 /{own_below}: has mode 0750, declared 0700"));
+    mode(&own_below, 0o700);
+
+    mode("srv", 0o777);
+    assert_eq!(trouble(root), "FS052 /srv: somebody else than root can replace what is in it");
+    mode("srv", 0o1777);
+    assert_eq!(inspected(root), []);
+    // Somebody who is gone.
+    fs::create_dir(root.join("srv/target/no-such-user-here")).unwrap();
+    assert_eq!(inspected(root), []);
+}
+
+#[test]
+fn an_adopted_unit_whose_command_changed_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    write(root, "/usr/bin/fairslice-launch", "");
+    write(root, "/usr/lib/systemd/system/local-fs.service", "[Service]\nExecStart=/bin/sleep 1\n");
+    let units = fairslice::host::unit_file::Units::read(root).unwrap();
+    fs::create_dir_all(root.join("etc/systemd/system")).unwrap();
+    let plan = adopt::adopt(root, &units, "local-fs", &BTreeSet::default()).unwrap();
+    plan.change.unwrap().make(root).unwrap();
+    assert_eq!(adopt::outdated(root).unwrap(), []);
+    write(root, "/usr/lib/systemd/system/local-fs.service", "[Service]\nExecStart=/bin/sleep 2\n");
+    let found = logins::adopted(&adopt::outdated(root).unwrap());
+    let [finding] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!(
+        (finding.code.to_string().as_str(), finding.subject.as_str(), finding.cause.as_str()),
+        (
+            "FS060",
+            "local-fs.service",
+            "ExecStart= of /usr/lib/systemd/system/local-fs.service or of a drop-in has changed since"
+        )
+    );
+    assert_eq!(
+        finding.at.as_ref().unwrap().to_string(),
+        "/etc/systemd/system/local-fs.service.d/zz-fairslice-launch.conf"
+    );
+    fs::remove_file(root.join("usr/lib/systemd/system/local-fs.service")).unwrap();
+    assert!(adopt::outdated(root).unwrap()[0].why.contains("no such unit"));
+}
