@@ -1,4 +1,4 @@
-//! `fairslice explain login` and `fairslice apply`, on a tree of its own with this machine's users.
+//! `fairslice explain login` and `fairslice apply --logins`, on a tree of its own with this machine's users.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::fs;
@@ -147,14 +147,14 @@ fn who_and_what_do_not_exist_are_said() {
 fn apply_shows_what_it_would_change_and_says_what_it_cannot() {
     let root = machine();
     let expected = "user-0.slice: cpu_weight 100 -> 300\nuser-0.slice: tasks_max - -> 512\n";
-    let (status, out, err) = fairslice(root.path(), &["apply", "--dry-run"]);
+    let (status, out, err) = fairslice(root.path(), &["apply", "--logins", "--dry-run"]);
     assert_eq!((status, out.as_str(), err.as_str()), (0, expected, ""));
-    let (status, out, err) = fairslice(root.path(), &["apply"]);
+    let (status, out, err) = fairslice(root.path(), &["apply", "--logins"]);
     assert_eq!((status, out.as_str()), (2, expected));
     assert!(err.contains("cannot set CPUWeight=300 TasksMax=512 on user-0.slice"), "{err}");
     write(root.path(), "sys/fs/cgroup/user.slice/user-0.slice/cpu.weight", "300\n");
     write(root.path(), "sys/fs/cgroup/user.slice/user-0.slice/pids.max", "512\n");
-    let (status, out, _) = fairslice(root.path(), &["apply"]);
+    let (status, out, _) = fairslice(root.path(), &["apply", "--logins"]);
     assert_eq!((status, out.as_str()), (0, "users' slices are as declared\n"));
 }
 

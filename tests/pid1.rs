@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -198,6 +198,37 @@ fn the_call_says_what_was_asked_for() {
         linger(&mut peer);
     });
     call(&root, AMPLE).unwrap();
+}
+
+/// A reload has no arguments; a cgroup is written by a property that is no change.
+#[test]
+fn a_reload_and_a_cgroup_are_asked_for() {
+    let root = served_by(|mut peer| {
+        authenticate(&mut peer);
+        let call = read_call(&mut peer);
+        let data = Data::new(&call, Context::new(NATIVE_ENDIAN, 0));
+        let (header, end): (Header<'_>, usize) = data.deserialize().unwrap();
+        assert_eq!((header.1, header.4, call.len()), (1, 0, end.next_multiple_of(8)), "no body");
+        assert!(call.escape_ascii().to_string().contains("Reload"));
+        peer.write_all(&done(LE)).unwrap();
+        linger(&mut peer);
+    });
+    Manager::below(root.path()).reload(Instant::now() + AMPLE).unwrap();
+
+    let root = served_by(|mut peer| {
+        authenticate(&mut peer);
+        let call = read_call(&mut peer);
+        let data = Data::new(&call, Context::new(NATIVE_ENDIAN, 0));
+        let (_, end): (Header<'_>, usize) = data.deserialize().unwrap();
+        let body = Data::new(&call[end.next_multiple_of(8)..], Context::new(NATIVE_ENDIAN, 0));
+        let (arguments, _): (Arguments<'_>, usize) = body.deserialize().unwrap();
+        assert_eq!(arguments, ("a.slice", true, vec![("Markers", Variant::from(Vec::<&str>::new()))]));
+        peer.write_all(&done(LE)).unwrap();
+        linger(&mut peer);
+    });
+    Manager::below(root.path()).write_cgroup("a.slice", Instant::now() + AMPLE).unwrap();
+    let error = Manager::below(Path::new("/nowhere")).reload(Instant::now() + AMPLE).unwrap_err();
+    assert!(format!("{error:#}").starts_with("cannot reload units through /nowhere/run/systemd/private: "));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use super::drop_in::drop_ins;
 use crate::host::machine::Machine;
 use crate::paths;
-use crate::policy::{self, InForce, Loaded, SourceFile};
+use crate::policy::{self, InForce, Loaded, Policy, SourceFile};
 
 /// The kernel's log takes ten lines in five seconds from one program.
 const MOST_LINES: usize = 6;
@@ -37,6 +37,12 @@ pub fn main() -> ExitCode {
     if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// The drop-ins that a policy comes to, by unit: what a daemon-reload would write now.
+#[must_use]
+pub fn texts(policy: &Policy, machine: Machine) -> BTreeMap<String, String> {
+    drop_ins(policy, machine.ram)
+}
+
 /// Writes the drop-ins of the policy below `root` into `directory`. The lines say what is wrong
 /// with the policy.
 fn run(root: &Path, directory: &Path) -> (Result<()>, Vec<String>) {
@@ -48,7 +54,7 @@ fn run(root: &Path, directory: &Path) -> (Result<()>, Vec<String>) {
 
 fn generate(root: &Path, directory: &Path, loaded: &Loaded) -> Result<()> {
     let machine = Machine::read(root)?;
-    write_all(directory, &drop_ins(&loaded.policy, machine.ram))?;
+    write_all(directory, &texts(&loaded.policy, machine))?;
     if loaded.in_force == InForce::Current {
         keep(root, &loaded.files).context("keeping this policy for when the next one is broken")?;
     }

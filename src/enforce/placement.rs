@@ -279,6 +279,17 @@ mod tests {
         fs::write(path, text).unwrap();
     }
 
+    /// What is looked for in PAM is what runs there.
+    #[cfg(feature = "cli")]
+    #[test]
+    fn the_services_that_doctor_looks_at_are_those_that_log_in() {
+        use crate::host::pam::{JOBS, SERVICES};
+        for service in SERVICES {
+            assert_ne!(opens_logins(service), JOBS.contains(&service), "{service}");
+        }
+        assert_eq!(SERVICES.len(), LOGINS.len() + SWITCHES.len() + JOBS.len());
+    }
+
     /// A machine without systemd whose process `self` is in `cgroup`, and in which these cgroups can be
     /// entered.
     fn machine(cgroup: &str, entered: &[&str]) -> tempfile::TempDir {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 
 use crate::paths;
-use crate::policy::ServiceName;
+use crate::policy::{ServiceName, SliceName};
 
 /// What systemd takes for white space.
 pub const WHITESPACE: [char; 4] = [' ', '\t', '\n', '\r'];
@@ -163,20 +163,42 @@ impl Units {
     }
 
     fn drop_ins(&self, name: &ServiceName) -> Result<Vec<PathBuf>> {
-        // Of two files of one name, the one found first counts.
-        let mut found: BTreeMap<OsString, PathBuf> = BTreeMap::new();
         let names: Vec<_> = [name.clone()].into_iter().chain(self.aliases(name)).collect();
-        for directory in drop_in_directories(&self.directories, &names) {
-            for file_name in entries(&self.root.join(follow(&self.root, &directory)))? {
-                let text = file_name.to_string_lossy();
-                if text.ends_with(".conf") && !text.starts_with('.') {
-                    let file = directory.join(&file_name);
-                    found.entry(file_name).or_insert(file);
-                }
+        drop_ins(&self.root, drop_in_directories(&self.directories, &names))
+    }
+}
+
+/// The drop-ins of a slice, in the order in which systemd applies them.
+///
+/// # Errors
+/// A directory of drop-ins cannot be read.
+pub fn slice_drop_ins(root: &Path, slice: &SliceName) -> Result<Vec<PathBuf>> {
+    let mut units = slice.drop_in_units();
+    let every_slice = units.pop();
+    let search_path = search_path(root);
+    let place = |units: &[String]| -> Vec<PathBuf> {
+        let of_path =
+            |path: &&str| units.iter().map(|unit| Path::new(path).join(format!("{unit}.d"))).collect();
+        search_path.iter().flat_map::<Vec<PathBuf>, _>(of_path).collect()
+    };
+    drop_ins(root, place(&units).into_iter().chain(place(every_slice.as_slice())))
+}
+
+/// The drop-ins in these directories, the strongest of which comes first, in the order in which systemd
+/// applies them.
+fn drop_ins(root: &Path, directories: impl Iterator<Item = PathBuf>) -> Result<Vec<PathBuf>> {
+    // Of two files of one name, the one found first counts.
+    let mut found: BTreeMap<OsString, PathBuf> = BTreeMap::new();
+    for directory in directories {
+        for file_name in entries(&root.join(follow(root, &directory)))? {
+            let text = file_name.to_string_lossy();
+            if text.ends_with(".conf") && !text.starts_with('.') {
+                let file = directory.join(&file_name);
+                found.entry(file_name).or_insert(file);
             }
         }
-        Ok(found.into_values().collect())
     }
+    Ok(found.into_values().collect())
 }
 
 /// The directories of drop-ins for a service of these names, the strongest first. Those for every
@@ -242,7 +264,9 @@ pub fn read(root: &Path, file: &Path) -> Result<Vec<Assignment>> {
     Ok(parse(&text, file))
 }
 
-fn parse(text: &str, file: &Path) -> Vec<Assignment> {
+/// The assignments of `file` with this text.
+#[must_use]
+pub fn parse(text: &str, file: &Path) -> Vec<Assignment> {
     let file: Arc<Path> = Arc::from(file);
     let mut found = Vec::new();
     let mut section = None;

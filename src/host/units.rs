@@ -58,6 +58,8 @@ const PROPERTIES: [&str; 41] = [
     "DefaultMemoryMin",
     "DefaultMemoryLow",
 ];
+/// A property of the manager's.
+const LOADED_AT: &str = "UnitsLoadTimestampMonotonic";
 /// Units of other types hold no processes but while they are mounted, or come and go.
 const KINDS: [&str; 5] = ["*.slice", "*.service", "*.scope", "*.socket", "*.mount"];
 
@@ -83,14 +85,30 @@ impl Units {
             let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
             return Ok(Self::parse(&text));
         }
-        let mut command = Command::new("systemctl");
-        command.args(["show", "--all", "--no-pager", "--property", &PROPERTIES.join(",")]).args(KINDS);
-        command.env("LC_ALL", "C");
-        let done = command.output().context("running systemctl show")?;
-        if !done.status.success() {
-            bail!("systemctl show: {}", one_line(&String::from_utf8_lossy(&done.stderr), 300));
+        Self::ask(&KINDS)
+    }
+
+    /// The same of these units alone, loaded or not, which takes a fraction of the time.
+    ///
+    /// # Errors
+    /// Those of [`Units::read`].
+    pub fn read_these(root: &Path, names: &[String]) -> Result<Self> {
+        if root != Path::new("/") {
+            let mut units = Self::read(root)?;
+            units.0.retain(|name, _| names.contains(name));
+            return Ok(units);
         }
-        Ok(Self::parse(&String::from_utf8_lossy(&done.stdout)))
+        if names.is_empty() {
+            // Without a unit, systemctl shows the manager.
+            return Ok(Self::default());
+        }
+        Self::ask(&[["--"].as_slice(), &names.iter().map(String::as_str).collect::<Vec<_>>()].concat())
+    }
+
+    fn ask(units: &[&str]) -> Result<Self> {
+        let properties = PROPERTIES.join(",");
+        let arguments = [&["--property", properties.as_str()], units].concat();
+        Ok(Self::parse(&show(&arguments)?))
     }
 
     /// From the output of `systemctl show`: lines `KEY=VALUE`, an empty one between two units.
@@ -114,6 +132,32 @@ impl Units {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Unit)> {
         self.0.iter().map(|(name, unit)| (name.as_str(), unit))
     }
+}
+
+/// When PID 1 last read the unit files, in µs of the monotonic clock: at the boot, or at the last
+/// daemon-reload. Below a root of its own, [`paths::CAPTURED_MANAGER`] says so.
+///
+/// # Errors
+/// systemctl cannot be run, or cannot reach PID 1.
+pub fn loaded_at(root: &Path) -> Result<u64> {
+    let text = if root == Path::new("/") {
+        show(&["--property", LOADED_AT])?
+    } else {
+        let file = root.join(paths::CAPTURED_MANAGER);
+        fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?
+    };
+    let value = text.trim().strip_prefix(LOADED_AT).and_then(|rest| rest.strip_prefix('='));
+    value.and_then(|number| number.parse().ok()).with_context(|| format!("systemctl show: no {LOADED_AT}"))
+}
+
+fn show(arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new("systemctl");
+    command.args(["show", "--all", "--no-pager"]).args(arguments).env("LC_ALL", "C");
+    let done = command.output().context("running systemctl show")?;
+    if !done.status.success() {
+        bail!("systemctl show: {}", one_line(&String::from_utf8_lossy(&done.stderr), 300));
+    }
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }
 
 impl Unit {

@@ -74,6 +74,20 @@ impl SliceName {
         path.push(&self.0);
         path
     }
+
+    /// The units whose drop-in directories apply to this one, the most specific first:
+    /// `user-1000.slice`, `user-.slice`, `slice`.
+    #[must_use]
+    pub fn drop_in_units(&self) -> Vec<String> {
+        let mut units = vec![self.0.clone()];
+        let mut prefix = self.stem();
+        while let Some((shorter, _)) = prefix.rsplit_once('-') {
+            units.push(format!("{shorter}-{SLICE}"));
+            prefix = shorter;
+        }
+        units.push("slice".to_owned());
+        units
+    }
 }
 
 impl fmt::Display for SliceName {

@@ -33,7 +33,7 @@ def counting(installed):
     installed.root("useradd --create-home --shell /bin/bash carol; systemctl restart systemd-logind")
     measure.make_pid1_write_weights(installed)
     # root was logged in before that.
-    installed.root("fairslice apply")
+    installed.root("fairslice apply --logins")
     wait_for(installed, ROOT)
     yield installed
     installed.root(
@@ -87,9 +87,9 @@ def test_a_crash_and_a_lingering_user_are_counted_too(counting):
 def test_apply_puts_it_right_at_once(counting):
     counting.root("systemctl set-property --runtime user.slice CPUWeight=7777")
     assert total(counting) == 7777
-    assert f"user.slice: cpu_weight 7777 -> {ROOT}\n" in counting.root("fairslice apply --dry-run")
+    assert f"user.slice: cpu_weight 7777 -> {ROOT}\n" in counting.root("fairslice apply --logins --dry-run")
     assert total(counting) == 7777
-    counting.root("fairslice apply")
+    counting.root("fairslice apply --logins")
     assert total(counting) == ROOT
 
 

@@ -22,6 +22,7 @@ def test_after_a_reboot_everything_is_in_force(installed):
     assert installed.root("systemctl --failed --no-legend") == ""
     answer = installed.root("fairslice status; echo exit $?", check=False)
     assert answer.splitlines()[-1] == "exit 0", answer
+    assert installed.root("fairslice apply") == "nothing to change\n"
 
 
 @pytest.mark.thorough

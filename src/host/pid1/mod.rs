@@ -136,6 +136,32 @@ impl Manager {
         })
     }
 
+    /// Has PID 1 load every unit anew, and returns when it has: `Reload`, as `systemctl daemon-reload`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Manager::set_unit_properties`].
+    pub fn reload(&self, deadline: Instant) -> Result<()> {
+        let done = self.call(&manager_call("Reload", "", &[]), deadline);
+        done.map(drop).with_context(|| format!("cannot reload units through {}", self.socket.display()))
+    }
+
+    /// Has PID 1 write the weights and limits of `unit`, which is active, to its cgroup, where they have
+    /// changed with a reload. Otherwise it does so when a unit is next started.
+    ///
+    /// A property has to be set for that (`bus_unit_set_properties` of systemd). `Markers`, with no
+    /// marker to add or take away, is one that changes nothing and is written to no file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Manager::set_unit_properties`].
+    pub fn write_cgroup(&self, unit: &str, deadline: Instant) -> Result<()> {
+        let done = write_cgroup(unit).and_then(|call| self.call(&call, deadline));
+        done.map(drop).with_context(|| {
+            format!("cannot have the cgroup of {unit} written through {}", self.socket.display())
+        })
+    }
+
     /// Asks for a transient scope around the calling process: `StartTransientUnit`.
     ///
     /// PID 1 moves the process some milliseconds after it has answered. That is for the caller to
@@ -191,6 +217,13 @@ fn set_unit_properties(unit: &str, properties: &[(&str, u64)]) -> Result<Call<'s
     let properties: Vec<_> = properties.iter().map(|&(name, value)| (name, Variant::U64(value))).collect();
     let runtime = true;
     let body = to_bytes(context(), &(unit, runtime, properties))?;
+    Ok(manager_call("SetUnitProperties", "sba(sv)", body.bytes()))
+}
+
+fn write_cgroup(unit: &str) -> Result<Call<'static>> {
+    let no_markers: Vec<&str> = Vec::new();
+    let runtime = true;
+    let body = to_bytes(context(), &(unit, runtime, vec![("Markers", Variant::from(no_markers))]))?;
     Ok(manager_call("SetUnitProperties", "sba(sv)", body.bytes()))
 }
 

@@ -1,0 +1,68 @@
+//! `fairslice apply`.
+#![forbid(unsafe_code)]
+
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::{FAILED, FOUND, complain};
+use crate::enforce::apply;
+use crate::policy;
+use crate::report;
+
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Print what would change, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Restart the services that need it too, but those that people are logged in through
+    #[arg(long, conflicts_with = "dry_run")]
+    restart: bool,
+    /// Only what logins are given: users' slices, and the weight of all of them
+    #[arg(long, conflicts_with_all = ["restart", "json"])]
+    logins: bool,
+    /// Print JSON, in the shape that fairslice(1) describes
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
+    if options.logins {
+        return logins(root, options.dry_run);
+    }
+    let loaded = policy::load(root);
+    let broken = complain(&loaded);
+    let plan = apply::plan(root, &loaded)?;
+    let mut out = anstream::stdout().lock();
+    if options.dry_run {
+        let text = if options.json { report::plan_json(&plan) } else { report::plan_text(&plan) };
+        out.write_all(text.as_bytes())?;
+        return Ok(broken.max(u8::from(plan.leaves())));
+    }
+    // A reader that goes away stops nothing halfway: whether it has read all is asked last.
+    let before = report::plan_value(&plan);
+    let shown = if options.json { Ok(()) } else { out.write_all(report::changes_text(&plan).as_bytes()) };
+    let report = plan.carry_out(options.restart)?;
+    let after =
+        if options.json { report::report_json(&before, &report) } else { report::report_text(&report) };
+    let shown = shown.and(out.write_all(after.as_bytes()));
+    for line in &report.failed {
+        anstream::eprintln!("fairslice: {line}");
+    }
+    shown?;
+    let code = if report.failed.is_empty() { u8::from(!report.after.holds()) * FOUND } else { FAILED };
+    Ok(broken.max(code))
+}
+
+fn logins(root: &Path, dry_run: bool) -> Result<u8> {
+    let loaded = policy::load(root);
+    let changes = apply::logins(root, &loaded.policy).context("looking at the machine")?;
+    anstream::stdout().write_all(report::changes(&changes).as_bytes())?;
+    if !dry_run {
+        apply::set(root, &loaded.policy, &changes)?;
+    }
+    Ok(complain(&loaded))
+}

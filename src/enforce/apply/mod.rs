@@ -1,0 +1,334 @@
+//! `fairslice apply`: makes the running machine what the policy says, now.
+//!
+//! It may be killed at any point. Every step looks first, does only what is lacking, and leaves a state
+//! from which the next run goes on; what it takes away is recorded until it is gone.
+#![forbid(unsafe_code)]
+
+mod look;
+mod overrides;
+mod places;
+mod scores;
+mod settings;
+mod user_slices;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
+
+use super::adopt;
+use super::user_slice::{self, Change as SliceChange};
+use crate::host::account::Account;
+use crate::host::cgroup;
+use crate::host::pid1::Manager;
+use crate::paths;
+use crate::policy::{InForce, Loaded, Policy, Property, SettingValue, SliceName};
+use look::Look;
+
+/// How long PID 1 is waited for where it is asked for a value, all in all.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a reload is waited for: it runs every generator.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(90);
+
+/// What is not as the policy says, and what can be done about it.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    root: &'a Path,
+    loaded: &'a Loaded,
+    /// Why PID 1 has to reload its units; `None` where it need not.
+    pub reload: Option<String>,
+    /// What is changed, by unit: slices, services, logins.
+    pub units: Vec<UnitChanges>,
+    /// What is not, and why.
+    pub left: Vec<Left>,
+    /// Services for which a restart is needed.
+    pub restarts: Vec<Restart>,
+    /// The units that the policy has to do with, or had until now.
+    concerned: Vec<String>,
+    /// The units whose drop-ins change with the reload, and those of a run that was killed after it.
+    reloaded: Vec<String>,
+    /// Without systemd, which attribute of which cgroup is set to what.
+    direct: Vec<(PathBuf, Property, SettingValue)>,
+    scores: Vec<scores::Rescore>,
+    resets: Vec<user_slices::Reset>,
+}
+
+/// What of one unit is changed.
+#[derive(Debug)]
+pub struct UnitChanges {
+    /// The unit's name.
+    pub unit: String,
+    /// The user's name, for a user's slice.
+    pub user: Option<String>,
+    /// Never empty.
+    pub changes: Vec<Change>,
+}
+
+/// One value that is changed.
+#[derive(Debug)]
+pub struct Change {
+    /// A key of the policy.
+    pub key: &'static str,
+    /// What it is, as the kernel prints it; `-` where there is nothing.
+    pub old: String,
+    /// What it is to be, as declared; `unset` where nothing is declared any more.
+    pub new: String,
+    /// By what means.
+    pub how: How,
+}
+
+/// By what means a value is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// PID 1 reloads its units, and then writes the value to the cgroup.
+    Reload,
+    /// PID 1 has the value, and is made to write it to the cgroup.
+    Write,
+    /// PID 1 is told the value, which holds until the next boot.
+    Set,
+    /// What PID 1 was told at a login is taken back.
+    Unset,
+    /// Of so many processes.
+    Processes(usize),
+    /// Written to the cgroup: there is no systemd.
+    Cgroup,
+}
+
+/// Something that is left as it is.
+#[derive(Debug)]
+pub struct Left {
+    /// The unit.
+    pub unit: String,
+    /// A key of the policy.
+    pub key: &'static str,
+    /// What is left, and why, in one line.
+    pub why: String,
+    /// Whether the policy does not hold for it; otherwise it is worth knowing.
+    pub differs: bool,
+}
+
+/// A service for which a restart is needed.
+#[derive(Debug)]
+pub struct Restart {
+    /// The service.
+    pub unit: String,
+    /// What for, in one line.
+    pub why: String,
+    /// Whether it is left to the administrator even with `--restart`: people are logged in through it, or
+    /// the machine depends on it.
+    pub by_hand: bool,
+}
+
+/// What came of a plan.
+#[derive(Debug)]
+pub struct Report<'a> {
+    /// What could not be done, each in one line.
+    pub failed: Vec<String>,
+    /// What was restarted.
+    pub restarted: Vec<String>,
+    /// What a run would find to do now.
+    pub after: Plan<'a>,
+}
+
+/// Compares the machine below `root` with the policy. Anybody may ask.
+///
+/// # Errors
+/// The policy's main file is broken; cgroupfs or `/proc` cannot be read, or PID 1 not be asked.
+pub fn plan<'a>(root: &'a Path, loaded: &'a Loaded) -> Result<Plan<'a>> {
+    if loaded.in_force != InForce::Current {
+        bail!("nothing is changed while the policy is broken or missing: run \"fairslice check\"");
+    }
+    let look = Look::at(root, &loaded.policy)?;
+    let mut plan = Plan {
+        root,
+        loaded,
+        reload: None,
+        units: Vec::new(),
+        left: Vec::new(),
+        restarts: Vec::new(),
+        concerned: look.concerned.clone(),
+        reloaded: look.reloaded.clone(),
+        direct: Vec::new(),
+        scores: Vec::new(),
+        resets: user_slices::resets(&look)?,
+    };
+    plan.reload = look.reload(&plan.resets);
+    settings::plan(&look, &mut plan)?;
+    user_slices::plan(&look, &mut plan);
+    scores::plan(&look, &mut plan)?;
+    places::plan(&look, &mut plan)?;
+    plan.units.sort_by_key(|unit| match SliceName::new(&unit.unit) {
+        Ok(slice) if slice == SliceName::user() || cgroup::user(&slice.cgroup()).is_some() => 2,
+        Ok(_) => 0,
+        Err(_) => 1,
+    });
+    Ok(plan)
+}
+
+impl<'a> Plan<'a> {
+    /// Whether there is nothing to change, but what waits for a restart.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.reload.is_none() && self.units.is_empty() && self.resets.is_empty()
+    }
+
+    /// Whether the policy does not hold everywhere even after the changes, without a restart.
+    #[must_use]
+    pub fn leaves(&self) -> bool {
+        !self.restarts.is_empty() || self.left.iter().any(|left| left.differs)
+    }
+
+    /// Whether the policy holds everywhere.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.is_empty() && !self.leaves()
+    }
+
+    /// The services that `--restart` restarts.
+    #[must_use]
+    pub fn restartable(&self) -> BTreeSet<&str> {
+        self.restarts.iter().filter(|restart| !restart.by_hand).map(|restart| restart.unit.as_str()).collect()
+    }
+
+    /// Makes the changes, and with `restart` the restarts, and looks again.
+    ///
+    /// # Errors
+    /// This is not root, another one is at work, or PID 1 cannot be reached or refuses.
+    pub fn carry_out(self, restart: bool) -> Result<Report<'a>> {
+        let (mut failed, mut restarted) = (Vec::new(), Vec::new());
+        let wanted = if restart { self.restartable() } else { BTreeSet::new() };
+        let restarts: Vec<String> = wanted.into_iter().map(str::to_owned).collect();
+        if self.is_empty() && restarts.is_empty() {
+            return Ok(Report { failed, restarted, after: self });
+        }
+        let root = self.root;
+        if root == Path::new("/") && !geteuid().is_root() {
+            bail!("only root can change the machine: run this as root, or with --dry-run to look");
+        }
+        let lock = lock(root)?;
+        // Before the reload: as long as PID 1 has the old score, it can be told who has that of the unit.
+        failed.extend(scores::set(root, &self.scores));
+        self.change_units(&lock)?;
+        if !restarts.is_empty() {
+            let mut command = vec!["try-restart", "--"];
+            command.extend(restarts.iter().map(String::as_str));
+            let done = if root == Path::new("/") {
+                adopt::systemctl(&command)
+            } else {
+                Err(anyhow!(
+                    "restarting {}: there is no systemd below {}",
+                    restarts.join(" "),
+                    root.display()
+                ))
+            };
+            match done {
+                Ok(_) => restarted = restarts,
+                Err(error) => failed.push(format!("{error:#}")),
+            }
+        }
+        Ok(Report { failed, restarted, after: plan(root, self.loaded)? })
+    }
+
+    fn change_units(&self, mut record: &fs::File) -> Result<()> {
+        let Self { root, loaded, resets, .. } = self;
+        let policy = &loaded.policy;
+        if !root.join(paths::SYSTEMD_BOOTED).exists() {
+            settings::set_directly(root, &self.direct)?;
+            return user_slice::count(root, policy, Instant::now() + PATIENCE);
+        }
+        user_slices::remove(root, resets)?;
+        if self.reload.is_some() {
+            // After the reload nothing else says which units the policy has named until now.
+            for unit in &self.reloaded {
+                writeln!(record, "{unit}").context("recording which units change")?;
+            }
+            reload(root)?;
+        }
+        if self.reload.is_some() || self.uses(How::Write) {
+            settings::write(root, &self.concerned)?;
+        }
+        if self.reload.is_some() || self.uses(How::Set) {
+            user_slices::set(root, policy)?;
+        }
+        user_slices::forget(root, resets)?;
+        record.set_len(0).context("clearing the record of units that change")
+    }
+
+    fn uses(&self, how: How) -> bool {
+        self.units.iter().flat_map(|unit| &unit.changes).any(|change| change.how == how)
+    }
+
+    /// Adds a change to its unit's.
+    fn change(&mut self, unit: &str, user: Option<&str>, change: Change) {
+        if let Some(known) = self.units.iter_mut().find(|known| known.unit == unit) {
+            known.changes.push(change);
+        } else {
+            let (unit, user) = (unit.to_owned(), user.map(str::to_owned));
+            self.units.push(UnitChanges { unit, user, changes: vec![change] });
+        }
+    }
+}
+
+fn reload(root: &Path) -> Result<()> {
+    Manager::below(root).reload(Instant::now() + RELOAD_PATIENCE)
+}
+
+/// The lock is the kernel's, and gone with this process however it ends. The file is the record of the units
+/// that change with a reload.
+fn lock(root: &Path) -> Result<Flock<fs::File>> {
+    let file = root.join(paths::APPLY_LOCK);
+    let open = || -> std::io::Result<fs::File> {
+        if let Some(directory) = file.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+        }
+        fs::OpenOptions::new().create(true).append(true).mode(0o644).open(&file)
+    };
+    let opened = open().with_context(|| format!("opening {}", file.display()))?;
+    Flock::lock(opened, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => anyhow!(
+            "another \"fairslice apply\" is at work (it holds {}): wait until it is done",
+            file.display()
+        ),
+        errno => anyhow!("locking {}: {}", file.display(), errno.desc()),
+    })
+}
+
+/// What the slices of users lack of their rules, and `user.slice` of the headcount.
+///
+/// # Errors
+/// cgroupfs cannot be read, or NSS failed.
+pub fn logins(root: &Path, policy: &Policy) -> Result<Vec<SliceChange>> {
+    let users = cgroup::users(root)?;
+    let mut changes = Vec::new();
+    for uid in &users {
+        let (_, rule) = user_slice::rule(policy, Account::by_uid(*uid)?.as_ref())?;
+        changes.push(user_slice::of_user(root, *uid, &rule)?);
+    }
+    if let Some(headcount) = user_slice::headcount(root, policy, &users)? {
+        changes.push(user_slice::of_all(root, policy, &headcount)?);
+    }
+    changes.retain(|change| !change.properties.is_empty());
+    Ok(changes)
+}
+
+/// Makes these changes. The headcount is taken anew: somebody may have come or gone.
+///
+/// # Errors
+/// PID 1 cannot be reached or refuses.
+pub fn set(root: &Path, policy: &Policy, changes: &[SliceChange]) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    for change in changes {
+        // A user who has gone meanwhile is no error.
+        if root.join(paths::CGROUPFS).join(change.slice.cgroup()).exists() {
+            user_slice::set(root, change, deadline)?;
+        }
+    }
+    user_slice::count(root, policy, deadline)
+}

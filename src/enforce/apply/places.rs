@@ -1,0 +1,94 @@
+//! Services that run outside of their slice. systemd never moves them: they need a restart.
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::super::drop_in::SLICE;
+use super::look::Look;
+use super::{Left, Plan, Restart};
+use crate::host::cgroup;
+use crate::host::unit_file::in_force;
+use crate::paths;
+use crate::policy::ServiceName;
+
+/// Where services are that say nothing; instances are in slices below it.
+const SYSTEM: &str = "system.slice";
+/// Services that somebody is logged in through, or that the machine depends on.
+const BY_HAND: [&str; 13] = [
+    "ssh",
+    "sshd",
+    "dbus",
+    "dbus-broker",
+    "user",
+    "getty",
+    "serial-getty",
+    "console-getty",
+    "display-manager",
+    "gdm",
+    "lightdm",
+    "sddm",
+    "polkit",
+];
+
+/// Adds the services that are in another slice than the policy says.
+pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) -> Result<()> {
+    for (name, cgroup) in &look.live.services {
+        let parent = cgroup.parent().unwrap_or(Path::new(""));
+        let live = parent.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let why = match look.policy.slice_of(name) {
+            Some(slice) if slice.cgroup() != parent => {
+                if let Some(admins) = look.overrides(name.as_str())?.of_drop_in(SLICE)? {
+                    let why = format!("runs in {live}, declared {slice}: {admins}");
+                    plan.left.push(Left { unit: name.to_string(), key: "slice", why, differs: true });
+                    continue;
+                }
+                format!("runs in {live}, declared {slice}")
+            }
+            None if is_left_over(look, name, &live)? => {
+                format!("runs in {live}, which does not hold it any more")
+            }
+            _ => continue,
+        };
+        plan.restarts.push(Restart { unit: name.to_string(), why, by_hand: false });
+    }
+    let own = cgroup::of_process(look.root, "self").ok();
+    let own = own.as_deref().and_then(cgroup::unit);
+    for restart in &mut plan.restarts {
+        restart.by_hand = own == Some(&restart.unit) || is_by_hand(&restart.unit);
+    }
+    Ok(())
+}
+
+/// Whether a service is in a slice of somebody's making although nothing says so any more.
+fn is_left_over(look: &Look<'_>, name: &ServiceName, live: &str) -> Result<bool> {
+    if live == SYSTEM || live.starts_with("system-") || !live.ends_with(".slice") {
+        return Ok(false);
+    }
+    let Some(mut files) = look.files(name.as_str())? else { return Ok(false) };
+    // What the generator made last may say what the policy said then.
+    files.drop_ins.retain(|file| !file.starts_with(paths::GENERATED_UNITS));
+    let assignments = files.assignments(look.root)?;
+    let slice = in_force(&assignments, "Service", &[SLICE]).last().map_or(SYSTEM, |slice| &slice.value);
+    // What a specifier stands for is not known here.
+    Ok(slice != live && !slice.contains('%'))
+}
+
+fn is_by_hand(unit: &str) -> bool {
+    let stem = unit.strip_suffix(".service").unwrap_or(unit);
+    stem.starts_with("systemd-") || BY_HAND.contains(&stem.split('@').next().unwrap_or(stem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_are_logged_in_through_is_not_restarted() {
+        for unit in ["ssh.service", "ssh@1.service", "systemd-logind.service", "user@1000.service"] {
+            assert!(is_by_hand(unit), "{unit}");
+        }
+        assert!(!is_by_hand("local-ssh.service") && !is_by_hand("users.service"));
+    }
+}

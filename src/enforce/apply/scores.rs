@@ -1,0 +1,214 @@
+//! The OOM scores of running services.
+//!
+//! A service's processes have the score that their unit gave the first one, but for those that were given
+//! another on purpose: a database's children, a container's payload. Those are left alone.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{Mode, OFlags, openat};
+
+use super::look::Look;
+use super::{Change, How, Left, Plan};
+use crate::host::process;
+use crate::host::processes::{self, Process};
+use crate::host::units::{self, Unit};
+use crate::policy::OomScoreAdj;
+
+const KEY: &str = "oom_score_adj";
+/// The setting of a unit file, and PID 1's property.
+const SETTING: &str = "OOMScoreAdjust";
+/// How often a service is looked at again for children that were started meanwhile.
+const ROUNDS: usize = 3;
+
+/// The processes of one service that are given another score.
+#[derive(Debug)]
+pub(super) struct Rescore {
+    unit: String,
+    cgroup: PathBuf,
+    /// What they have.
+    from: i16,
+    to: OomScoreAdj,
+    /// The process that PID 1 started: it comes last, for as long as it has the old score, it can be told
+    /// which of the others have that from their unit.
+    main: u32,
+    processes: Vec<Process>,
+}
+
+/// Adds the processes that are given another score, and those that are left.
+pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) -> Result<()> {
+    let mut all = None;
+    let mut loaded_at = None;
+    for (name, cgroup) in look.services() {
+        let Some(declared) = look.policy.service(name).score_to_set() else { continue };
+        if all.is_none() {
+            all = Some(processes::read(look.root)?);
+            loaded_at = look.units.as_ref().map(|_| units::loaded_at(look.root)).transpose()?;
+        }
+        let of_service = |process: &&Process| process.cgroup.starts_with(cgroup);
+        let processes: Vec<Process> = all.iter().flatten().filter(of_service).cloned().collect();
+        let unit = look.units.as_ref().and_then(|units| units.get(name.as_str()));
+        let Some(main) = main_process(look.root, &processes, unit) else { continue };
+        let score = main.oom_score_adj;
+        let wanted = declared.get();
+        let left = |why, differs| Left { unit: name.to_string(), key: KEY, why, differs };
+        if score != wanted {
+            if let Some(admins) = look.overrides(name.as_str())?.of_drop_in(SETTING)? {
+                plan.left.push(left(format!("{score}, declared {declared}: {admins}"), true));
+                continue;
+            }
+            if has_set_itself(main, unit, loaded_at) {
+                let (name, pid) = (&main.name, main.pid);
+                let why = format!(
+                    "{name} (pid {pid}) has {score}, declared {wanted}: changed since it was started, by itself or by hand; a restart sets it"
+                );
+                plan.left.push(left(why, true));
+                continue;
+            }
+        }
+        for (other, count) in others(&processes, [score, wanted]) {
+            let processes =
+                if count == 1 { "1 process has".to_owned() } else { format!("{count} processes have") };
+            plan.left.push(left(format!("{processes} {other}, set by the service or by hand"), false));
+        }
+        if score != wanted {
+            let main = main.pid;
+            let processes: Vec<Process> =
+                processes.into_iter().filter(|process| process.oom_score_adj == score).collect();
+            let how = How::Processes(processes.len());
+            let change = Change { key: KEY, old: score.to_string(), new: declared.to_string(), how };
+            plan.change(name.as_str(), None, change);
+            let (unit, cgroup) = (name.to_string(), cgroup.to_owned());
+            plan.scores.push(Rescore { unit, cgroup, from: score, to: declared, main, processes });
+        }
+    }
+    Ok(())
+}
+
+/// The process that PID 1 started, or what has become of it.
+fn main_process<'p>(root: &Path, processes: &'p [Process], unit: Option<&Unit>) -> Option<&'p Process> {
+    let of_pid = |pid: u32| processes.iter().find(|process| process.pid == pid);
+    let known = unit.and_then(|unit| unit.number("MainPID")).and_then(|pid| u32::try_from(pid).ok());
+    known.and_then(of_pid).or_else(|| {
+        let pids: Vec<u32> = processes.iter().map(|process| process.pid).collect();
+        process::main_process(root, &pids).and_then(of_pid)
+    })
+}
+
+/// Whether the main process has another score than PID 1 started it with. Where PID 1 has read the unit's
+/// files since, it does not know that any more.
+fn has_set_itself(main: &Process, unit: Option<&Unit>, loaded_at: Option<u64>) -> bool {
+    let Some((unit, loaded_at)) = unit.zip(loaded_at) else { return false };
+    let given = unit.text(SETTING).and_then(|text| text.parse::<i16>().ok()).unwrap_or(0);
+    let started = unit.number("ExecMainStartTimestampMonotonic").unwrap_or(0);
+    started > loaded_at && given != main.oom_score_adj
+}
+
+/// How many processes have which scores beside these two.
+fn others(processes: &[Process], known: [i16; 2]) -> BTreeMap<i16, usize> {
+    let mut others = BTreeMap::new();
+    for process in processes {
+        if !known.contains(&process.oom_score_adj) {
+            *others.entry(process.oom_score_adj).or_default() += 1;
+        }
+    }
+    others
+}
+
+/// Sets the scores. Gives what could not be done, each in one line.
+pub(super) fn set(root: &Path, rescores: &[Rescore]) -> Vec<String> {
+    let mut failed = Vec::new();
+    for rescore in rescores {
+        let mut processes = rescore.processes.clone();
+        for _ in 0..ROUNDS {
+            processes.sort_by_key(|process| process.pid == rescore.main);
+            for process in &processes {
+                if let Err(error) = set_one(root, process, rescore) {
+                    failed
+                        .push(format!("{}: {} (pid {}): {error:#}", rescore.unit, process.name, process.pid));
+                }
+            }
+            // What the main process has started until it had the new score.
+            processes = processes::read(root).unwrap_or_default();
+            processes.retain(|process| {
+                process.cgroup.starts_with(&rescore.cgroup) && process.oom_score_adj == rescore.from
+            });
+            if processes.is_empty() || !failed.is_empty() {
+                break;
+            }
+        }
+    }
+    failed
+}
+
+/// Sets the score of this process and no other: one that gets the number of one that has ended is not
+/// found through the directory that was opened before.
+fn set_one(root: &Path, process: &Process, rescore: &Rescore) -> Result<()> {
+    let path = root.join("proc").join(process.pid.to_string());
+    let Ok(directory) = File::open(&path) else { return Ok(()) };
+    let read = |name: &str| -> Option<String> {
+        let mut text = String::new();
+        let file = openat(&directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        File::from(file).read_to_string(&mut text).ok()?;
+        Some(text)
+    };
+    // Field 22 of proc_pid_stat(5), after a name in parentheses that may hold any character.
+    let started = read("stat").and_then(|text| {
+        text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19)?.parse::<u64>().ok())
+    });
+    let score = read(KEY).and_then(|text| text.trim().parse::<i16>().ok());
+    if started != Some(process.started) || score != Some(rescore.from) {
+        return Ok(());
+    }
+    let file = openat(&directory, KEY, OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC, Mode::empty());
+    let written = file
+        .map_err(std::io::Error::from)
+        .and_then(|file| File::from(file).write_all(rescore.to.to_string().as_bytes()));
+    match written {
+        // It has ended.
+        Err(error) if matches!(error.raw_os_error(), Some(nix::libc::ESRCH | nix::libc::ENOENT)) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            bail!("setting {KEY} to {}: {error}: that needs CAP_SYS_RESOURCE, or a restart", rescore.to)
+        }
+        written => written.with_context(|| format!("setting {KEY} to {}", rescore.to)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn only_the_process_that_was_seen_gets_the_score() {
+        let root = tempfile::tempdir().unwrap();
+        let own = root.path().join("proc/77");
+        fs::create_dir_all(&own).unwrap();
+        for file in ["status", "oom_score"] {
+            fs::copy(Path::new("/proc/self").join(file), own.join(file)).unwrap();
+        }
+        fs::write(own.join("cgroup"), "0::/a.slice/b.service\n").unwrap();
+        let set = |started: u64, score: &str| {
+            let mut fields = vec!["1".to_owned(); 50];
+            (fields[0], fields[19]) = ("S".to_owned(), "4".to_owned());
+            fs::write(own.join("stat"), format!("77 (a) b) {}\n", fields.join(" "))).unwrap();
+            fs::write(own.join(KEY), score).unwrap();
+            let mut process = processes::read(root.path()).unwrap().remove(0);
+            assert_eq!(process.started, 4);
+            process.started = started;
+            let (unit, cgroup) = ("b.service".to_owned(), PathBuf::from("a.slice/b.service"));
+            let to = OomScoreAdj::new(-400).unwrap();
+            let rescore = Rescore { unit, cgroup, from: -500, to, main: 77, processes: Vec::new() };
+            set_one(root.path(), &process, &rescore).unwrap();
+            fs::read_to_string(own.join(KEY)).unwrap()
+        };
+        assert_eq!(set(4, "-500\n"), "-400");
+        assert_eq!(set(3, "-500\n"), "-500\n", "another process has its number");
+        assert_eq!(set(4, "300\n"), "300\n", "it has set another score meanwhile");
+    }
+}

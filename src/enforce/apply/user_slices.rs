@@ -1,0 +1,151 @@
+//! What PID 1 was told of users' slices at logins, beside what `user-.slice`'s drop-in gives them all.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use super::super::user_slice;
+use super::look::{Look, told};
+use super::overrides::{Overrides, runtime_file};
+use super::{Change, How, Left, PATIENCE, Plan, logins};
+use crate::host::account::Account;
+use crate::host::{cgroup, unit_file};
+use crate::paths;
+use crate::policy::{CPU_WEIGHT, PROPERTIES, Policy, Property, SliceName};
+
+/// A property that PID 1 was told at a login, and for which the policy says nothing any more.
+#[derive(Debug)]
+pub(super) struct Reset {
+    pub(super) slice: SliceName,
+    property: Property,
+}
+
+/// What is to be taken back, also of users who have gone: it would hold at their next login.
+pub(super) fn resets(look: &Look<'_>) -> Result<Vec<Reset>> {
+    let mut resets = Vec::new();
+    for (unit, told) in &look.told {
+        let Ok(slice) = SliceName::new(unit) else { continue };
+        let wanted = wanted(look.policy, &slice)?;
+        for property in PROPERTIES {
+            if told.iter().any(|name| name == property.unit) && !wanted.contains(&property) {
+                resets.push(Reset { slice: slice.clone(), property });
+            }
+        }
+    }
+    Ok(resets)
+}
+
+/// What PID 1 may be told of a slice.
+fn wanted(policy: &Policy, slice: &SliceName) -> Result<Vec<Property>> {
+    if *slice == SliceName::user() {
+        return Ok(policy.logins.is_counted().then_some(CPU_WEIGHT).into_iter().collect());
+    }
+    let Some(uid) = cgroup::user(&slice.cgroup()) else { return Ok(Vec::new()) };
+    let (_, rule) = user_slice::rule(policy, Account::by_uid(uid)?.as_ref())?;
+    Ok(user_slice::settings(&rule).into_iter().map(|(property, _)| property).collect())
+}
+
+/// Adds what is taken back, and the sessions that have a lower score than their rule says.
+pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) {
+    let resets: Vec<(String, Change)> = plan
+        .resets
+        .iter()
+        .map(|reset| {
+            (reset.slice.to_string(), {
+                let attribute = reset.property.attribute;
+                let live = look
+                    .live
+                    .cgroups
+                    .get(&reset.slice.cgroup())
+                    .and_then(|live| live.attributes.get(attribute));
+                let old = live.cloned().unwrap_or_else(|| "-".to_owned());
+                Change { key: reset.property.key, old, new: "unset".to_owned(), how: How::Unset }
+            })
+        })
+        .collect();
+    for (unit, change) in resets {
+        plan.change(&unit, None, change);
+    }
+    for user in &look.live.users {
+        let Ok((_, rule)) = user_slice::rule(look.policy, user.account.as_ref()) else { continue };
+        let (Some(declared), Some(lowest)) = (&rule.oom_score_adj, user.lowest_score) else { continue };
+        if lowest < declared.value {
+            let declared = declared.value;
+            plan.left.push(Left {
+                unit: SliceName::of_user(user.uid).to_string(),
+                key: "oom_score_adj",
+                why: format!(
+                    "a process of a session has {lowest}, declared {declared}: set at the next login"
+                ),
+                differs: true,
+            });
+        }
+    }
+}
+
+/// Removes what PID 1 keeps of it; with the next reload it is gone.
+pub(super) fn remove(root: &Path, resets: &[Reset]) -> Result<()> {
+    for Reset { slice, property } in resets {
+        let file = root.join(runtime_file(slice.as_str(), property.unit));
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("removing {}", file.display()));
+            }
+            _ => {}
+        }
+        // One with other files in it stays.
+        let _ = file.parent().map(fs::remove_dir);
+    }
+    Ok(())
+}
+
+/// Takes what was taken back off the record.
+pub(super) fn forget(root: &Path, resets: &[Reset]) -> Result<()> {
+    for Reset { slice, property } in resets {
+        let file = root.join(paths::RUNTIME_PROPERTIES).join(slice.as_str());
+        let known = fs::read_to_string(&file).unwrap_or_default();
+        let rest: Vec<&str> = known.lines().filter(|name| *name != property.unit).collect();
+        let done = if rest.is_empty() {
+            fs::remove_file(&file)
+        } else {
+            // Beside the record, under a name that is no unit's.
+            let next = file.with_extension("next");
+            fs::write(&next, rest.join("\n") + "\n").and_then(|()| fs::rename(&next, &file))
+        };
+        match done {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("writing {}", file.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Tells PID 1 what differs, as a login does, but for what the administrator has set.
+pub(super) fn set(root: &Path, policy: &Policy) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    let told = told(root)?;
+    let overrides = |slice: &SliceName| -> Result<Overrides> {
+        Ok(Overrides::new(root, slice.as_str(), unit_file::slice_drop_ins(root, slice)?, &told))
+    };
+    for mut change in logins(root, policy)?.into_iter().filter(|change| change.slice != SliceName::user()) {
+        let overrides = overrides(&change.slice)?;
+        let mut ours = Vec::new();
+        for changed in change.properties {
+            if overrides.of_runtime(changed.property.unit)?.is_none() {
+                ours.push(changed);
+            }
+        }
+        change.properties = ours;
+        user_slice::set(root, &change, deadline)?;
+    }
+    if overrides(&SliceName::user())?.of_runtime(CPU_WEIGHT.unit)?.is_none() {
+        user_slice::count(root, policy, deadline)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,673 @@
+//! `fairslice apply` on a tree of its own, with a thread that does what PID 1 does: it runs the generator,
+//! reads drop-ins, and writes cgroups when it is asked to.
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::string_slice)]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::thread;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+use zbus::Variant;
+use zbus::wire::serialized::{Context, Data};
+use zbus::wire::{LE, NATIVE_ENDIAN, to_bytes};
+
+type Header<'a> = (u8, u8, u8, u8, u32, u32, Vec<(u8, Variant<'a>)>);
+type Properties<'a> = (&'a str, bool, Vec<(&'a str, Variant<'a>)>);
+
+const SERVICES: &str = "foundry.slice/foundry-services.slice";
+const BEFORE: &str = r#"
+[slice."foundry-services.slice"]
+match = ["local-*"]
+cpu_weight = 200
+memory_high = "1G"
+[service.local-fs]
+oom_score_adj = -500
+[logins]
+cpu_weight = 100
+total_weight = 100
+"#;
+/// Another weight and score, a limit less, and root's slice at login.
+const AFTER: &str = r#"
+[slice."foundry-services.slice"]
+match = ["local-*"]
+cpu_weight = 222
+[service.local-fs]
+oom_score_adj = -400
+[logins]
+cpu_weight = 150
+total_weight = 100
+[logins.user.root]
+tasks_max = 512
+"#;
+
+/// The cgroups and what PID 1 may write of them.
+const CGROUPS: [(&str, &[&str]); 7] = [
+    ("foundry.slice", &["cpu.weight", "memory.high"]),
+    (SERVICES, &["cpu.weight", "memory.high"]),
+    ("foundry.slice/foundry-services.slice/local-fs.service", &["cpu.weight"]),
+    ("foundry.slice/foundry-services.slice/local-slm.service", &["cpu.weight"]),
+    ("system.slice", &["cpu.weight"]),
+    ("user.slice", &["cpu.weight"]),
+    ("user.slice/user-0.slice", &["cpu.weight", "pids.max"]),
+];
+/// Attribute, property, and what there is where nothing is set.
+const ATTRIBUTES: [(&str, &str, &str); 3] = [
+    ("cpu.weight", "CPUWeight", "100"),
+    ("memory.high", "MemoryHigh", "max"),
+    ("pids.max", "TasksMax", "max"),
+];
+
+fn write(root: &Path, path: &str, text: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn read(root: &Path, path: &str) -> String {
+    fs::read_to_string(root.join(path)).unwrap().trim_end().to_owned()
+}
+
+/// The status of every process: what is read of it are sizes.
+static STATUS: LazyLock<String> = LazyLock::new(|| fs::read_to_string("/proc/self/status").unwrap());
+
+/// A process as /proc has it.
+fn process(root: &Path, pid: u32, parent: u32, cgroup: &str, score: i32) {
+    let mut fields = vec!["1".to_owned(); 50];
+    (fields[0], fields[1], fields[19]) = ("S".to_owned(), parent.to_string(), (pid * 100).to_string());
+    write(root, &format!("proc/{pid}/stat"), &format!("{pid} (local) {}\n", fields.join(" ")));
+    write(root, &format!("proc/{pid}/status"), &STATUS);
+    write(root, &format!("proc/{pid}/oom_score"), "700\n");
+    write(root, &format!("proc/{pid}/oom_score_adj"), &format!("{score}\n"));
+    write(root, &format!("proc/{pid}/cgroup"), &format!("0::/{cgroup}\n"));
+    let procs = format!("sys/fs/cgroup/{cgroup}/cgroup.procs");
+    let others = fs::read_to_string(root.join(&procs)).unwrap_or_default();
+    write(root, &procs, &format!("{others}{pid}\n"));
+}
+
+/// What the thread that stands for PID 1 was asked, and at which question it kills whoever asks.
+#[derive(Default)]
+struct Asked {
+    calls: Vec<String>,
+    /// The call's number, counted from 1, and whether it is done before.
+    kill_at: Option<(usize, bool)>,
+}
+
+struct Machine {
+    root: TempDir,
+    asked: Arc<Mutex<Asked>>,
+}
+
+impl Machine {
+    /// Everything is as BEFORE says.
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        write(root, "etc/fairslice/policy.toml", BEFORE);
+        write(root, "proc/meminfo", "MemTotal:        2097152 kB\n");
+        write(root, "proc/self/cgroup", "0::/user.slice/user-0.slice/session-1.scope\n");
+        write(root, "run/systemd/show-manager", "UnitsLoadTimestampMonotonic=5000000\n");
+        fs::create_dir_all(root.join("run/systemd/system")).unwrap();
+        write(root, "sys/fs/cgroup/cgroup.controllers", "cpu io memory pids\n");
+        for unit in ["local-fs", "local-slm"] {
+            write(root, &format!("etc/systemd/system/{unit}.service"), "[Service]\nExecStart=/bin/true\n");
+        }
+        for (cgroup, _) in CGROUPS {
+            write(root, &format!("sys/fs/cgroup/{cgroup}/cgroup.procs"), "");
+            write(root, &format!("sys/fs/cgroup/{cgroup}/cgroup.controllers"), "cpu memory pids\n");
+        }
+        let fs_service = format!("{SERVICES}/local-fs.service");
+        process(root, 10, 1, &fs_service, -500);
+        process(root, 11, 10, &fs_service, -500);
+        process(root, 12, 10, &fs_service, 300);
+        process(root, 20, 1, &format!("{SERVICES}/local-slm.service"), 0);
+        process(root, 30, 1, "user.slice/user-0.slice/session-1.scope", 0);
+        reload(root);
+        write_all(root);
+        let asked = Arc::new(Mutex::new(Asked::default()));
+        let listener = UnixListener::bind(root.join("run/systemd/private")).unwrap();
+        let (path, log) = (root.to_owned(), Arc::clone(&asked));
+        thread::spawn(move || {
+            for peer in listener.incoming() {
+                serve(&path, &log, peer.unwrap());
+            }
+        });
+        Self { root: directory, asked }
+    }
+
+    fn path(&self) -> &Path {
+        self.root.path()
+    }
+
+    fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_fairslice"))
+            .arg("apply")
+            .args(arguments)
+            .env("FAIRSLICE_ROOT", self.path())
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        assert!(output.status.code().is_some() || output.status.signal() == Some(9));
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    }
+
+    /// What was asked since the last time.
+    fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock().unwrap().calls)
+    }
+
+    fn edit(&self, policy: &str) {
+        write(self.path(), "etc/fairslice/policy.toml", policy);
+    }
+
+    fn live(&self, path: &str) -> String {
+        read(self.path(), &format!("sys/fs/cgroup/{path}"))
+    }
+
+    /// Everything but the lock: every file with its text, and with `times` when it was written.
+    fn files(&self, times: bool) -> BTreeMap<PathBuf, (String, u128)> {
+        let mut found = BTreeMap::new();
+        let mut directories = vec![self.path().to_owned()];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(&directory).unwrap() {
+                let (path, kind) = entry.map(|entry| (entry.path(), entry.file_type().unwrap())).unwrap();
+                if kind.is_dir() {
+                    directories.push(path);
+                } else if kind.is_file()
+                    && !path.ends_with("apply.lock")
+                    && !path.ends_with("policy.compiled")
+                {
+                    let written = path.metadata().unwrap().modified().unwrap();
+                    let written = written.duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+                    let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+                    found.insert(
+                        path.strip_prefix(self.path()).unwrap().to_owned(),
+                        (text, if times { written } else { 0 }),
+                    );
+                }
+            }
+        }
+        found
+    }
+}
+
+fn unit_of(cgroup: &str) -> &str {
+    cgroup.rsplit('/').next().unwrap()
+}
+
+fn cgroup_of(unit: &str) -> &'static str {
+    CGROUPS.iter().map(|(cgroup, _)| *cgroup).find(|cgroup| unit_of(cgroup) == unit).unwrap()
+}
+
+/// `daemon-reload`: generators, then the drop-ins into what `systemctl show` prints.
+fn reload(root: &Path) {
+    let generated = root.join("run/systemd/generator");
+    let _ = fs::remove_dir_all(&generated);
+    fs::create_dir_all(&generated).unwrap();
+    let generator = Command::new(env!("CARGO_BIN_EXE_fairslice-generator"))
+        .arg(&generated)
+        .env("FAIRSLICE_ROOT", root)
+        .status()
+        .unwrap();
+    assert!(generator.success());
+    show(root);
+}
+
+fn show(root: &Path) {
+    let mut text = String::new();
+    for (cgroup, _) in CGROUPS {
+        let unit = unit_of(cgroup);
+        let main = if unit == "local-fs.service" { 10 } else { 20 };
+        write!(text, "Id={unit}\nActiveState=active\nControlGroup=/{cgroup}\nMainPID={main}\n").unwrap();
+        writeln!(text, "ExecMainStartTimestampMonotonic=1000000").unwrap();
+        for (key, value) in settings(root, unit) {
+            writeln!(text, "{key}={value}").unwrap();
+        }
+        text.push('\n');
+    }
+    write(root, "run/systemd/show", &text);
+}
+
+/// What the drop-ins of a unit come to.
+fn settings(root: &Path, unit: &str) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    for directory in [
+        "run/systemd/generator",
+        "etc/systemd/system",
+        "run/systemd/system.control",
+        "etc/systemd/system.control",
+    ] {
+        for of in ["user-.slice", unit] {
+            if of == "user-.slice" && !unit.starts_with("user-") {
+                continue;
+            }
+            for file in fs::read_dir(root.join(directory).join(format!("{of}.d"))).into_iter().flatten() {
+                let file = file.unwrap();
+                files.insert(file.file_name(), file.path());
+            }
+        }
+    }
+    let mut settings = BTreeMap::new();
+    for file in files.values() {
+        for line in fs::read_to_string(file).unwrap().lines().filter(|line| !line.starts_with('#')) {
+            if let Some((key, value)) = line.split_once('=') {
+                settings.insert(key.to_owned(), value.replace("1G", "1073741824"));
+            }
+        }
+    }
+    settings
+}
+
+fn write_cgroup(root: &Path, unit: &str) {
+    let text = read(root, "run/systemd/show");
+    let block = text.split("\n\n").find(|block| block.starts_with(&format!("Id={unit}\n"))).unwrap();
+    let (cgroup, written) = CGROUPS.iter().find(|(cgroup, _)| unit_of(cgroup) == unit).unwrap();
+    for (attribute, property, unset) in ATTRIBUTES {
+        let value = block.lines().find_map(|line| line.strip_prefix(property)?.strip_prefix('='));
+        if written.contains(&attribute) {
+            write(
+                root,
+                &format!("sys/fs/cgroup/{cgroup}/{attribute}"),
+                &format!("{}\n", value.unwrap_or(unset)),
+            );
+        }
+    }
+}
+
+/// As the first start of a unit after a reload does.
+fn write_all(root: &Path) {
+    for (cgroup, _) in CGROUPS {
+        write_cgroup(root, unit_of(cgroup));
+    }
+}
+
+/// One connection, until the other end hangs up.
+fn serve(root: &Path, asked: &Mutex<Asked>, mut peer: UnixStream) {
+    let client = getsockopt(&peer.as_fd(), PeerCredentials).unwrap().pid();
+    let mut line = Vec::new();
+    while !line.ends_with(b"BEGIN\r\n") {
+        let mut byte = [0];
+        peer.read_exact(&mut byte).unwrap();
+        line.push(byte[0]);
+    }
+    peer.write_all(b"OK 00000000000000000000000000000000\r\n").unwrap();
+    let mut serial = 0;
+    loop {
+        let mut message = vec![0; 16];
+        if peer.read_exact(&mut message).is_err() {
+            return;
+        }
+        let number = |at: usize| u32::from_ne_bytes(message[at..at + 4].try_into().unwrap());
+        let rest = number(12).next_multiple_of(8) + number(4);
+        message.resize(16 + usize::try_from(rest).unwrap(), 0);
+        peer.read_exact(&mut message[16..]).unwrap();
+        serial += 1;
+        let kill_at = {
+            let asked = asked.lock().unwrap();
+            asked.kill_at.filter(|(number, _)| *number == asked.calls.len() + 1)
+        };
+        let kill = || kill(Pid::from_raw(client), Signal::SIGKILL).unwrap();
+        if kill_at == Some((asked.lock().unwrap().calls.len() + 1, false)) {
+            asked.lock().unwrap().calls.push("killed".to_owned());
+            return kill();
+        }
+        let said = answer(root, &message);
+        asked.lock().unwrap().calls.push(said);
+        if kill_at.is_some() {
+            return kill();
+        }
+        let header: Header<'_> = (b'l', 2, 1, 1, 0, 42, vec![(5, Variant::U32(serial))]);
+        let mut reply = to_bytes(Context::new(LE, 0), &header).unwrap().bytes().to_vec();
+        reply.resize(reply.len().next_multiple_of(8), 0);
+        if peer.write_all(&reply).is_err() {
+            return;
+        }
+    }
+}
+
+/// Does what a call asks for, and says what that was.
+fn answer(root: &Path, message: &[u8]) -> String {
+    let data = Data::new(message, Context::new(NATIVE_ENDIAN, 0));
+    let (header, end): (Header<'_>, usize) = data.deserialize().unwrap();
+    let member = header.6.iter().find_map(|(code, value)| match value {
+        Variant::Str(text) if *code == 3 => Some(text.to_string()),
+        _ => None,
+    });
+    match member.unwrap().as_str() {
+        "Reload" => {
+            reload(root);
+            "reload".to_owned()
+        }
+        "SetUnitProperties" => {
+            let body = Data::new(&message[end.next_multiple_of(8)..], Context::new(NATIVE_ENDIAN, 0));
+            let ((unit, _, properties), _): (Properties<'_>, usize) = body.deserialize().unwrap();
+            let mut said = unit.to_owned();
+            for (name, value) in properties {
+                if name == "Markers" {
+                    assert_eq!(value, Variant::from(Vec::<&str>::new()));
+                    continue;
+                }
+                let Variant::U64(value) = value else { panic!("{value:?}") };
+                write!(said, " {name}={value}").unwrap();
+                let file = format!("run/systemd/system.control/{unit}.d/50-{name}.conf");
+                write(root, &file, &format!("[Slice]\n{name}={value}\n"));
+                show(root);
+            }
+            write_cgroup(root, unit);
+            assert!(cgroup_of(unit).ends_with(unit));
+            said
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_machine_as_declared_is_left_alone() {
+    let machine = Machine::new();
+    let before = machine.files(true);
+    let (code, out, err) = machine.run(&[]);
+    assert_eq!(
+        (code, out.as_str(), err.as_str()),
+        (
+            Some(0),
+            "nothing to change\nworth knowing\n  local-fs.service: oom_score_adj: 1 process has 300, set by the service or by hand\n",
+            ""
+        )
+    );
+    assert_eq!(machine.calls(), [""; 0]);
+    assert_eq!(machine.files(true), before);
+}
+
+const PLAN: &str = "\
+systemd
+  daemon-reload: the policy comes to other drop-ins for foundry-services.slice, foundry.slice, local-fs.service, user-.slice, user.slice
+foundry.slice
+  cpu_weight     200 -> 222           (daemon-reload)
+foundry-services.slice
+  cpu_weight     200 -> 222           (daemon-reload)
+  memory_high    1073741824 -> unset  (daemon-reload)
+local-fs.service
+  oom_score_adj  -500 -> -400         (2 processes)
+user-0.slice (root)
+  cpu_weight     100 -> 150           (daemon-reload)
+  tasks_max      max -> 512           (systemd, until the next boot)
+worth knowing
+  local-fs.service: oom_score_adj: 1 process has 300, set by the service or by hand
+";
+
+#[test]
+fn what_will_change_is_shown_and_a_dry_run_changes_nothing() {
+    let machine = Machine::new();
+    machine.edit(AFTER);
+    let before = machine.files(true);
+    let (code, out, err) = machine.run(&["--dry-run"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert_eq!(out, PLAN);
+    let (_, json, _) = machine.run(&["--dry-run", "--json"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["version"], 1);
+    assert_eq!(json["units"][0]["changes"][0]["how"], "reload");
+    assert_eq!(machine.calls(), [""; 0]);
+    assert_eq!(machine.files(true), before);
+}
+
+/// What AFTER comes to.
+fn check(machine: &Machine) {
+    for (file, value) in [
+        ("foundry.slice/cpu.weight", "222"),
+        ("foundry.slice/foundry-services.slice/cpu.weight", "222"),
+        ("foundry.slice/foundry-services.slice/memory.high", "max"),
+        ("user.slice/user-0.slice/cpu.weight", "150"),
+        ("user.slice/user-0.slice/pids.max", "512"),
+    ] {
+        assert_eq!(machine.live(file), value, "{file}");
+    }
+    let scores = [10, 11, 12, 20].map(|pid| read(machine.path(), &format!("proc/{pid}/oom_score_adj")));
+    assert_eq!(scores, ["-400", "-400", "300", "0"]);
+}
+
+#[test]
+fn an_edit_is_in_force_and_no_override_is_left() {
+    let machine = Machine::new();
+    machine.edit(AFTER);
+    let (code, out, err) = machine.run(&[]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    check(&machine);
+    let calls = machine.calls();
+    assert_eq!(calls[0], "reload");
+    assert_eq!(calls.last().unwrap(), "user-0.slice TasksMax=512");
+    // What the rule of one user says, and nothing else.
+    let control = fs::read_dir(machine.path().join("run/systemd/system.control")).unwrap();
+    assert_eq!(control.count(), 1);
+    let before = machine.files(true);
+    assert!(machine.run(&[]).1.starts_with("nothing to change\n"));
+    assert_eq!(machine.calls(), [""; 0]);
+    assert_eq!(machine.files(true), before);
+    reload(machine.path());
+    write_all(machine.path());
+    check(&machine);
+}
+
+#[test]
+fn what_a_rule_no_longer_says_is_taken_back() {
+    let machine = Machine::new();
+    machine.edit(AFTER);
+    machine.run(&[]);
+    machine.edit(BEFORE);
+    let (code, out, _) = machine.run(&[]);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains("  tasks_max      512 -> unset"), "{out}");
+    assert_eq!(machine.live("user.slice/user-0.slice/pids.max"), "max");
+    assert!(!machine.path().join("run/systemd/system.control/user-0.slice.d").exists());
+    assert!(!machine.path().join("run/fairslice/properties/user-0.slice").exists());
+    assert!(machine.run(&[]).1.starts_with("nothing to change\n"));
+}
+
+#[test]
+fn what_was_reloaded_and_not_written_is_written() {
+    let machine = Machine::new();
+    machine.edit(AFTER);
+    reload(machine.path());
+    assert_eq!(machine.live("foundry.slice/cpu.weight"), "200");
+    let (_, out, _) = machine.run(&[]);
+    assert!(out.contains("200 -> 222") && out.contains("(systemd has it, the cgroup has not)"), "{out}");
+    assert!(!out.contains("daemon-reload"), "{out}");
+    check(&machine);
+}
+
+#[test]
+fn what_was_written_behind_systemds_back_is_put_right() {
+    let machine = Machine::new();
+    write(machine.path(), "sys/fs/cgroup/foundry.slice/cpu.weight", "7\n");
+    let (code, out, _) = machine.run(&[]);
+    assert!(code == Some(0) && out.contains("7 -> 200"), "{out}");
+    assert_eq!(machine.live("foundry.slice/cpu.weight"), "200");
+}
+
+#[test]
+fn what_is_no_unit_of_the_policy_is_not_touched() {
+    let machine = Machine::new();
+    write(machine.path(), "sys/fs/cgroup/system.slice/cpu.weight", "7\n");
+    machine.edit(AFTER);
+    let (_, out, _) = machine.run(&[]);
+    assert!(!out.contains("system.slice"), "{out}");
+    assert_eq!(machine.live("system.slice/cpu.weight"), "7");
+}
+
+/// Also where it was killed after the reload, when nothing but the record names the slices.
+#[test]
+fn slices_that_the_policy_no_longer_names_are_systemds_again() {
+    for kill_at in [None, Some((1, true)), Some((2, false))] {
+        let machine = Machine::new();
+        machine.edit("[logins]\ncpu_weight = 100\n");
+        machine.asked.lock().unwrap().kill_at = kill_at;
+        assert_eq!(machine.run(&[]).0, kill_at.map_or(Some(1), |_| None));
+        machine.asked.lock().unwrap().kill_at = None;
+        let (_, out, _) = machine.run(&[]);
+        for (file, value) in [
+            ("foundry.slice/cpu.weight", "100"),
+            ("foundry.slice/foundry-services.slice/cpu.weight", "100"),
+            ("foundry.slice/foundry-services.slice/memory.high", "max"),
+        ] {
+            assert_eq!(machine.live(file), value, "{file}, {kill_at:?}\n{out}");
+        }
+        assert_eq!(read(machine.path(), "run/fairslice/apply.lock"), "");
+    }
+}
+
+#[test]
+fn what_the_administrator_has_set_is_named_and_stays() {
+    let machine = Machine::new();
+    for (file, text) in [
+        ("etc/systemd/system/foundry-services.slice.d/60-mine.conf", "[Slice]\n# mine\nCPUWeight=300\n"),
+        ("etc/systemd/system.control/user.slice.d/50-CPUWeight.conf", "[Slice]\nCPUWeight=400\n"),
+        ("run/systemd/system.control/user-0.slice.d/50-CPUWeight.conf", "[Slice]\nCPUWeight=500\n"),
+        ("etc/systemd/system/local-fs.service.d/90-mine.conf", "[Service]\nOOMScoreAdjust=-100\n"),
+    ] {
+        write(machine.path(), file, text);
+    }
+    reload(machine.path());
+    write_all(machine.path());
+    write(machine.path(), "proc/10/oom_score_adj", "-100\n");
+    machine.edit(AFTER);
+    let (code, out, _) = machine.run(&[]);
+    assert_eq!(code, Some(1), "{out}");
+    for line in [
+        "foundry-services.slice: cpu_weight: 300, declared 222: /etc/systemd/system/foundry-services.slice.d/60-mine.conf:3 sets CPUWeight=300",
+        "user.slice: cpu_weight: 400, declared 100: /etc/systemd/system.control/user.slice.d/50-CPUWeight.conf:2 sets CPUWeight=400",
+        "user-0.slice: cpu_weight: 500, declared 150: /run/systemd/system.control/user-0.slice.d/50-CPUWeight.conf:2 sets CPUWeight=500",
+        "local-fs.service: oom_score_adj: -100, declared -400: /etc/systemd/system/local-fs.service.d/90-mine.conf:2 sets OOMScoreAdjust=-100",
+    ] {
+        assert!(out.contains(line), "{line}\n{out}");
+    }
+    assert_eq!(machine.live("foundry.slice/foundry-services.slice/cpu.weight"), "300");
+    assert_eq!(machine.live("user.slice/user-0.slice/cpu.weight"), "500");
+    assert_eq!(machine.live("foundry.slice/cpu.weight"), "222");
+    assert_eq!(read(machine.path(), "proc/10/oom_score_adj"), "-100");
+    let before = machine.files(true);
+    machine.calls();
+    machine.run(&[]);
+    assert_eq!((machine.calls().len(), machine.files(true)), (0, before));
+}
+
+/// PID 1 has not read the unit since it started the service: what it has is what it gave.
+#[test]
+fn a_service_that_has_set_its_own_score_is_left_alone() {
+    let machine = Machine::new();
+    write(machine.path(), "run/systemd/show-manager", "UnitsLoadTimestampMonotonic=500000\n");
+    write(machine.path(), "proc/10/oom_score_adj", "-77\n");
+    let (code, out, _) = machine.run(&[]);
+    assert!(
+        code == Some(1)
+            && out.contains("local (pid 10) has -77, declared -500: changed since it was started"),
+        "{out}"
+    );
+    assert_eq!(read(machine.path(), "proc/10/oom_score_adj"), "-77");
+}
+
+#[test]
+fn a_service_outside_of_its_slice_waits_for_a_restart() {
+    let machine = Machine::new();
+    let root = machine.path();
+    write(root, "sys/fs/cgroup/system.slice/local-late.service/cgroup.procs", "40\n");
+    process(root, 40, 1, "system.slice/local-late.service", 0);
+    write(root, "sys/fs/cgroup/system.slice/ssh.service/cgroup.procs", "50\n");
+    process(root, 50, 1, "system.slice/ssh.service", 0);
+    machine.edit(&BEFORE.replace(r#"["local-*"]"#, r#"["local-*", "ssh"]"#));
+    let (code, out, err) = machine.run(&[]);
+    assert_eq!(code, Some(1), "{out}{err}");
+    assert!(out.ends_with(
+        "needs a restart (--restart)\n  local-late.service: runs in system.slice, declared foundry-services.slice\n\
+         needs a restart by hand\n  ssh.service: runs in system.slice, declared foundry-services.slice\n"
+    ), "{out}");
+    // No systemctl of this machine is asked to restart what is below a test's root.
+    let (code, _, err) = machine.run(&["--restart"]);
+    assert!(code == Some(2) && err.contains("restarting local-late.service: there is no systemd"), "{err}");
+}
+
+/// Wherever it is killed, the next run comes to the same.
+#[test]
+fn it_may_be_killed_at_any_call() {
+    let whole = Machine::new();
+    whole.edit(AFTER);
+    whole.run(&[]);
+    let calls = whole.calls().len();
+    whole.edit(BEFORE);
+    whole.run(&[]);
+    let back = whole.calls().len();
+    assert!(calls > 3 && back > 3, "{calls} {back}");
+    for number in 1..=calls.max(back) {
+        for done in [false, true] {
+            let machine = Machine::new();
+            for (policy, calls) in [(AFTER, calls), (BEFORE, back)] {
+                machine.edit(policy);
+                machine.asked.lock().unwrap().kill_at = Some((number, done)).filter(|_| number <= calls);
+                let (code, out, err) = machine.run(&[]);
+                assert_eq!(code.is_none(), number <= calls, "{number} {out}{err}");
+                machine.asked.lock().unwrap().kill_at = None;
+                assert_eq!(machine.run(&[]).0, Some(0));
+                machine.calls();
+                if policy == AFTER {
+                    check(&machine);
+                }
+            }
+            let text = |machine: &Machine| machine.files(false);
+            assert_eq!(text(&machine), text(&whole), "killed at call {number}, done: {done}");
+        }
+    }
+}
+
+#[test]
+fn without_systemd_cgroups_are_written() {
+    let machine = Machine::new();
+    fs::remove_dir(machine.path().join("run/systemd/system")).unwrap();
+    machine.edit(AFTER);
+    let (code, out, err) = machine.run(&[]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    assert!(out.contains("  cpu_weight     200 -> 222    (cgroup)\n"), "{out}");
+    assert_eq!(machine.live("foundry.slice/cpu.weight"), "222");
+    assert_eq!(machine.live("user.slice/user-0.slice/pids.max"), "512");
+    assert_eq!(read(machine.path(), "proc/11/oom_score_adj"), "-400");
+    assert_eq!(machine.calls(), [""; 0]);
+    assert!(machine.run(&[]).1.starts_with("nothing to change\n"));
+}
+
+#[test]
+fn two_do_not_work_at_once() {
+    let machine = Machine::new();
+    machine.edit(AFTER);
+    write(machine.path(), "run/fairslice/apply.lock", "");
+    let file = fs::File::open(machine.path().join("run/fairslice/apply.lock")).unwrap();
+    let held = Flock::lock(file, FlockArg::LockExclusive).unwrap();
+    let (code, _, err) = machine.run(&[]);
+    assert!(code == Some(2) && err.contains("another \"fairslice apply\" is at work"), "{err}");
+    assert_eq!(machine.calls(), [""; 0]);
+    drop(held);
+    assert_eq!(machine.run(&[]).0, Some(0));
+}
+
+#[test]
+fn with_a_broken_policy_nothing_is_done() {
+    let machine = Machine::new();
+    machine.edit("[logins]\ncpu_weight = 0\n");
+    let (code, out, err) = machine.run(&[]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(err.contains("policy.toml:2:14") && err.contains("nothing is changed while"), "{err}");
+    machine.edit(AFTER);
+    write(machine.path(), "etc/fairslice/policy.d/50.toml", "[logins]\ncpu_weight = 0\n");
+    let (code, _, err) = machine.run(&[]);
+    assert!(code == Some(1) && err.contains("50.toml:2:14"), "{err}");
+    check(&machine);
+}
