@@ -1,81 +1,16 @@
 //! `fairslice status` on a tree of its own: what differs is found, and nothing else.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod fixture;
+
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
+use fixture::{SERVICES, cgroup, fairslice, load, machine, process, write};
 use serde_json::Value;
 
-const SERVICES: &str = "foundry.slice/foundry-services.slice";
-const POLICY: &str = r#"
-[slice."foundry-services.slice"]
-match = ["local-*"]
-cpu_weight = 200
-memory_high = "50%"
-[service.local-fs]
-oom_score_adj = -500
-[service.local-idle]
-oom_score_adj = 1
-[service.ssh]
-oom_score_adj = -1000
-set_by = "service"
-[logins]
-cpu_weight = 100
-total_weight = 100
-oom_score_adj = 0
-[logins.user.root]
-cpu_weight = 300
-"#;
-
-fn write(root: &Path, path: &str, text: &str) {
-    let path = root.join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
-}
-
-fn cgroup(root: &Path, path: &str, attributes: &[(&str, &str)]) {
-    write(root, &format!("sys/fs/cgroup/{path}/cgroup.procs"), "");
-    for (name, value) in attributes {
-        write(root, &format!("sys/fs/cgroup/{path}/{name}"), &format!("{value}\n"));
-    }
-}
-
-fn process(root: &Path, pid: u32, parent: u32, cgroup: &str, score: i32) {
-    write(root, &format!("sys/fs/cgroup/{cgroup}/cgroup.procs"), &format!("{pid}\n"));
-    write(root, &format!("proc/{pid}/cgroup"), &format!("0::/{cgroup}\n"));
-    write(root, &format!("proc/{pid}/stat"), &format!("{pid} (a (b) c) S {parent} 1 1\n"));
-    write(root, &format!("proc/{pid}/oom_score_adj"), &format!("{score}\n"));
-}
-
-/// A machine of 2 GiB on which everything is as the policy says.
-fn machine() -> tempfile::TempDir {
-    let directory = tempfile::tempdir().unwrap();
-    let root = directory.path();
-    write(root, "etc/fairslice/policy.toml", POLICY);
-    write(root, "proc/meminfo", "MemTotal:        2097152 kB\n");
-    write(root, "proc/self/cgroup", "0::/user.slice/user-0.slice/session-1.scope\n");
-    cgroup(root, "foundry.slice", &[("cpu.weight", "200")]);
-    cgroup(root, SERVICES, &[("cpu.weight", "200"), ("memory.high", "1073741824")]);
-    process(root, 10, 1, &format!("{SERVICES}/local-fs.service"), -500);
-    process(root, 11, 1, &format!("{SERVICES}/local-slm.service"), 0);
-    process(root, 12, 1, "system.slice/ssh.service", -1000);
-    cgroup(root, "user.slice", &[("cpu.weight", "100")]);
-    cgroup(root, "user.slice/user-0.slice", &[("cpu.weight", "300")]);
-    process(root, 13, 12, "user.slice/user-0.slice/session-1.scope", 0);
-    process(root, 14, 1, "user.slice/user-0.slice/user@0.service/init.scope", 100);
-    directory
-}
-
 fn status(root: &Path, arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_fairslice"))
-        .arg("status")
-        .args(arguments)
-        .env("FAIRSLICE_ROOT", root)
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    fairslice(root, &[&["status"], arguments].concat())
 }
 
 /// The settings that differ, as `unit setting live`.
@@ -108,24 +43,203 @@ fn a_machine_as_declared_has_nothing_to_say() {
     assert_eq!(differing(machine.path()), [""; 0]);
     let (code, text, err) = status(machine.path(), &[]);
     assert_eq!((code, err.as_str()), (0, ""));
-    let expected = "\
-UNIT                    SETTING        DECLARED                LIVE
-foundry.slice           cpu_weight     200                     200                     ok
-foundry-services.slice  cpu_weight     200                     200                     ok
-                        memory_high    50%                     1G                      ok
-local-fs.service        slice          foundry-services.slice  foundry-services.slice  ok
-                        oom_score_adj  -500                    -500                    ok
-local-idle.service      slice          foundry-services.slice  -                       inactive
-                        oom_score_adj  1                       -                       inactive
-local-slm.service       slice          foundry-services.slice  foundry-services.slice  ok
-ssh.service             oom_score_adj  -1000                   -1000                   ok
-user.slice              total_weight   100                     100                     ok
-user-0.slice (root)     cpu_weight     300                     300                     ok
-                        oom_score_adj  0                       0                       ok
+    let expected = "
+                              cpu      pressure %       memory          oom
+ unit                     weight share cpu mem  io  used          of score rank
+ machine                       -  100%   -   -   -  512M ▒····  2.0G
+ foundry.slice               200 50.0%   -   -   -     -
+ └─foundry-services.slice    200 50.0%   -   -   -     -
+   ├─local-fs.service          - 25.0%   -   -   -     -               333   #4
+   └─local-slm.service         - 25.0%   -   -   -     -               666   #2
+ system.slice                100 25.0%   -   -   -     -
+ └─ssh.service                 - 25.0%   -   -   -     -                 0    -
+ user.slice                  100 25.0%   -   -   -     -
+ └─user-0.slice (root)       300 25.0%   -   -   -     -               732   #1
+
+inactive: local-idle.service
 
 all 10 settings are as declared
 ";
-    assert_eq!(text, expected);
+    assert_eq!(format!("\n{text}"), expected);
+}
+
+#[test]
+fn what_is_used_and_waited_for_is_shown_and_idle_services_are_counted() {
+    let machine = machine();
+    let root = machine.path();
+    for path in ["", "foundry.slice", SERVICES, "system.slice", "user.slice", "user.slice/user-0.slice"] {
+        load(root, path, 600 << 20, 0);
+    }
+    load(root, &format!("{SERVICES}/local-fs.service"), 512 << 20, 77);
+    for service in 0..40 {
+        let name = format!("system.slice/idle-{service}.service");
+        cgroup(root, &name, &[("pids.current", "1"), ("cpu.weight", "100")]);
+        load(root, &name, 1 << 20, 0);
+    }
+    for (name, bytes, percent) in [("large", 1 << 30, 0), ("waits", 0, 3)] {
+        let name = format!("system.slice/{name}.service");
+        cgroup(root, &name, &[("cpu.weight", "100")]);
+        load(root, &name, bytes, percent);
+    }
+    cgroup(root, "system.slice/heavy.service", &[("cpu.weight", "150")]);
+    cgroup(root, "system.slice/ended.service", &[("cgroup.events", "populated 0")]);
+    let (_, text, _) = status(root, &[]);
+    let expected = "
+                              cpu      pressure %       memory          oom
+ unit                     weight share cpu mem  io  used          of score rank
+ machine                       -  100%   0   0   0  512M ▒····  2.0G
+ foundry.slice               200 50.0%   0   0   0  600M ▒····
+ └─foundry-services.slice    200 50.0%   0   0   0  600M ▒▒▒··  1.0G
+   ├─local-fs.service          - 25.0%  78  78  78  512M ▒▒▒··  1.0G   333   #4
+   └─local-slm.service         - 25.0%   -   -   -     -               666   #2
+ system.slice                100 25.0%   0   0   0  600M ▒····
+ ├─heavy.service             150  0.8%   -   -   -     -
+ ├─large.service             100  0.5%   0   0   0  1.0G ▒▒▒··
+ ├─ssh.service                 -  1.1%   -   -   -     -                 0    -
+ ├─waits.service             100  0.5%   4   4   4     0 ·····
+ └─… 40 more
+ user.slice                  100 25.0%   0   0   0  600M ▒····
+ └─user-0.slice (root)       300 25.0%   0   0   0  600M ▒····         732   #1
+";
+    assert_eq!(format!("\n{}", text.split("\ninactive").next().unwrap()), expected);
+}
+
+#[test]
+fn more_logins_than_a_screen_has_are_counted_but_for_those_that_differ() {
+    let machine = machine();
+    for uid in 4_000_000_000_u32..4_000_000_030 {
+        let slice = format!("user.slice/user-{uid}.slice");
+        cgroup(machine.path(), &slice, &[("cpu.weight", "100")]);
+    }
+    process(machine.path(), 99, 1, "user.slice/user-4000000017.slice/session-9.scope", -500);
+    let (code, text, _) = status(machine.path(), &[]);
+    assert_eq!(code, 1);
+    let shown: Vec<&str> = text.lines().filter(|line| line.contains("user-")).collect();
+    // The one of another weight, root, whose weight is not 100 either; and below, what differs.
+    assert_eq!(shown.len(), 3, "{text}");
+    assert!(shown[0].contains("root") && shown[1].starts_with("!├─user-40000000"), "{text}");
+    assert!(
+        text.contains(" └─… 29 more\n") && shown[2].ends_with("oom_score_adj: -500 instead of 0"),
+        "{text}"
+    );
+}
+
+#[test]
+fn without_utf_8_and_in_80_columns_it_is_as_readable() {
+    let machine = machine();
+    let root = machine.path();
+    cgroup(root, &format!("{SERVICES}/local-with-a-very-long-name-indeed@instance.service"), &[]);
+    let run = |size: &str, locale: &str| {
+        let shell = format!("stty {size} && exec {} status", env!("CARGO_BIN_EXE_fairslice"));
+        let mut script = std::process::Command::new("script");
+        script.args(["--quiet", "--return", "--command", &shell, "/dev/null"]);
+        script.env("FAIRSLICE_ROOT", root).env("LC_ALL", locale).env("NO_COLOR", "1");
+        let text = String::from_utf8(script.output().unwrap().stdout).unwrap();
+        assert!(text.contains("settings are as declared"), "{text}");
+        text
+    };
+    let narrow = run("rows 24 cols 80", "C.UTF-8");
+    let longest = narrow.lines().map(|line| line.chars().count()).max();
+    assert!(longest <= Some(80) && narrow.contains("└─local-with-a-very-long-nam…"), "{narrow}");
+    assert!(narrow.contains("rank") && !narrow.contains("score"), "{narrow}");
+    let ascii = run("rows 24 cols 80", "C");
+    assert!(
+        ascii.is_ascii() && ascii.contains("|-local-fs.service") && ascii.contains("-long-n..."),
+        "{ascii}"
+    );
+    let wide = run("rows 24 cols 120", "en_GB.utf8");
+    assert!(wide.contains("indeed@instance.service ") && wide.contains("score"), "{wide}");
+}
+
+#[test]
+fn a_unit_is_shown_in_detail() {
+    let machine = machine();
+    let root = machine.path();
+    load(root, "foundry.slice", 600 << 20, 0);
+    let service = format!("{SERVICES}/local-fs.service");
+    load(root, &service, 512 << 20, 77);
+    cgroup(root, &service, &[("cpu.weight", "100"), ("pids.current", "1"), ("cpu.max", "150000 100000")]);
+    cgroup(root, &format!("{SERVICES}/local-slm.service"), &[("cpu.weight", "300")]);
+    process(root, 10, 1, &service, -400);
+    let (code, text, err) = status(root, &["local-fs"]);
+    let resident = text.lines().last().unwrap().split_whitespace().last().unwrap().to_owned();
+    let expected = format!(
+        "\
+local-fs.service: /{service}, 1 tasks
+  setting        declared                live                             from
+  slice          foundry-services.slice  foundry-services.slice  ok       /etc/fairslice/policy.toml:3
+  oom_score_adj  -500                    -400                    differs  /etc/fairslice/policy.toml:7
+  weight                       all siblings  cpu.max        share of the machine
+  foundry.slice           200  400           -              50.0%
+  foundry-services.slice  200  200           -              50.0%
+  local-fs.service        100  400           150000 100000  12.5%
+  pressure %   10 s  1 min  5 min  total
+  cpu some     77.5  1.0    0.2    1.2 s
+  cpu full     0.0   0.0    0.0    0.0 s
+  memory some  77.5  1.0    0.2    1.2 s
+  memory full  0.0   0.0    0.0    0.0 s
+  io some      77.5  1.0    0.2    1.2 s
+  io full      0.0   0.0    0.0    0.0 s
+  memory    own  effective
+  min       0    0
+  low       0    0
+  high      -    -
+  max       -    -
+  swap max  -    -
+  used 512M ▒▒▒▒▒▒▒▒······················ of 2G, swap 0
+  events: low 0, high 3, max 0, oom 0, oom_kill 1
+  process            oom score  adjusted by  rank  resident
+  10 a (b) c (main)  400        -400         #4    {resident}
+"
+    );
+    assert_eq!((code, text.as_str(), err.as_str()), (1, expected.as_str(), ""));
+    // Only what is named counts.
+    assert_eq!(status(root, &["local-slm.service", "user.slice"]).0, 0);
+}
+
+#[test]
+fn names_are_units_with_or_without_suffix_and_users() {
+    let machine = machine();
+    let root = machine.path();
+    let first = |name: &str| status(root, &[name]).1.lines().next().unwrap_or_default().to_owned();
+    assert_eq!(first("foundry-services"), format!("foundry-services.slice: /{SERVICES}"));
+    assert_eq!(first("root"), "user-0.slice (root): /user.slice/user-0.slice");
+    assert_eq!(first("session-1"), "session-1.scope: /user.slice/user-0.slice/session-1.scope");
+    assert_eq!(first("local-idle"), "local-idle.service: inactive");
+    let (code, out, err) = status(root, &["local-sf"]);
+    assert_eq!((code, out.as_str()), (2, ""));
+    let said = "fairslice: nothing that runs or that the policy names is called \"local-sf\": is it local-";
+    assert!(err.starts_with(said) && err.contains("local-fs.service") && err.lines().count() == 1, "{err}");
+    let (code, _, err) = status(root, &["xyz"]);
+    assert!(code == 2 && err.contains("no such user is logged in"), "{err}");
+}
+
+#[test]
+fn programs_get_every_unit_with_its_figures() {
+    let machine = machine();
+    let root = machine.path();
+    load(root, SERVICES, 600 << 20, 12);
+    for service in 0..300 {
+        cgroup(root, &format!("system.slice/idle-{service}.service"), &[]);
+    }
+    let (code, out, err) = status(root, &["--format", "json"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let json: Value = serde_json::from_str(&out).unwrap();
+    let cgroups = json["cgroups"].as_array().unwrap();
+    let units = cgroups.iter().filter(|cgroup| cgroup["cgroup"].as_str().unwrap().contains("idle-")).count();
+    assert_eq!(units, 300);
+    let find = |unit: &str| cgroups.iter().find(|cgroup| cgroup["unit"] == unit).unwrap();
+    let slice = find("foundry-services.slice");
+    assert_eq!((&slice["cpu_weight"], &slice["cpu_usage_usec"]), (&200.into(), &1000.into()));
+    assert_eq!(slice["pressure"]["io"]["some"]["avg10"], 12.5);
+    assert_eq!((&slice["memory"]["current"], &slice["memory"]["max"]), (&(600 << 20).into(), &"max".into()));
+    assert_eq!(find("local-fs.service")["oom"], serde_json::json!({ "score": 333, "rank": 4 }));
+    assert_eq!(find("ssh.service")["oom"], serde_json::json!({ "score": 0, "rank": null }));
+    assert_eq!(find("user-0.slice")["user"], "root");
+    let json: Value = serde_json::from_str(&status(root, &["root", "--json"]).1).unwrap();
+    assert_eq!(json["units"].as_array().unwrap().len(), 1);
+    assert_eq!(json["cgroups"][0]["processes"][0]["pid"], 13);
+    assert_eq!(json["cgroups"].as_array().unwrap().len(), 1);
 }
 
 #[test]
@@ -146,7 +260,7 @@ fn each_difference_is_found() {
         assert_eq!(differing(machine.path()), [expected], "{file}");
         let (_, table, _) = status(machine.path(), &[]);
         assert!(
-            table.contains("differs\n") && table.contains("\n1 of 10 settings are not as declared\n"),
+            table.contains(" instead of ") && table.contains("\n1 of 10 settings are not as declared\n"),
             "{table}"
         );
     }
@@ -209,9 +323,10 @@ fn a_service_is_where_its_scope_is() {
     let machine = machine();
     let root = machine.path();
     fs::remove_dir_all(root.join(format!("sys/fs/cgroup/{SERVICES}/local-fs.service"))).unwrap();
-    cgroup(root, "system.slice/local-fs.service", &[]);
+    cgroup(root, "system.slice/local-fs.service", &[("cgroup.events", "populated 0")]);
     process(root, 10, 1, &format!("{SERVICES}/local-fs-10.scope"), -500);
     assert_eq!(differing(root), [""; 0]);
     process(root, 15, 1, "system.slice/local-fs.service", -500);
+    write(root, "sys/fs/cgroup/system.slice/local-fs.service/cgroup.events", "populated 1\n");
     assert_eq!(differing(root), ["local-fs.service slice system.slice"]);
 }

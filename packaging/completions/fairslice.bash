@@ -25,6 +25,9 @@ _fairslice() {
             fairslice,check)
                 cmd="fairslice__subcmd__check"
                 ;;
+            fairslice,doctor)
+                cmd="fairslice__subcmd__doctor"
+                ;;
             fairslice,explain)
                 cmd="fairslice__subcmd__explain"
                 ;;
@@ -49,11 +52,35 @@ _fairslice() {
             fairslice__subcmd__explain,login)
                 cmd="fairslice__subcmd__explain__subcmd__login"
                 ;;
+            fairslice__subcmd__explain,memory)
+                cmd="fairslice__subcmd__explain__subcmd__memory"
+                ;;
+            fairslice__subcmd__explain,oom)
+                cmd="fairslice__subcmd__explain__subcmd__oom"
+                ;;
+            fairslice__subcmd__explain,share)
+                cmd="fairslice__subcmd__explain__subcmd__share"
+                ;;
+            fairslice__subcmd__explain,unit)
+                cmd="fairslice__subcmd__explain__subcmd__unit"
+                ;;
             fairslice__subcmd__explain__subcmd__help,help)
                 cmd="fairslice__subcmd__explain__subcmd__help__subcmd__help"
                 ;;
             fairslice__subcmd__explain__subcmd__help,login)
                 cmd="fairslice__subcmd__explain__subcmd__help__subcmd__login"
+                ;;
+            fairslice__subcmd__explain__subcmd__help,memory)
+                cmd="fairslice__subcmd__explain__subcmd__help__subcmd__memory"
+                ;;
+            fairslice__subcmd__explain__subcmd__help,oom)
+                cmd="fairslice__subcmd__explain__subcmd__help__subcmd__oom"
+                ;;
+            fairslice__subcmd__explain__subcmd__help,share)
+                cmd="fairslice__subcmd__explain__subcmd__help__subcmd__share"
+                ;;
+            fairslice__subcmd__explain__subcmd__help,unit)
+                cmd="fairslice__subcmd__explain__subcmd__help__subcmd__unit"
                 ;;
             fairslice__subcmd__help,adopt)
                 cmd="fairslice__subcmd__help__subcmd__adopt"
@@ -63,6 +90,9 @@ _fairslice() {
                 ;;
             fairslice__subcmd__help,check)
                 cmd="fairslice__subcmd__help__subcmd__check"
+                ;;
+            fairslice__subcmd__help,doctor)
+                cmd="fairslice__subcmd__help__subcmd__doctor"
                 ;;
             fairslice__subcmd__help,explain)
                 cmd="fairslice__subcmd__help__subcmd__explain"
@@ -84,6 +114,18 @@ _fairslice() {
                 ;;
             fairslice__subcmd__help__subcmd__explain,login)
                 cmd="fairslice__subcmd__help__subcmd__explain__subcmd__login"
+                ;;
+            fairslice__subcmd__help__subcmd__explain,memory)
+                cmd="fairslice__subcmd__help__subcmd__explain__subcmd__memory"
+                ;;
+            fairslice__subcmd__help__subcmd__explain,oom)
+                cmd="fairslice__subcmd__help__subcmd__explain__subcmd__oom"
+                ;;
+            fairslice__subcmd__help__subcmd__explain,share)
+                cmd="fairslice__subcmd__help__subcmd__explain__subcmd__share"
+                ;;
+            fairslice__subcmd__help__subcmd__explain,unit)
+                cmd="fairslice__subcmd__help__subcmd__explain__subcmd__unit"
                 ;;
             fairslice__subcmd__help__subcmd__private__subcmd__dir,adopt)
                 cmd="fairslice__subcmd__help__subcmd__private__subcmd__dir__subcmd__adopt"
@@ -116,7 +158,7 @@ _fairslice() {
 
     case "${cmd}" in
         fairslice)
-            opts="-h -V --help --version check policy status explain apply adopt release private-dir help"
+            opts="-h -V --help --version check policy status doctor explain apply adopt release private-dir help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -144,7 +186,7 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__apply)
-            opts="-h --dry-run --help"
+            opts="-h --dry-run --restart --logins --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -171,8 +213,22 @@ _fairslice() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        fairslice__subcmd__doctor)
+            opts="-h --fix --json --no-policy --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         fairslice__subcmd__explain)
-            opts="-h --help login help"
+            opts="-h --help login unit share memory oom help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -186,7 +242,7 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__explain__subcmd__help)
-            opts="login help"
+            opts="login unit share memory oom help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -227,6 +283,62 @@ _fairslice() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        fairslice__subcmd__explain__subcmd__help__subcmd__memory)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__explain__subcmd__help__subcmd__oom)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__explain__subcmd__help__subcmd__share)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__explain__subcmd__help__subcmd__unit)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         fairslice__subcmd__explain__subcmd__login)
             opts="-h --service --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -245,8 +357,72 @@ _fairslice() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        fairslice__subcmd__explain__subcmd__memory)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__explain__subcmd__oom)
+            opts="-h --of --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__explain__subcmd__share)
+            opts="-h --busy --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --busy)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__explain__subcmd__unit)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         fairslice__subcmd__help)
-            opts="check policy status explain apply adopt release private-dir help"
+            opts="check policy status doctor explain apply adopt release private-dir help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -301,8 +477,22 @@ _fairslice() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        fairslice__subcmd__help__subcmd__doctor)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         fairslice__subcmd__help__subcmd__explain)
-            opts="login"
+            opts="login unit share memory oom"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -316,6 +506,62 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__help__subcmd__explain__subcmd__login)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__help__subcmd__explain__subcmd__memory)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__help__subcmd__explain__subcmd__oom)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__help__subcmd__explain__subcmd__share)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__help__subcmd__explain__subcmd__unit)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -562,12 +808,20 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__status)
-            opts="-h --json --help"
+            opts="-h --watch --format --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --watch)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text json openmetrics" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

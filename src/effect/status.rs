@@ -2,15 +2,13 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Carried, given, headcount, holds, limits, total_weight};
 use crate::host::machine::Machine;
 use crate::host::snapshot::{Attributes, Snapshot, User};
 use crate::policy::{
-    CPU_WEIGHT, Declared, LoginRule, OomScoreAdj, Policy, Property, Resources, ServiceName, SettingValue,
-    SliceName,
+    CPU_WEIGHT, Declared, OomScoreAdj, Policy, Property, Resources, ServiceName, SettingValue, SliceName,
 };
 
 /// Everything that the policy names, and how it is.
@@ -40,6 +38,8 @@ pub struct Unit {
     pub name: String,
     /// The user's name, for a user's slice.
     pub user: Option<String>,
+    /// Its cgroup, from the root of the tree; `None` where it has none.
+    pub cgroup: Option<PathBuf>,
     /// Whether it runs now. One that does not cannot differ.
     pub active: bool,
     /// What is declared for it.
@@ -59,6 +59,14 @@ pub struct Compared {
     pub holds: bool,
     /// The policy file and line; for what an ancestor carries, the reason.
     pub origin: String,
+}
+
+impl Unit {
+    /// Whether it is active, and one of its settings is not as declared.
+    #[must_use]
+    pub fn differs(&self) -> bool {
+        self.active && self.settings.iter().any(|setting| !setting.holds)
+    }
 }
 
 impl Status {
@@ -114,8 +122,9 @@ impl Compare<'_> {
             self.setting(given.property, given.value, origin, attributes)
         });
         let settings = settings.collect();
-        let name = name.to_string();
-        Unit { kind: Kind::Slice, name, user: None, active: attributes.is_some(), settings }
+        let active = attributes.is_some();
+        let cgroup = active.then(|| name.cgroup());
+        Unit { kind: Kind::Slice, name: name.to_string(), user: None, cgroup, active, settings }
     }
 
     /// The services that are declared by name, and those that run and are held by a slice.
@@ -132,17 +141,20 @@ impl Compare<'_> {
 
     fn service(&self, name: &ServiceName) -> Unit {
         let rule = self.policy.service(name);
-        let cgroup = self.live.services.iter().find(|(running, _)| running == name).map(|(_, cgroup)| cgroup);
+        let services = &self.live.services;
+        let place = services.binary_search_by(|(running, _)| running.cmp(name)).ok();
+        let cgroup = place.and_then(|place| services.get(place)).map(|(_, cgroup)| cgroup);
         let live = cgroup.and_then(|cgroup| self.live.cgroups.get(cgroup));
         let mut settings = Vec::new();
         if let Some(slice) = self.policy.slice_of(name) {
-            settings.push(self.placement(name, slice, cgroup.map(std::path::PathBuf::as_path)));
+            settings.push(self.placement(name, slice, cgroup.map(PathBuf::as_path)));
         }
         settings.extend(score(&rule.oom_score_adj, live.and_then(|live| live.main_score), |live, want| {
             live == want
         }));
         settings.extend(self.resources(&rule.resources, live.map(|live| &live.attributes)));
-        Unit { kind: Kind::Service, name: name.to_string(), user: None, active: live.is_some(), settings }
+        let (name, cgroup) = (name.to_string(), cgroup.cloned());
+        Unit { kind: Kind::Service, name, user: None, cgroup, active: live.is_some(), settings }
     }
 
     fn placement(&self, name: &ServiceName, slice: &SliceName, cgroup: Option<&Path>) -> Compared {
@@ -163,7 +175,7 @@ impl Compare<'_> {
         let total = self.policy.logins.total_weight.as_ref()?;
         let counted = self.policy.logins.is_counted().then(|| {
             let limits = limits(self.policy, &|cgroup| self.live.weights_in(cgroup));
-            headcount(self.live.users.iter().map(|user| self.rule(user)), limits)
+            headcount(self.live.users.iter().map(|user| user.rule(self.policy)), limits)
         });
         let weight = total_weight(&self.policy.logins, counted.as_ref())?;
         let attributes = self.attributes(&SliceName::user().cgroup());
@@ -177,22 +189,16 @@ impl Compare<'_> {
             kind: Kind::Login,
             name,
             user: None,
+            cgroup: attributes.map(|_| SliceName::user().cgroup()),
             active: attributes.is_some(),
             settings: vec![setting],
         })
     }
 
-    fn rule(&self, user: &User) -> LoginRule {
-        let name = user.account.as_ref().map(|account| account.name.as_str());
-        let is_in = |group: &str| Ok::<_, Infallible>(user.groups.iter().any(|known| known == group));
-        let Ok((_, rule)) = self.policy.logins.rule(name, is_in);
-        rule
-    }
-
     fn login(&self, user: &User) -> Unit {
         let slice = SliceName::of_user(user.uid);
         let attributes = self.attributes(&slice.cgroup());
-        let rule = self.rule(user);
+        let rule = user.rule(self.policy);
         let mut settings = self.resources(&rule.resources, attributes);
         // A process may have itself killed earlier, never later.
         settings.extend(score(&rule.oom_score_adj, user.lowest_score, |live, want| live >= want));
@@ -200,6 +206,7 @@ impl Compare<'_> {
             kind: Kind::Login,
             name: slice.to_string(),
             user: user.account.as_ref().map(|account| account.name.clone()),
+            cgroup: attributes.map(|_| slice.cgroup()),
             active: attributes.is_some(),
             settings,
         }

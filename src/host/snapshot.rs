@@ -1,23 +1,28 @@
-//! The live machine, read once into plain values.
+//! What the policy is compared with, read from the live machine.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
 use super::account::Account;
+use super::tree::{Id, Tree};
 use super::{cgroup, process};
-use crate::policy::{CPU_WEIGHT, OomScoreAdj, PROPERTIES, ServiceName, SliceName};
+use crate::policy::{LoginRule, OomScoreAdj, PROPERTIES, Policy, ServiceName, SliceName};
 
-/// What is live.
-#[derive(Debug, Default)]
+/// What is live of that which the policy names, or of everything: see [`Extent`].
+#[derive(Debug)]
 pub struct Snapshot {
-    /// Every slice and service that has a cgroup, by its path from the root of the tree.
+    /// Every cgroup.
+    pub tree: Tree,
+    /// Slices and services, and the slices of logins, by their path from the root of the tree.
     pub cgroups: BTreeMap<PathBuf, Cgroup>,
-    /// Every running service, with its cgroup.
+    /// Every running service with its cgroup, in the order of names. One that the launcher has put into
+    /// a scope has nothing in its own.
     pub services: Vec<(ServiceName, PathBuf)>,
-    /// Every user with a slice.
+    /// Every user with processes in a slice.
     pub users: Vec<User>,
 }
 
@@ -40,44 +45,85 @@ pub struct User {
     pub uid: u32,
     /// `None` where NSS knows nobody of that number.
     pub account: Option<Account>,
-    /// Those of the groups that were asked for which the user is in.
+    /// Those of the policy's groups which the user is in.
     pub groups: Vec<String>,
     /// The lowest OOM score adjustment of the processes in the user's sessions.
     pub lowest_score: Option<OomScoreAdj>,
 }
 
 impl Snapshot {
-    /// The slices and services in a cgroup with their CPU weights, as [`cgroup::weights_in`].
+    /// The cgroups in `cgroup` with their CPU weights, as [`cgroup::weights_in`].
     #[must_use]
     pub fn weights_in(&self, cgroup: &Path) -> Vec<(String, u64)> {
-        let inside = self.cgroups.iter().filter(|(path, _)| path.parent() == Some(cgroup));
-        let weight = |live: &Cgroup| live.attributes.get(CPU_WEIGHT.attribute)?.parse().ok();
-        inside
-            .filter_map(|(path, live)| Some((path.file_name()?.to_str()?.to_owned(), weight(live)?)))
-            .collect()
+        let inside = self.tree.find(cgroup).map_or(&[][..], |id| &self.tree[id].children);
+        let weight = |id: &Id| Some((self.tree[*id].name().to_owned(), self.tree[*id].cpu?.weight));
+        inside.iter().filter_map(weight).collect()
     }
 }
 
-/// Reads the machine below `root`, and of each user which of `groups` they are in.
+impl User {
+    /// What the policy gives this user.
+    #[must_use]
+    pub fn rule(&self, policy: &Policy) -> LoginRule {
+        let name = self.account.as_ref().map(|account| account.name.as_str());
+        let is_in = |group: &str| Ok::<_, Infallible>(self.groups.iter().any(|known| known == group));
+        let Ok((_, rule)) = policy.logins.rule(name, is_in);
+        rule
+    }
+}
+
+/// How much is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// What the policy has to do with: a machine has thousands of other cgroups.
+    Declared,
+    /// Every slice and service.
+    Everything,
+}
+
+/// Reads what `policy` is compared with, below `root`.
 ///
 /// # Errors
-/// cgroupfs cannot be read, or this machine runs cgroup v1.
-pub fn read(root: &Path, groups: &[&str]) -> Result<Snapshot> {
-    // A process's own line tells v1 from v2, and cgroupfs then lies where it is looked for.
-    cgroup::of_process(root, "self")?;
-    let services = cgroup::services(root)?;
+/// NSS failed.
+pub fn read(root: &Path, tree: Tree, policy: &Policy, extent: Extent) -> Result<Snapshot> {
     let mut cgroups = BTreeMap::new();
-    for slice in cgroup::slices(root)? {
-        let attributes = attributes(root, &slice);
-        cgroups.insert(slice, Cgroup { attributes, main_score: None });
+    let (slices, units): (Vec<Id>, Vec<Id>) = tree.units().partition(|id| tree[*id].is_slice());
+    let above = |path: &Path| policy.slices.keys().any(|slice| slice.cgroup().starts_with(path));
+    let logins = SliceName::user().cgroup();
+    for path in slices.iter().map(|id| &tree[*id].path) {
+        if extent == Extent::Everything || path.starts_with(&logins) || above(path) {
+            cgroups.insert(path.clone(), Cgroup { attributes: attributes(root, path), main_score: None });
+        }
     }
+    let services = services(&tree, &units, policy, extent);
     for (_, path) in &services {
         let main = process::main_process(root, &cgroup::processes(root, path));
         let main_score = main.and_then(|pid| process::oom_score_adj(root, &pid.to_string()).ok());
         cgroups.insert(path.clone(), Cgroup { attributes: attributes(root, path), main_score });
     }
-    let users = cgroup::users(root)?.into_iter().map(|uid| user(root, uid, groups)).collect::<Result<_>>()?;
-    Ok(Snapshot { cgroups, services, users })
+    let in_logins = tree.find(&logins).map_or(&[][..], |id| &tree[id].children);
+    let populated = in_logins.iter().filter(|id| tree[**id].populated);
+    let mut users: Vec<u32> = populated.filter_map(|id| cgroup::user(&tree[*id].path)).collect();
+    users.sort_unstable();
+    let users = users.into_iter().map(|uid| user(root, uid, policy)).collect::<Result<_>>()?;
+    Ok(Snapshot { tree, cgroups, services, users })
+}
+
+fn services(tree: &Tree, units: &[Id], policy: &Policy, extent: Extent) -> Vec<(ServiceName, PathBuf)> {
+    let concerned = |service: &ServiceName| {
+        extent == Extent::Everything
+            || policy.slice_of(service).is_some()
+            || policy.services.keys().any(|named| service.is_or_instantiates(named))
+    };
+    let mut found = Vec::new();
+    for id in units {
+        let Some(service) = cgroup::service(&tree[*id].path).filter(concerned) else { continue };
+        let scope = || units.iter().find(|unit| service.has_scope(tree[**unit].name()));
+        let emptied = if tree[*id].populated { None } else { scope() };
+        found.push((service, tree[*emptied.unwrap_or(id)].path.clone()));
+    }
+    found.sort();
+    found
 }
 
 fn attributes(root: &Path, cgroup: &Path) -> Attributes {
@@ -85,7 +131,7 @@ fn attributes(root: &Path, cgroup: &Path) -> Attributes {
     names.filter_map(|name| Some((name, cgroup::attribute(root, cgroup, name)?))).collect()
 }
 
-fn user(root: &Path, uid: u32, groups: &[&str]) -> Result<User> {
+fn user(root: &Path, uid: u32, policy: &Policy) -> Result<User> {
     let slice = SliceName::of_user(uid).cgroup();
     let sessions = cgroup::processes(root, &slice).into_iter().filter(|pid| {
         let placed = cgroup::of_process(root, &pid.to_string());
@@ -94,11 +140,11 @@ fn user(root: &Path, uid: u32, groups: &[&str]) -> Result<User> {
     let lowest_score = sessions.filter_map(|pid| process::oom_score_adj(root, &pid.to_string()).ok()).min();
     let account = Account::by_uid(uid)?;
     let mut is_in = Vec::new();
-    for group in groups {
+    for (group, _) in &policy.logins.groups {
         if let Some(account) = &account
             && account.is_in(group)?
         {
-            is_in.push((*group).to_owned());
+            is_in.push(group.clone());
         }
     }
     Ok(User { uid, account, groups: is_in, lowest_score })

@@ -1,12 +1,32 @@
 //! Text for people and JSON for programs.
 #![forbid(unsafe_code)]
 
+mod bars;
+mod chain;
 mod changes;
+mod detail;
+mod doctor;
 mod explain;
+mod kill_order;
+mod memory;
+mod openmetrics;
 mod policy;
+mod screen;
+mod share;
 mod status;
+mod status_json;
+mod table;
 
-pub use changes::changes;
+pub use bars::Display;
+pub use chain::{unit_json, unit_text};
+pub use changes::{changes, changes_text, plan_json, plan_text, plan_value, report_json, report_text};
+pub use detail::{Detail, detail};
+pub use doctor::{Looked, doctor_json, doctor_text, finding_text};
 pub use explain::{login_json, login_text};
+pub use kill_order::{Order, oom_json, oom_text};
+pub use memory::{memory_json, memory_of_text, memory_text};
+pub use openmetrics::openmetrics;
 pub use policy::policy;
-pub use status::{status_json, status_text};
+pub use screen::screen;
+pub use share::{ShareView, share_json, share_text};
+pub use status_json::status_json;

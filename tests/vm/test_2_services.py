@@ -247,9 +247,9 @@ def test_a_moved_service_says_what_it_is(misplaced):
     assert "man:fairslice-launch(1)" in status
     assert f"Main PID: {pid}" in misplaced.root(f"systemctl status --no-pager {unit('simple')}")
     # And fairslice finds it where it is.
-    lines = misplaced.root("fairslice status", check=False).splitlines()
-    line = next(line for line in lines if line.startswith(unit("simple")))
-    assert line.split()[1:] == ["slice", "foundry-services.slice", "foundry-services.slice", "ok"]
+    lines = misplaced.root(f"fairslice status {unit('simple')}", check=False).splitlines()
+    line = next(line for line in lines if line.split()[0] == "slice")
+    assert line.split()[1:4] == ["foundry-services.slice", "foundry-services.slice", "ok"]
 
 
 # --- the life of a service that was moved ---

@@ -1,0 +1,266 @@
+//! `fairslice status`: the tree once or again and again, one unit in detail, figures for programs.
+#![forbid(unsafe_code)]
+
+mod find;
+mod watch;
+
+use std::collections::HashMap;
+use std::env;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+
+use super::complain;
+use crate::effect::memory::{ceiling, protection};
+use crate::effect::screen::{self, Figures, Look, Picture, What};
+use crate::effect::share::{Busy, shares};
+use crate::effect::{self, Status};
+use crate::host::load::{self, Load};
+use crate::host::machine::Machine;
+use crate::host::tree::{self, Id, Tree};
+use crate::host::{cgroup, oom, process, processes, snapshot};
+use crate::policy::{self, Loaded};
+use crate::report::{self, Detail, Display};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Units, slices or users to show in detail, with or without ".service"
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Refresh in place, every SECONDS
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2")]
+    #[arg(value_parser = seconds, conflicts_with_all = ["names", "format", "json"])]
+    watch: Option<Duration>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Short for --format=json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// One object, as /usr/share/doc/fairslice/json describes it
+    Json,
+    /// For Prometheus, and the textfile collector of its node exporter
+    Openmetrics,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "expected seconds, 0.1 to 3600".to_owned())
+}
+
+/// How much of the machine is looked at.
+#[derive(Debug, Clone, Copy)]
+enum Extent<'n> {
+    /// What is worth a line of a screen.
+    Screen,
+    Everything,
+    Named(&'n [String]),
+}
+
+pub(super) fn status(root: &Path, options: &Options) -> Result<u8> {
+    let loaded = policy::load(root);
+    if let Some(interval) = options.watch {
+        return watch::watch(root, &loaded, interval);
+    }
+    let format = if options.json { Format::Json } else { options.format };
+    let extent = match (format, options.names.as_slice()) {
+        (Format::Text, []) => Extent::Screen,
+        (_, []) => Extent::Everything,
+        (Format::Text | Format::Json, names) => Extent::Named(names),
+        (Format::Openmetrics, _) => anyhow::bail!("--format=openmetrics is about the whole machine: no NAME"),
+    };
+    let (picture, scores) = look(root, &loaded, extent, None)?;
+    let mut details = Vec::new();
+    for name in &options.names {
+        details.push(detail(root, &picture, name)?);
+    }
+    let text = match format {
+        Format::Text if details.is_empty() => report::screen(&picture, display()),
+        Format::Text => {
+            let each = details.iter().map(|detail| report::detail(&picture, detail, &scores, display()));
+            each.collect::<Vec<_>>().join("\n")
+        }
+        Format::Json => report::status_json(&picture, &loaded, &details),
+        Format::Openmetrics => report::openmetrics(&picture, &loaded),
+    };
+    anstream::stdout().write_all(text.as_bytes())?;
+    let broken =
+        if format == Format::Text { complain(&loaded) } else { u8::from(!loaded.diagnostics.is_empty()) };
+    let differs = if details.is_empty() {
+        picture.status.differing() > 0
+    } else {
+        details.iter().filter_map(|detail| detail.unit).any(effect::Unit::differs)
+    };
+    Ok(broken.max(u8::from(differs)))
+}
+
+/// The CPU time of each cgroup at one moment, in µs.
+struct Before {
+    at: Instant,
+    usage: HashMap<PathBuf, u64>,
+}
+
+impl Before {
+    fn new(picture: &Picture) -> Self {
+        let usage = |(id, look): (&Id, &Look)| Some((picture.tree[*id].path.clone(), look.load.cpu_usage?));
+        Self { at: Instant::now(), usage: picture.looks.iter().filter_map(usage).collect() }
+    }
+}
+
+/// Reads the machine; the OOM scores of all its processes, the lowest first, come with it.
+///
+/// Of thousands of cgroups only the attributes by which they compete are read; all else, of those that
+/// are shown.
+fn look(
+    root: &Path,
+    loaded: &Loaded,
+    extent: Extent<'_>,
+    before: Option<&Before>,
+) -> Result<(Picture, Vec<u16>)> {
+    let machine = Machine::read(root)?;
+    let tree = Tree::read(root).context("looking at the machine")?;
+    let carried = effect::ancestors(&loaded.policy, machine.ram);
+    let live = snapshot::read(root, tree, &loaded.policy, snapshot::Extent::Declared)
+        .context("looking at the machine")?;
+    let status = Status::new(&loaded.policy, &carried, machine, &live);
+    let mut tree = live.tree;
+    let ids = match extent {
+        Extent::Screen => screen::worth_a_look(&tree, &status),
+        Extent::Everything => screen::everything(&tree),
+        Extent::Named(names) => {
+            let mut found = Vec::new();
+            for name in names {
+                found.extend(find::find(&tree, &status, name)?.0);
+            }
+            found.into_iter().flat_map(|id| tree.upwards(id)).collect()
+        }
+    };
+    tree.read_memory(root, ids.iter().copied());
+    read_claims(root, &mut tree);
+    let cpus = tree::online_cpus(root)?;
+    let looks = ids.into_iter().map(|id| {
+        let load = Load::read(root, &tree[id].path);
+        let cpu = before.and_then(|before| before.share(&tree[id].path, load.cpu_usage?, cpus));
+        (id, Look { load, cpu, figures: Figures::default() })
+    });
+    let looks = looks.collect();
+    let mut picture = Picture::new(machine, load::memory_used(root), tree, status, looks);
+    let scores = fill_figures(root, &mut picture, extent, cpus);
+    Ok((picture, scores))
+}
+
+/// Computes what is shown; the OOM scores of all processes, sorted.
+fn fill_figures(root: &Path, picture: &mut Picture, extent: Extent<'_>, cpus: u32) -> Vec<u16> {
+    let cgroup = |row: screen::Row| match row.what {
+        What::Cgroup(id) => Some(id),
+        What::Folded(_) => None,
+    };
+    let shown: Vec<Id> = match extent {
+        Extent::Screen => picture.rows().into_iter().filter_map(cgroup).collect(),
+        Extent::Everything | Extent::Named(_) => picture.looks.keys().copied().collect(),
+    };
+    let scores = load::oom_scores(root);
+    let mut sorted: Vec<u16> = scores.values().copied().collect();
+    sorted.sort_unstable();
+    let of = figures(root, &picture.tree, cpus, &scores, &sorted);
+    for id in shown {
+        if let Some(look) = picture.looks.get_mut(&id) {
+            look.figures = of(id);
+        }
+    }
+    drop(of);
+    sorted
+}
+
+/// What the settings of a cgroup come to in the whole tree.
+fn figures<'a>(
+    root: &'a Path,
+    tree: &'a Tree,
+    cpus: u32,
+    scores: &'a HashMap<u32, u16>,
+    sorted: &'a [u16],
+) -> impl Fn(Id) -> Figures + 'a {
+    let shares = shares(tree, cpus, &Busy::Everything);
+    let protections = protection(tree, oom::is_recursive(root));
+    move |id| {
+        let cgroup = &tree[id];
+        // Of a slice, that would be the score of one of its units; of a login, it is the login's.
+        let is_one = !cgroup.is_slice() || cgroup::user(&cgroup.path).is_some();
+        let pids = if is_one && id != Tree::ROOT { pids(root, tree, id) } else { Vec::new() };
+        let has_memory = cgroup.memory.is_some();
+        Figures {
+            share: Some(shares.of(id)),
+            protection: has_memory.then(|| protections.of(id)),
+            ceiling: has_memory.then(|| ceiling(tree, id)),
+            oom: screen::oom(pids.iter().filter_map(|pid| scores.get(pid).copied()), sorted),
+        }
+    }
+}
+
+/// What is in a cgroup with a protection divides it: all of them have to be known.
+fn read_claims(root: &Path, tree: &mut Tree) {
+    for id in tree.ids() {
+        if tree[id].memory.is_some_and(|memory| memory.min > 0 || memory.low > 0) {
+            let claiming: Vec<Id> =
+                tree[id].children.iter().copied().filter(|child| tree[*child].memory.is_none()).collect();
+            tree.read_memory(root, claiming);
+        }
+    }
+}
+
+/// The processes in a cgroup and below.
+fn pids(root: &Path, tree: &Tree, id: Id) -> Vec<u32> {
+    let cgroup = &tree[id];
+    let procs = cgroup::attribute(root, &cgroup.path, "cgroup.procs").unwrap_or_default();
+    let own = procs.lines().filter_map(|line| line.parse().ok());
+    own.chain(cgroup.children.iter().flat_map(|child| pids(root, tree, *child))).collect()
+}
+
+impl Before {
+    /// The part of all CPUs that has been used since.
+    #[allow(clippy::cast_precision_loss, reason = "a part from 0 to 1, for people")]
+    fn share(&self, cgroup: &Path, usage: u64, cpus: u32) -> Option<f64> {
+        let used = usage.saturating_sub(*self.usage.get(cgroup)?);
+        let time = self.at.elapsed().as_micros() as f64 * f64::from(cpus);
+        (time > 0.0).then_some((used as f64 / time).min(1.0))
+    }
+}
+
+fn detail<'p>(root: &Path, picture: &'p Picture, name: &str) -> Result<Detail<'p>> {
+    let (cgroup, unit) = find::find(&picture.tree, &picture.status, name)?;
+    let path = cgroup.map(|id| picture.tree[id].path.as_path());
+    let pids = cgroup.map(|id| pids(root, &picture.tree, id)).unwrap_or_default();
+    let is_service = path.is_some_and(|path| cgroup::service(path).is_some());
+    Ok(Detail {
+        cgroup,
+        unit,
+        events: path.map(|path| load::numbers(root, path, "memory.events")).unwrap_or_default(),
+        processes: processes::of(root, &pids),
+        main: if is_service { process::main_process(root, &pids) } else { None },
+    })
+}
+
+/// A terminal's own size, of one that does not say, that of the oldest; elsewhere, lines are as long as
+/// they get.
+fn display() -> Display {
+    let size = terminal_size::terminal_size_of(io::stdout()).map(|(width, height)| (width.0, height.0));
+    let size = io::stdout().is_terminal().then_some(size.unwrap_or((80, 24)));
+    // locale(7): the first of these that is set decides.
+    let mut locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(env::var_os);
+    let locale = locale.find(|value| !value.is_empty()).unwrap_or_default();
+    let locale = locale.to_string_lossy().to_ascii_lowercase();
+    Display {
+        width: size.map(|(width, _)| width.into()),
+        height: size.map(|(_, height)| height.into()),
+        unicode: locale.ends_with("utf-8") || locale.ends_with("utf8"),
+    }
+}

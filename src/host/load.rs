@@ -1,0 +1,87 @@
+//! What a cgroup uses now, and what has happened to it.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::thread;
+
+use rustix::fs::{Mode, OFlags, openat};
+
+use super::cgroup::attribute;
+use super::machine::amount;
+use super::pressure::Pressure;
+
+/// What a cgroup uses now.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Load {
+    /// How long its tasks wait.
+    pub pressure: Pressure,
+    /// `usage_usec` of `cpu.stat`: CPU time in µs since the cgroup was made.
+    pub cpu_usage: Option<u64>,
+}
+
+impl Load {
+    /// Reads one cgroup's.
+    #[must_use]
+    pub fn read(root: &Path, cgroup: &Path) -> Self {
+        let usage = numbers(root, cgroup, "cpu.stat").into_iter().find(|(key, _)| key == "usage_usec");
+        Self { pressure: Pressure::read(root, cgroup), cpu_usage: usage.map(|(_, usage)| usage) }
+    }
+}
+
+/// An attribute with a line `KEY NUMBER` for each, such as `cpu.stat` and `memory.events`, in its order;
+/// empty where there is none.
+#[must_use]
+pub fn numbers(root: &Path, cgroup: &Path, name: &str) -> Vec<(String, u64)> {
+    pairs(&attribute(root, cgroup, name).unwrap_or_default())
+}
+
+/// The lines `KEY NUMBER` of such a text.
+#[must_use]
+pub fn pairs(text: &str) -> Vec<(String, u64)> {
+    let pair = |line: &str| {
+        let (key, number) = line.split_once(' ')?;
+        Some((key.to_owned(), number.parse().ok()?))
+    };
+    text.lines().filter_map(pair).collect()
+}
+
+/// The `oom_score` of every process, `proc_pid_oom_score(5)`. The kernel kills the highest first.
+/// Threads of the kernel have one too, 0, and are never killed.
+#[must_use]
+pub fn oom_scores(root: &Path) -> HashMap<u32, u16> {
+    let proc = root.join("proc");
+    let Ok(entries) = fs::read_dir(&proc) else { return HashMap::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let pids: Vec<u32> = pids.collect();
+    let Ok(proc) = rustix::fs::open(&proc, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {
+        return HashMap::new();
+    };
+    // Ten thousand take 40 ms, and half of that on two CPUs.
+    let (one, other) = pids.split_at(pids.len() / 2);
+    thread::scope(|scope| {
+        let other = scope.spawn(|| scores(&proc, other));
+        let mut all = scores(&proc, one);
+        all.extend(other.join().unwrap_or_default());
+        all.into_iter().collect()
+    })
+}
+
+fn scores(proc: &OwnedFd, pids: &[u32]) -> Vec<(u32, u16)> {
+    let score = |pid: u32| {
+        let file = openat(proc, format!("{pid}/oom_score"), OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let mut text = [0; 8];
+        let read = rustix::io::read(&file, &mut text).ok()?;
+        Some((pid, str::from_utf8(text.get(..read)?).ok()?.trim_end().parse().ok()?))
+    };
+    pids.iter().filter_map(|pid| score(*pid)).collect()
+}
+
+/// Bytes of RAM that a new process could not have: `MemTotal` without `MemAvailable` of `/proc/meminfo`.
+#[must_use]
+pub fn memory_used(root: &Path) -> Option<u64> {
+    let meminfo = fs::read_to_string(root.join("proc/meminfo")).ok()?;
+    Some(amount(&meminfo, "MemTotal")?.saturating_sub(amount(&meminfo, "MemAvailable")?))
+}

@@ -1,0 +1,217 @@
+//! `fairslice status` for a monitoring system: the text that `OpenMetrics` 1.0 and the older text format
+//! of Prometheus (0.0.4) have in common.
+//!
+//! `node_exporter`'s textfile collector reads 0.0.4. There `# UNIT` and `# EOF` are comments; the types
+//! `info` and `stateset` are errors, and so is a time stamp; a counter's `_total` is part of the name in
+//! `# TYPE`, which it is not in `OpenMetrics`. So every metric is a gauge. The crate `prometheus-client`
+//! has a registry for what a process counts over its life; of that, nothing is needed here.
+#![forbid(unsafe_code)]
+
+use std::fmt::{Display, Write as _};
+
+use super::screen::unit_name;
+use super::status_json::in_force;
+use crate::effect::Unit;
+use crate::effect::memory::bytes_of;
+use crate::effect::screen::{Look, Picture};
+use crate::host::cgroup;
+use crate::host::tree::{Cgroup, Id};
+use crate::policy::{InForce, Loaded};
+
+/// Everything that [`Picture::looks`] has, and every setting of the policy. What comes and goes with each
+/// session is left out: a user's slice is one figure.
+#[must_use]
+pub fn openmetrics(picture: &Picture, loaded: &Loaded) -> String {
+    let mut text = String::new();
+    policy(picture, loaded, &mut text);
+    let of_cgroups = |of: &dyn Fn(&Cgroup, &Look) -> Option<f64>, family: &mut Family<'_>| {
+        for (id, cgroup, look) in lasting(picture) {
+            if let Some(value) = of(cgroup, look) {
+                family.sample(&labels(picture, id), value);
+            }
+        }
+    };
+    let mut gauge = |name, unit, help, of: &dyn Fn(&Cgroup, &Look) -> Option<f64>| {
+        of_cgroups(of, &mut Family::new(&mut text, name, unit, help));
+    };
+    gauge("cpu_weight", "", "cpu.weight of the cgroup; 0 is idle.", &|cgroup, _| {
+        Some(float(cgroup.cpu?.weight))
+    });
+    gauge(
+        "cpu_share_ratio",
+        "ratio",
+        "Part of the machine's CPU time when everything is busy.",
+        &|_, look| look.figures.share,
+    );
+    gauge("memory_current_bytes", "bytes", "memory.current of the cgroup.", &|cgroup, _| {
+        Some(float(cgroup.memory?.current))
+    });
+    gauge("memory_min_effective_bytes", "bytes", "Memory that is never taken away.", &|_, look| {
+        Some(float(look.figures.protection?.min))
+    });
+    gauge("memory_low_effective_bytes", "bytes", "Memory that is taken away last.", &|_, look| {
+        Some(float(look.figures.protection?.low))
+    });
+    gauge(
+        "memory_high_effective_bytes",
+        "bytes",
+        "Tightest memory.high on the way to the root.",
+        &|_, look| limit(bytes_of(look.figures.ceiling?.high)),
+    );
+    gauge(
+        "memory_max_effective_bytes",
+        "bytes",
+        "Tightest memory.max on the way to the root.",
+        &|_, look| limit(bytes_of(look.figures.ceiling?.max)),
+    );
+    gauge("oom_score", "", "Highest oom_score of the processes.", &|_, look| {
+        Some(f64::from(look.figures.oom?.score))
+    });
+    gauge(
+        "oom_rank",
+        "",
+        "Place in the machine's kill order, 1 is the next; none where nothing can be killed.",
+        &|_, look| Some(float(u64::try_from(look.figures.oom?.rank?).ok()?)),
+    );
+    pressure(picture, &mut text);
+    text.push_str("# EOF\n");
+    text
+}
+
+fn policy(picture: &Picture, loaded: &Loaded, text: &mut String) {
+    let mut states = Family::new(text, "policy_in_force", "", "1 for what is in force, see fairslice(1).");
+    for state in [InForce::Current, InForce::LastGood, InForce::Nothing] {
+        let holds = in_force(state) == in_force(loaded.in_force);
+        states.sample(&[("policy", in_force(state).to_owned())], u8::from(holds));
+    }
+    Family::new(text, "policy_errors", "", "Errors in the policy files.")
+        .sample(&[], loaded.diagnostics.len());
+    Family::new(text, "settings_differing", "", "Settings of active units that are not as declared.")
+        .sample(&[], picture.status.differing());
+    let active = || picture.status.units.iter().filter(|unit| unit.active);
+    let mut holds =
+        Family::new(text, "setting_holds", "", "1 where the live value is the declared one, else 0.");
+    for unit in active() {
+        for setting in &unit.settings {
+            let labels = [&owner(unit)[..], &[("setting", setting.key.to_owned())]].concat();
+            holds.sample(&labels, u8::from(setting.holds));
+        }
+    }
+    let mut declared =
+        Family::new(text, "cpu_weight_declared", "", "CPU weight that the policy says; 0 is idle.");
+    for unit in active() {
+        let weights =
+            unit.settings.iter().filter(|setting| matches!(setting.key, "cpu_weight" | "total_weight"));
+        for setting in weights {
+            let weight = if setting.declared == "idle" { "0" } else { &setting.declared };
+            declared.sample(&owner(unit), weight);
+        }
+    }
+}
+
+fn owner(unit: &Unit) -> [(&'static str, String); 2] {
+    [("unit", unit.name.clone()), ("user", unit.user.clone().unwrap_or_default())]
+}
+
+fn pressure(picture: &Picture, text: &mut String) {
+    let help = "Part of the last 10 seconds in which tasks waited: at least one, or all.";
+    let mut family = Family::new(text, "pressure_ratio", "ratio", help);
+    for (id, _, look) in lasting(picture) {
+        let pressure = look.load.pressure;
+        for (resource, stalls) in [("cpu", pressure.cpu), ("memory", pressure.memory), ("io", pressure.io)] {
+            let full = stalls.and_then(|stalls| stalls.full);
+            for (kind, stall) in [("some", stalls.map(|stalls| stalls.some)), ("full", full)] {
+                if let Some(stall) = stall {
+                    let own = [("resource", resource.to_owned()), ("kind", kind.to_owned())];
+                    let labels = [&labels(picture, id)[..], &own].concat();
+                    // As the kernel's percentage has it, of two decimals.
+                    family.sample(&labels, format_args!("{:.4}", stall.avg10 / 100.0));
+                }
+            }
+        }
+    }
+}
+
+/// What does not come and go with each session.
+fn lasting(picture: &Picture) -> impl Iterator<Item = (Id, &Cgroup, &Look)> {
+    let all = picture.looks.iter().map(|(id, look)| (*id, &picture.tree[*id], look));
+    all.filter(|(_, cgroup, _)| cgroup::user(&cgroup.path).is_none() || cgroup.is_slice())
+}
+
+/// Path and unit; the root is unit `-.slice`, as systemd has it. The path tells units of one name apart
+/// where cgroups are not systemd's.
+fn labels(picture: &Picture, id: Id) -> [(&'static str, String); 3] {
+    let user = picture.unit(id).and_then(|unit| unit.user.clone()).unwrap_or_default();
+    let path = format!("/{}", picture.tree[id].path.display());
+    [("cgroup", path), ("unit", unit_name(picture, id).to_owned()), ("user", user)]
+}
+
+#[allow(clippy::cast_precision_loss, reason = "what a sample is")]
+fn float(number: u64) -> f64 {
+    number as f64
+}
+
+/// No limit is infinite.
+#[allow(clippy::unnecessary_wraps, reason = "one of several of this type")]
+fn limit(bytes: u64) -> Option<f64> {
+    Some(if bytes == u64::MAX { f64::INFINITY } else { float(bytes) })
+}
+
+/// One metric: its heading is written with its first sample.
+struct Family<'t> {
+    text: &'t mut String,
+    name: &'static str,
+    unit: &'static str,
+    help: &'static str,
+    is_open: bool,
+}
+
+impl<'t> Family<'t> {
+    fn new(text: &'t mut String, name: &'static str, unit: &'static str, help: &'static str) -> Self {
+        Self { text, name, unit, help, is_open: false }
+    }
+
+    fn sample(&mut self, labels: &[(&str, String)], value: impl Display) {
+        let Self { text, name, unit, help, .. } = self;
+        // Writing to a string cannot fail.
+        if !self.is_open {
+            let _ = writeln!(text, "# HELP fairslice_{name} {help}\n# TYPE fairslice_{name} gauge");
+            if !unit.is_empty() {
+                let _ = writeln!(text, "# UNIT fairslice_{name} {unit}");
+            }
+            self.is_open = true;
+        }
+        let labels: Vec<String> =
+            labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escaped(value))).collect();
+        let braces = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        // "inf" is Rust's word.
+        let value = value.to_string().replace("inf", "+Inf");
+        let _ = writeln!(text, "fairslice_{name}{braces} {value}");
+    }
+}
+
+/// A label's value.
+fn escaped(value: &str) -> String {
+    value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped_and_headings_written_once() {
+        let mut text = String::new();
+        let mut family = Family::new(&mut text, "a_bytes", "bytes", "What.");
+        family.sample(&[("unit", "a\\x2d\"b\"\n".to_owned())], float(1 << 40));
+        family.sample(&[], f64::INFINITY);
+        let expected = "# HELP fairslice_a_bytes What.\n# TYPE fairslice_a_bytes gauge\n\
+                        # UNIT fairslice_a_bytes bytes\n\
+                        fairslice_a_bytes{unit=\"a\\\\x2d\\\"b\\\"\\n\"} 1099511627776\n\
+                        fairslice_a_bytes +Inf\n";
+        assert_eq!(text, expected);
+        let mut empty = String::new();
+        let _ = Family::new(&mut empty, "b", "", "Nothing.");
+        assert_eq!(empty, "");
+    }
+}

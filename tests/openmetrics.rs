@@ -1,0 +1,179 @@
+//! `fairslice status --format=openmetrics`, held to what `OpenMetrics` 1.0 and Prometheus's text format
+//! 0.0.4, which `node_exporter`'s textfile collector reads, both allow.
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod fixture;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use fixture::{SERVICES, cgroup, fairslice, load, machine, write};
+
+type Labels = BTreeMap<String, String>;
+
+/// Every sample by its metric's name; panics at what is not in both formats.
+fn parse(text: &str) -> Vec<(String, Labels, f64)> {
+    let (body, end) = text.split_at(text.len() - "# EOF\n".len());
+    assert_eq!(end, "# EOF\n");
+    let (mut samples, mut seen, mut done) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    let mut family = String::new();
+    let mut lines = body.lines().peekable();
+    while let Some(line) = lines.next() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            // A metric's lines stand together.
+            let (name, help) = help.split_once(' ').unwrap();
+            assert!(done.insert(name.to_owned()), "{name} twice");
+            assert!(is_name(name) && name.starts_with("fairslice_") && !help.is_empty(), "{line}");
+            // In OpenMetrics these end the names of samples of other types.
+            for reserved in ["_total", "_created", "_count", "_sum", "_bucket", "_info"] {
+                assert!(!name.ends_with(reserved), "{name}");
+            }
+            assert!(!help.contains(['\\', '"']), "{line}");
+            name.clone_into(&mut family);
+            assert_eq!(lines.next(), Some(format!("# TYPE {name} gauge").as_str()));
+            if let Some(unit) = lines.next_if(|line| line.starts_with("# UNIT")) {
+                let unit = unit.strip_prefix(&format!("# UNIT {name} ")).unwrap();
+                assert!(name.ends_with(&format!("_{unit}")), "{name} {unit}");
+            }
+            assert!(lines.peek().is_some_and(|line| !line.starts_with('#')), "{name} has no sample");
+            continue;
+        }
+        let (name, labels, value) = sample(line);
+        assert_eq!(name, family);
+        assert!(seen.insert((name.clone(), labels.clone())), "twice: {line}");
+        samples.push((name, labels, value));
+    }
+    samples
+}
+
+fn is_name(name: &str) -> bool {
+    name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+}
+
+/// `name{key="value",…} number`, without a time stamp.
+fn sample(line: &str) -> (String, Labels, f64) {
+    let (before, value) = line.rsplit_once(' ').unwrap();
+    let value = match value {
+        "+Inf" => f64::INFINITY,
+        number => number.parse().unwrap(),
+    };
+    assert!(!value.is_nan());
+    let Some((name, rest)) = before.split_once('{') else {
+        assert!(is_name(before), "{line}");
+        return (before.to_owned(), Labels::new(), value);
+    };
+    let mut labels = Labels::new();
+    let mut chars = rest.chars();
+    loop {
+        let key: String = chars.by_ref().take_while(|c| *c != '=').collect();
+        assert!(is_name(&key) && chars.next() == Some('"'), "{line}");
+        let mut text = String::new();
+        loop {
+            match chars.next().unwrap() {
+                '"' => break,
+                '\\' => text.push(match chars.next().unwrap() {
+                    'n' => '\n',
+                    c @ ('\\' | '"') => c,
+                    other => panic!("\\{other}: {line}"),
+                }),
+                c => text.push(c),
+            }
+        }
+        assert!(labels.insert(key, text).is_none(), "{line}");
+        match chars.next() {
+            Some(',') => {}
+            Some('}') => break,
+            other => panic!("{other:?}: {line}"),
+        }
+    }
+    assert!(chars.next().is_none(), "{line}");
+    (name.to_owned(), labels, value)
+}
+
+fn metrics(root: &Path) -> (i32, Vec<(String, Labels, f64)>) {
+    let (code, text, err) = fairslice(root, &["status", "--format=openmetrics"]);
+    assert_eq!(err, "");
+    (code, parse(&text))
+}
+
+/// The one sample of this metric with these labels.
+fn value(samples: &[(String, Labels, f64)], name: &str, labels: &[(&str, &str)]) -> f64 {
+    let found: Vec<f64> = samples
+        .iter()
+        .filter(|(other, have, _)| {
+            other.strip_prefix("fairslice_") == Some(name)
+                && labels.iter().all(|(key, value)| have.get(*key).is_some_and(|have| have == value))
+        })
+        .map(|(_, _, value)| *value)
+        .collect();
+    let [value] = found.as_slice() else { panic!("{name} {labels:?}: {found:?}") };
+    *value
+}
+
+#[test]
+fn every_figure_is_a_sample() {
+    let machine = machine();
+    let root = machine.path();
+    load(root, SERVICES, 600 << 20, 12);
+    write(root, "sys/fs/cgroup/foundry.slice/cpu.weight", "100\n");
+    let (code, samples) = metrics(root);
+    assert_eq!(code, 1);
+    let slice = [("unit", "foundry-services.slice")];
+    for (name, labels, expected) in [
+        ("policy_in_force", &[("policy", "current")][..], 1.0),
+        ("policy_in_force", &[("policy", "nothing")], 0.0),
+        ("policy_errors", &[], 0.0),
+        ("settings_differing", &[], 1.0),
+        ("setting_holds", &[("unit", "foundry.slice"), ("setting", "cpu_weight")], 0.0),
+        ("setting_holds", &[("unit", "user-0.slice"), ("user", "root"), ("setting", "oom_score_adj")], 1.0),
+        ("cpu_weight_declared", &[("unit", "foundry.slice")], 200.0),
+        ("cpu_weight", &[("cgroup", "/foundry.slice"), ("unit", "foundry.slice")], 100.0),
+        ("memory_current_bytes", &slice, f64::from(600 << 20)),
+        ("oom_score", &[("unit", "local-fs.service")], 333.0),
+        ("oom_rank", &[("unit", "local-fs.service")], 4.0),
+        ("pressure_ratio", &[slice[0], ("resource", "io"), ("kind", "some")], 0.125),
+        ("pressure_ratio", &[slice[0], ("resource", "cpu"), ("kind", "full")], 0.0),
+    ] {
+        assert!((value(&samples, name, labels) - expected).abs() < 1e-9, "{name} {labels:?}");
+    }
+    // A service that is never killed has a score and no rank.
+    let ranked =
+        |unit: &str| samples.iter().any(|(name, l, _)| name == "fairslice_oom_rank" && l["unit"] == unit);
+    assert!(!ranked("ssh.service") && ranked("user-0.slice"));
+}
+
+#[test]
+fn what_comes_and_goes_with_sessions_is_left_out() {
+    let machine = machine();
+    let root = machine.path();
+    let (_, samples) = metrics(root);
+    let cgroups: BTreeSet<&str> =
+        samples.iter().filter_map(|(_, labels, _)| Some(labels.get("cgroup")?.as_str())).collect();
+    assert!(cgroups.contains("/user.slice/user-0.slice"));
+    assert!(!cgroups.iter().any(|path| path.contains("session") || path.contains("user@")), "{cgroups:?}");
+}
+
+#[test]
+fn odd_names_are_escaped() {
+    let machine = machine();
+    let root = machine.path();
+    let odd = "dev-disk\\x2d\"1\"\n.service";
+    cgroup(root, &format!("system.slice/{odd}"), &[("cpu.weight", "7")]);
+    let (_, samples) = metrics(root);
+    assert!((value(&samples, "cpu_weight", &[("unit", odd)]) - 7.0).abs() < 1e-9);
+}
+
+#[test]
+fn a_broken_policy_and_a_broken_machine_are_said() {
+    let machine = machine();
+    let root = machine.path();
+    write(root, "etc/fairslice/policy.toml", "nonsense\n");
+    let (code, samples) = metrics(root);
+    assert_eq!(code, 1);
+    assert!(value(&samples, "policy_errors", &[]) >= 1.0);
+    assert!((value(&samples, "policy_in_force", &[("policy", "nothing")]) - 1.0).abs() < 1e-9);
+    write(root, "proc/self/cgroup", "4:memory:/\n");
+    let (code, text, err) = fairslice(root, &["status", "--format=openmetrics"]);
+    assert_eq!((code, text.as_str()), (2, ""));
+    assert!(err.contains("cgroup v1"), "{err}");
+}
