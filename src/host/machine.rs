@@ -27,10 +27,8 @@ impl Machine {
     pub fn read(root: &Path) -> Result<Self> {
         let file = root.join("proc/meminfo");
         let meminfo = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-        let total = meminfo
-            .lines()
-            .find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok());
-        let kib: u64 = total.with_context(|| format!("{} has no MemTotal", file.display()))?;
+        let total = amount(&meminfo, "MemTotal");
+        let ram = total.with_context(|| format!("{} has no MemTotal", file.display()))?;
         let limit = |name| cgroup::attribute(root, Path::new(""), name).and_then(|text| text.parse().ok());
         let number =
             |path| fs::read_to_string(root.join(path)).ok().and_then(|text| text.trim().parse().ok());
@@ -40,7 +38,7 @@ impl Machine {
             limit("pids.max"),
         ];
         Ok(Self {
-            ram: limit("memory.max").into_iter().chain([kib << 10]).min().unwrap_or(kib << 10),
+            ram: limit("memory.max").into_iter().chain([ram]).min().unwrap_or(ram),
             tasks: tasks.into_iter().flatten().chain([TASKS_MAX]).min().unwrap_or(TASKS_MAX),
         })
     }
@@ -59,4 +57,12 @@ impl Machine {
             SettingValue::Tasks(tasks) => amount(tasks.0, self.tasks),
         }
     }
+}
+
+/// A line of `/proc/meminfo`, in bytes: `proc_meminfo(5)`.
+#[must_use]
+pub fn amount(meminfo: &str, name: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    kib.checked_mul(1 << 10)
 }

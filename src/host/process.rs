@@ -37,7 +37,12 @@ pub fn set_own_oom_score_adj(root: &Path, score: OomScoreAdj) -> Result<()> {
 /// The process that started `pid`.
 #[must_use]
 pub fn parent(root: &Path, pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(root.join("proc").join(pid.to_string()).join("stat")).ok()?;
+    parent_in(&fs::read_to_string(root.join("proc").join(pid.to_string()).join("stat")).ok()?)
+}
+
+/// The same, from the text of `/proc/PID/stat`, `proc_pid_stat(5)`.
+#[must_use]
+pub fn parent_in(stat: &str) -> Option<u32> {
     // pid (comm) state ppid …: the name in parentheses may hold spaces and parentheses.
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }

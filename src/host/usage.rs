@@ -128,7 +128,7 @@ fn look_at_link(link: &Path, look: &mut impl FnMut(&Path)) -> io::Result<()> {
 
 /// One mount, `proc_pid_mountinfo(5)`.
 #[derive(Debug, PartialEq, Eq)]
-struct Mount {
+pub struct Mount {
     /// The file system's device, `major:minor`.
     device: OsString,
     /// Which directory of the file system is mounted.
@@ -151,7 +151,9 @@ fn mounts(file: &Path) -> Result<Vec<Mount>> {
     Ok(parse_mounts(&text))
 }
 
-fn parse_mounts(text: &[u8]) -> Vec<Mount> {
+/// From the text of `/proc/PID/mountinfo`.
+#[must_use]
+pub fn parse_mounts(text: &[u8]) -> Vec<Mount> {
     let lines = text.split(|byte| *byte == b'\n');
     lines
         .filter_map(|line| {
