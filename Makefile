@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb demo image test lint unit pam-test build-test root-test package-test vm-test vm-trixie vm-bookworm bench-launch bench-login clean
+.PHONY: help deb demo image test lint unit pam-test build-test root-test package-test vm-test vm-trixie vm-bookworm bench-launch bench-login bench-status clean
 
 # The package is made where cargo-deb looks, whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -116,7 +116,7 @@ vm-trixie: WHICH := not bookworm
 vm-bookworm: WHICH := bookworm
 vm-trixie vm-bookworm:
 	@$(SUDO) env FAIRSLICE_DEB=$$(echo target/debian/fairslice_*.deb) $(PYTHON) -m pytest -p no:cacheprovider -v --tb=short \
-	    --reruns 1 --only-rerun MachineHung -rR --durations=20 tests/vm -k "$(WHICH)" 2>&1 | sed -u 's/^/$(@:vm-%=%): /'
+	    --durations=20 tests/vm -k "$(WHICH)" 2>&1 | sed -u 's/^/$(@:vm-%=%): /'
 
 # The programs that are measured are those of the package.
 BENCHED := $(CURDIR)/target/bench-launch
@@ -153,6 +153,18 @@ bench-login: ## what pam_fairslice adds to a session, beside pam_limits, pam_uni
 	@$(SUDO) $(PYTHON) tests/vm/bench.py login $(BENCHED_LOGIN) target/debian/fairslice_*.deb
 	$(call say,logins over ssh)
 	@$(SUDO) $(PYTHON) tests/vm/bench.py ssh target/debian/fairslice_*.deb
+
+BENCHED_STATUS := $(CURDIR)/target/bench-status
+bench-status: ## fairslice status with 10,000 cgroups, beside find and grep
+	@tests/prepare build
+	@$(MAKE) --no-print-directory deb
+	$(call say,the harness)
+	@rm -rf $(BENCHED_STATUS) && mkdir -p $(BENCHED_STATUS)
+	@dpkg-deb --extract target/debian/fairslice_*.deb $(BENCHED_STATUS)
+	@cp "$$(cargo bench --locked --no-run --message-format short --profile dev --bench status 2>&1 | \
+	    sed -n 's/.*Executable.*(\(.*\))/\1/p')" $(BENCHED_STATUS)/harness
+	$(call say,on this machine)
+	@$(BENCHED_STATUS)/harness --fairslice $(BENCHED_STATUS)/usr/bin/fairslice
 
 clean: ## what was built; machine images stay in ~/.cache/fairslice
 	@cargo clean

@@ -2,20 +2,23 @@
 #![forbid(unsafe_code)]
 
 mod adopt;
+mod apply;
+mod doctor;
+mod explain;
+mod named;
 mod private_dir;
+mod status;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::effect::{self, Status};
-use crate::enforce::apply;
-use crate::enforce::login::explain;
+use crate::effect;
+use crate::host::account;
 use crate::host::machine::Machine;
-use crate::host::{account, snapshot};
 use crate::paths;
 use crate::policy::{self, Diagnostic, InForce, Loaded};
 use crate::report;
@@ -47,21 +50,15 @@ enum Command {
     },
     /// Print the merged policy that is in force, and where each value comes from
     Policy,
-    /// Show what is declared and what is live: slices, services, logged-in users
-    Status {
-        /// Print JSON, in the shape that fairslice(1) describes
-        #[arg(long)]
-        json: bool,
-    },
-    /// Say what a user's login comes to, and why
+    /// Show slices, units and logins: what they use, what they are due, what is not as declared
+    Status(status::Options),
+    /// Find what is not as it was meant: each thing once, the worst first, with cause and fix
+    Doctor(doctor::Arguments),
+    /// Say what something comes to, and why: a login, a unit, CPU shares, memory, the kill order
     #[command(subcommand)]
-    Explain(Explain),
-    /// Make the logins of now what the policy says: users' slices, and the weight of all of them
-    Apply {
-        /// Print what would change, and change nothing
-        #[arg(long)]
-        dry_run: bool,
-    },
+    Explain(explain::Explain),
+    /// Make the running machine what the policy says, now
+    Apply(apply::Options),
     /// Put fairslice-launch in front of the ExecStart= of UNITs, by a drop-in of its own
     Adopt {
         #[command(flatten)]
@@ -80,22 +77,6 @@ enum Command {
     PrivateDir {
         #[command(subcommand)]
         action: private_dir::Action,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum Explain {
-    /// Which rule holds for USER, and what the login gets: slice, weights, limits, directories
-    Login {
-        /// The user's name
-        #[arg(value_name = "USER")]
-        user: String,
-        /// The PAM service of the login: a file in /etc/pam.d
-        #[arg(long, value_name = "SERVICE", default_value = "sshd")]
-        service: String,
-        /// Print JSON, in the shape that fairslice(1) describes
-        #[arg(long)]
-        json: bool,
     },
 }
 
@@ -126,11 +107,10 @@ pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Check { files } => check(&root, &files),
         Command::Policy => print_policy(&root),
-        Command::Status { json } => status(&root, json),
-        Command::Explain(Explain::Login { user, service, json }) => {
-            explain_login(&root, &user, &service, json)
-        }
-        Command::Apply { dry_run } => apply(&root, dry_run),
+        Command::Status(options) => status::status(&root, &options),
+        Command::Doctor(arguments) => doctor::run(&root, &arguments),
+        Command::Explain(what) => explain::run(&root, what),
+        Command::Apply(options) => apply::run(&root, &options),
         Command::Adopt { which, how } => adopt::adopt(&root, which, &how),
         Command::Release { which, how } => adopt::release(&root, which, &how),
         Command::PrivateDir { action } => private_dir::run(&root, action),
@@ -177,38 +157,6 @@ fn check(root: &Path, files: &[PathBuf]) -> Result<u8> {
 fn print_policy(root: &Path) -> Result<u8> {
     let loaded = policy::load(root);
     anstream::stdout().write_all(report::policy(&loaded.policy).as_bytes())?;
-    Ok(complain(&loaded))
-}
-
-fn status(root: &Path, json: bool) -> Result<u8> {
-    let loaded = policy::load(root);
-    let machine = Machine::read(root)?;
-    let carried = effect::ancestors(&loaded.policy, machine.ram);
-    let groups: Vec<&str> = loaded.policy.logins.groups.iter().map(|(name, _)| name.as_str()).collect();
-    let live = snapshot::read(root, &groups).context("looking at the machine")?;
-    let status = Status::new(&loaded.policy, &carried, machine, &live);
-    let text = if json { report::status_json(&status, &loaded) } else { report::status_text(&status) };
-    anstream::stdout().write_all(text.as_bytes())?;
-    let broken = if json { u8::from(!loaded.diagnostics.is_empty()) } else { complain(&loaded) };
-    Ok(broken.max(u8::from(status.differing() > 0)))
-}
-
-fn explain_login(root: &Path, user: &str, service: &str, json: bool) -> Result<u8> {
-    let loaded = policy::load(root);
-    let explained = explain::explain(root, &loaded.policy, user, service)?;
-    let text =
-        if json { report::login_json(&explained, service) } else { report::login_text(&explained, service) };
-    anstream::stdout().write_all(text.as_bytes())?;
-    Ok(complain(&loaded))
-}
-
-fn apply(root: &Path, dry_run: bool) -> Result<u8> {
-    let loaded = policy::load(root);
-    let changes = apply::logins(root, &loaded.policy).context("looking at the machine")?;
-    anstream::stdout().write_all(report::changes(&changes).as_bytes())?;
-    if !dry_run {
-        apply::set(root, &loaded.policy, &changes)?;
-    }
     Ok(complain(&loaded))
 }
 

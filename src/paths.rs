@@ -22,7 +22,19 @@ pub const RUNTIME_PROPERTIES: &str = "run/fairslice/properties";
 pub const SESSIONS: &str = "run/fairslice/sessions";
 /// Where units and their drop-ins lie, the strongest first, as far as ours can be hidden by another;
 /// the last is where generators write.
-pub const UNIT_DIRS: [&str; 3] = ["etc/systemd/system", "run/systemd/system", "run/systemd/generator"];
+pub const UNIT_DIRS: [&str; 3] = ["etc/systemd/system", "run/systemd/system", GENERATED];
+/// Where generators write.
+pub const GENERATED: &str = "run/systemd/generator";
+/// What `systemctl set-property` writes, for good and until the next boot.
+pub const SET_PROPERTY: [&str; 2] = ["etc/systemd/system.control", "run/systemd/system.control"];
+/// The generator, where the package has it.
+pub const GENERATOR: &str = "usr/lib/systemd/system-generators/fairslice-generator";
+/// Where a file of the generator's name takes its place: `systemd.generator(7)`.
+pub const GENERATOR_MASKS: [&str; 3] = [
+    "run/systemd/system-generators",
+    "etc/systemd/system-generators",
+    "usr/local/lib/systemd/system-generators",
+];
 /// The drop-in's file name: under `50-`, which `systemctl set-property` uses, so that the
 /// administrator's own settings win (systemd sorts drop-ins by file name before specificity).
 pub const DROP_IN: &str = "40-fairslice.conf";
@@ -60,8 +72,24 @@ pub const SYSTEMD_BOOTED: &str = "run/systemd/system";
 pub const HEADCOUNT_UNIT: &str = "fairslice-headcount@%j.service";
 /// Present if logind runs, or elogind: `logind_running` of systemd and elogind.
 pub const LOGIND_RUNS: &str = "run/systemd/seats";
+/// The configuration of sshd.
+pub const SSHD_CONFIG: &str = "etc/ssh/sshd_config";
+/// sshd.
+pub const SSHD: &str = "usr/sbin/sshd";
+/// Our profile for `pam-auth-update(8)`.
+pub const PAM_PROFILE: &str = "usr/share/pam-configs/fairslice";
 /// What a machine that was captured for a test has instead of a PID 1: the output of `systemctl show`.
 pub const CAPTURED_UNITS: &str = "run/systemd/show";
+/// Which CPUs are online, such as `0-3,8`.
+pub const ONLINE_CPUS: &str = "sys/devices/system/cpu/online";
+/// The same of PID 1 itself: the output of `systemctl show` without a unit.
+pub const CAPTURED_MANAGER: &str = "run/systemd/show-manager";
+/// Where generators write, of the strength of ours.
+pub const GENERATED_UNITS: &str = "run/systemd/generator";
+/// What `systemctl set-property --runtime` and PID 1 write, which holds until the next boot.
+pub const RUNTIME_CONTROL: &str = "run/systemd/system.control";
+/// Held while `fairslice apply` changes something.
+pub const APPLY_LOCK: &str = "run/fairslice/apply.lock";
 /// The cgroup file system.
 pub const CGROUPFS: &str = "sys/fs/cgroup";
 

@@ -2,13 +2,27 @@
 #![forbid(unsafe_code)]
 
 mod carry;
+#[cfg(feature = "cli")]
+pub mod chain;
 mod compare;
+#[cfg(feature = "cli")]
+pub mod doctor;
 #[cfg(feature = "cli")]
 pub mod finding;
 mod headcount;
+#[cfg(feature = "cli")]
+pub mod kill_order;
+#[cfg(feature = "cli")]
+pub mod memory;
+#[cfg(feature = "cli")]
+pub mod screen;
+#[cfg(feature = "cli")]
+pub mod share;
+#[cfg(feature = "cli")]
 mod status;
 
 pub use carry::{Carried, Given, ancestors, given};
 pub use compare::holds;
 pub use headcount::{Headcount, Limit, broken_floors, headcount, limits, total_weight};
+#[cfg(feature = "cli")]
 pub use status::{Compared, Kind, Status, Unit};

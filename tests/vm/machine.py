@@ -39,7 +39,7 @@ HUNG_AFTER = 60  # seconds without sshd's banner
 class MachineHung(VmError):
     """The machine stopped answering, and has been started again: the emulation's fault, once in many runs.
 
-    The test is run again (the Makefile's --only-rerun); if that is no emulator's whim, it fails then.
+    The test is run again (conftest.py); if that is no emulator's whim, it fails then.
     """
 
 

@@ -6,6 +6,8 @@ import contextlib
 import measure
 import pytest
 
+pytestmark = pytest.mark.thorough
+
 ROOT = measure.TARGET_ROOT
 CLEAN = "sleep 1.1; systemctl start systemd-tmpfiles-clean"
 FRAGMENT = "/etc/fairslice/policy.d/60-private-dirs.toml"
@@ -76,7 +78,6 @@ def test_what_is_old_goes_but_not_under_a_running_build(aged):
     assert files(aged, f"{ROOT}/bob") == []
 
 
-@pytest.mark.thorough
 def test_everything_else_is_cleaned_where_our_part_fails(aged):
     aged.root("mount --bind /bin/false /usr/bin/fairslice")
     try:
@@ -87,7 +88,6 @@ def test_everything_else_is_cleaned_where_our_part_fails(aged):
         aged.root("umount /usr/bin/fairslice")
 
 
-@pytest.mark.thorough
 def test_a_shared_cache_becomes_one_users(aged):
     adopt = f"fairslice private-dir adopt {ROOT} --to alice 2>&1; echo exit $?"
     with contextlib.closing(aged.session("bob")) as session:

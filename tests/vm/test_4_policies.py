@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import measure
 import pytest
 
+pytestmark = pytest.mark.thorough
+
 POLICY = "/etc/fairslice/policy.toml"
 
 EVERY_KEY_WRONG = """
@@ -81,7 +83,6 @@ echo "@module $(echo "$journal" | grep ' pam_fairslice')"
     return {question: said.strip() for question, _, said in found}
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_policy_harms_nothing_and_is_reported(good, case):
     found = everything_at_once(good, BROKEN[case].make)
@@ -131,7 +132,6 @@ def test_what_this_machine_lacks_is_a_warning_and_the_rest_holds(good):
     assert "memory_high" in found["check"]
 
 
-@pytest.mark.thorough
 def test_ssh_works_with_a_policy_that_blocks_whoever_opens_it(good):
     good.root(f"rm -rf {POLICY}; cp /tmp/good.toml {POLICY}; systemctl daemon-reload; rm {POLICY}; mkfifo {POLICY}")
     assert good.ssh("alice", "echo $CARGO_TARGET_DIR").out == f"{measure.TARGET_ROOT}/alice\n"

@@ -48,6 +48,7 @@ def older(package, tmp_path_factory):
     return result
 
 
+@pytest.mark.thorough
 def test_an_upgrade_keeps_the_edited_policy_and_it_stays_in_force(installed, older, package):
     measure.install_package(installed, older, DPKG)
     assert "0.0.1" in installed.root("dpkg-query -W fairslice")

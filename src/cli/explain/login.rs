@@ -1,0 +1,36 @@
+//! `fairslice explain login`.
+#![forbid(unsafe_code)]
+
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::cli::complain;
+use crate::enforce::login::explain::explain;
+use crate::policy;
+use crate::report;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Options {
+    /// The user's name
+    #[arg(value_name = "USER")]
+    user: String,
+    /// The PAM service of the login: a file in /etc/pam.d
+    #[arg(long, value_name = "SERVICE", default_value = "sshd")]
+    service: String,
+    /// Print JSON, in the shape that fairslice(1) describes
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
+    let Options { user, service, json } = options;
+    let loaded = policy::load(root);
+    let explained = explain(root, &loaded.policy, user, service)?;
+    let text =
+        if *json { report::login_json(&explained, service) } else { report::login_text(&explained, service) };
+    anstream::stdout().write_all(text.as_bytes())?;
+    Ok(complain(&loaded))
+}
