@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::env;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
@@ -18,7 +18,7 @@ use crate::effect::memory::{ceiling, protection};
 use crate::effect::screen::{self, Figures, Look, Picture, What};
 use crate::effect::share::{Busy, shares};
 use crate::effect::{self, Status};
-use crate::host::load::{self, Load};
+use crate::host::load::{self, CpuTime, Load};
 use crate::host::machine::Machine;
 use crate::host::tree::{self, Id, Tree};
 use crate::host::{cgroup, oom, process, processes, snapshot};
@@ -103,17 +103,12 @@ pub(super) fn status(root: &Path, options: &Options) -> Result<u8> {
     Ok(broken.max(u8::from(differs)))
 }
 
-/// The CPU time of each cgroup at one moment, in µs.
-struct Before {
-    at: Instant,
-    usage: HashMap<PathBuf, u64>,
-}
+/// The CPU time of each cgroup at an earlier moment.
+type Before = HashMap<PathBuf, CpuTime>;
 
-impl Before {
-    fn new(picture: &Picture) -> Self {
-        let usage = |(id, look): (&Id, &Look)| Some((picture.tree[*id].path.clone(), look.load.cpu_usage?));
-        Self { at: Instant::now(), usage: picture.looks.iter().filter_map(usage).collect() }
-    }
+fn cpu_times(picture: &Picture) -> Before {
+    let time = |(id, look): (&Id, &Look)| Some((picture.tree[*id].path.clone(), look.load.cpu?));
+    picture.looks.iter().filter_map(time).collect()
 }
 
 /// Reads the machine; the OOM scores of all its processes, the lowest first, come with it.
@@ -149,7 +144,8 @@ fn look(
     let cpus = tree::online_cpus(root)?;
     let looks = ids.into_iter().map(|id| {
         let load = Load::read(root, &tree[id].path);
-        let cpu = before.and_then(|before| before.share(&tree[id].path, load.cpu_usage?, cpus));
+        let before = before.and_then(|before| before.get(&tree[id].path));
+        let cpu = before.and_then(|before| Some(load.cpu?.share_since(*before, cpus)));
         (id, Look { load, cpu, figures: Figures::default() })
     });
     let looks = looks.collect();
@@ -223,16 +219,6 @@ fn pids(root: &Path, tree: &Tree, id: Id) -> Vec<u32> {
     let procs = cgroup::attribute(root, &cgroup.path, "cgroup.procs").unwrap_or_default();
     let own = procs.lines().filter_map(|line| line.parse().ok());
     own.chain(cgroup.children.iter().flat_map(|child| pids(root, tree, *child))).collect()
-}
-
-impl Before {
-    /// The part of all CPUs that has been used since.
-    #[allow(clippy::cast_precision_loss, reason = "a part from 0 to 1, for people")]
-    fn share(&self, cgroup: &Path, usage: u64, cpus: u32) -> Option<f64> {
-        let used = usage.saturating_sub(*self.usage.get(cgroup)?);
-        let time = self.at.elapsed().as_micros() as f64 * f64::from(cpus);
-        (time > 0.0).then_some((used as f64 / time).min(1.0))
-    }
 }
 
 fn detail<'p>(root: &Path, picture: &'p Picture, name: &str) -> Result<Detail<'p>> {

@@ -6,6 +6,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::thread;
+use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags, openat};
 
@@ -18,8 +19,28 @@ use super::pressure::Pressure;
 pub struct Load {
     /// How long its tasks wait.
     pub pressure: Pressure,
-    /// `usage_usec` of `cpu.stat`: CPU time in µs since the cgroup was made.
-    pub cpu_usage: Option<u64>,
+    /// The CPU time that it has used.
+    pub cpu: Option<CpuTime>,
+}
+
+/// `usage_usec` of `cpu.stat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuTime {
+    /// In µs, since the cgroup was made.
+    pub used: u64,
+    /// When that was read.
+    pub at: Instant,
+}
+
+impl CpuTime {
+    /// The part of so many CPUs that was used since `before`, 0 to 1.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "a part from 0 to 1, for people")]
+    pub fn share_since(self, before: Self, cpus: u32) -> f64 {
+        let time = self.at.duration_since(before.at).as_micros() as f64 * f64::from(cpus.max(1));
+        let used = self.used.saturating_sub(before.used) as f64;
+        if time > 0.0 { (used / time).min(1.0) } else { 0.0 }
+    }
 }
 
 impl Load {
@@ -27,7 +48,8 @@ impl Load {
     #[must_use]
     pub fn read(root: &Path, cgroup: &Path) -> Self {
         let usage = numbers(root, cgroup, "cpu.stat").into_iter().find(|(key, _)| key == "usage_usec");
-        Self { pressure: Pressure::read(root, cgroup), cpu_usage: usage.map(|(_, usage)| usage) }
+        let cpu = usage.map(|(_, used)| CpuTime { used, at: Instant::now() });
+        Self { cpu, pressure: Pressure::read(root, cgroup) }
     }
 }
 
@@ -84,4 +106,24 @@ fn scores(proc: &OwnedFd, pids: &[u32]) -> Vec<(u32, u16)> {
 pub fn memory_used(root: &Path) -> Option<u64> {
     let meminfo = fs::read_to_string(root.join("proc/meminfo")).ok()?;
     Some(amount(&meminfo, "MemTotal")?.saturating_sub(amount(&meminfo, "MemAvailable")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn use_of_the_cpus_is_a_part_of_all_of_them() {
+        let at = Instant::now();
+        let before = CpuTime { used: 1_000_000, at };
+        let after = |used| CpuTime { used, at: at + Duration::from_secs(2) };
+        for (used, share) in
+            [(1_000_000, 0.0), (2_000_000, 0.25), (5_000_000, 1.0), (9_000_000, 1.0), (0, 0.0)]
+        {
+            assert!((after(used).share_since(before, 2) - share).abs() < 1e-9, "{used}");
+        }
+        assert!(CpuTime { used: 2_000_000, at }.share_since(before, 2).abs() < 1e-9);
+    }
 }

@@ -87,7 +87,7 @@ fn cgroup(picture: &Picture, id: Id, look: &Look) -> Map<String, Value> {
         ("tasks", json!(cgroup.tasks)),
         ("cpu_weight", json!(cgroup.cpu.map(|cpu| cpu.weight))),
         ("cpu_share", json!(figures.share)),
-        ("cpu_usage_usec", json!(look.load.cpu_usage)),
+        ("cpu_usage_usec", json!(look.load.cpu.map(|cpu| cpu.used))),
         (
             "pressure",
             json!({

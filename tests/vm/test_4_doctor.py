@@ -70,6 +70,7 @@ CAUSES = {
         [("FS010", f"{SLICE}, foundry.slice", f"{POLICY}:7")],
         f"cp -p /tmp/policy {POLICY}",
     ),
+    # systemd 252 writes the cgroups at the reload.
     "an edit with daemon-reload, and nothing started": Cause(
         f"{EDIT}; systemctl daemon-reload",
         [
@@ -77,7 +78,6 @@ CAUSES = {
             ("FS013", "foundry.slice", "/sys/fs/cgroup/foundry.slice/cpu.weight"),
         ],
         f"cp -p /tmp/policy {POLICY}; {RELOAD}",
-        BOTH,
     ),
     "cgroupfs written by hand": Cause(
         f"systemctl restart local-content; echo 55 > {CGROUP}/cpu.weight",

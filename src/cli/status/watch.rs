@@ -17,7 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::{Before, Extent, display, look};
+use super::{Before, Extent, cpu_times, display, look};
 use crate::policy::Loaded;
 use crate::report;
 
@@ -33,7 +33,7 @@ const CLEAR_BELOW: &str = "\x1b[J";
 
 /// Goes on until a signal ends it.
 pub(super) fn watch(root: &Path, loaded: &Loaded, interval: Duration) -> Result<u8> {
-    let mut before = Before::new(&look(root, loaded, Extent::Screen, None)?.0);
+    let mut before = (cpu_times(&look(root, loaded, Extent::Screen, None)?.0), Instant::now());
     if !io::stdout().is_terminal() {
         thread::sleep(FIRST);
         loop {
@@ -73,12 +73,12 @@ pub(super) fn watch(root: &Path, loaded: &Loaded, interval: Duration) -> Result<
 }
 
 /// The next screen; the policy of now, for it may be edited meanwhile.
-fn screen(root: &Path, before: &mut Before) -> Result<String> {
+fn screen(root: &Path, before: &mut (Before, Instant)) -> Result<String> {
     let loaded = crate::policy::load(root);
-    let (picture, _) = look(root, &loaded, Extent::Screen, Some(before))?;
+    let (picture, _) = look(root, &loaded, Extent::Screen, Some(&before.0))?;
     // Between two screens that follow quickly, as when a window is resized, there is nothing to measure.
-    if before.at.elapsed() >= FIRST {
-        *before = Before::new(&picture);
+    if before.1.elapsed() >= FIRST {
+        *before = (cpu_times(&picture), Instant::now());
     }
     let mut text = report::screen(&picture, display());
     if !loaded.diagnostics.is_empty() {
