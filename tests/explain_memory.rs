@@ -86,11 +86,11 @@ fn explain(root: &Path, arguments: &[&str]) -> String {
 fn what_settings_come_to_and_why() {
     let machine = machine();
     let expected = "\
-UNIT                      USED  SETTING   SET  EFFECTIVE  NOW  BECAUSE OF
-foundry.slice             500M  max      800M       800M
-  foundry-services.slice  500M  min      600M          0    0  foundry.slice has memory.min = 0
-                                high     700M       700M
-    local-fs.service      400M  max      900M       800M       foundry.slice
+UNIT                    USED  SETTING   SET  EFFECTIVE  NOW  BECAUSE OF
+foundry.slice           500M  max      800M       800M
+foundry-services.slice  500M  min      600M          0    0  foundry.slice has memory.min = 0
+                              high     700M       700M
+local-fs.service        400M  max      900M       800M       foundry.slice
 ";
     assert_eq!(explain(machine.path(), &["memory"]), expected);
     let json: Value = serde_json::from_str(&explain(machine.path(), &["memory", "--json"])).unwrap();

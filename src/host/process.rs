@@ -37,14 +37,50 @@ pub fn set_own_oom_score_adj(root: &Path, score: OomScoreAdj) -> Result<()> {
 /// The process that started `pid`.
 #[must_use]
 pub fn parent(root: &Path, pid: u32) -> Option<u32> {
-    parent_in(&fs::read_to_string(root.join("proc").join(pid.to_string()).join("stat")).ok()?)
+    Some(Stat::read(root, pid)?.parent)
 }
 
-/// The same, from the text of `/proc/PID/stat`, `proc_pid_stat(5)`.
-#[must_use]
-pub fn parent_in(stat: &str) -> Option<u32> {
-    // pid (comm) state ppid …: the name in parentheses may hold spaces and parentheses.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+/// What a process's `stat` says of it, as far as fairslice asks: `proc_pid_stat(5)`.
+///
+/// The parser of procfs 0.18 panics at a text that begins with the name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stat {
+    /// The command's name, at most 15 bytes; what is no UTF-8 in it is replaced.
+    pub name: String,
+    /// `ppid`; 0 for PID 1 and the first kernel thread.
+    pub parent: u32,
+    /// `PF_*` of the kernel's `include/linux/sched.h`.
+    pub flags: u32,
+    /// How many threads it has.
+    pub threads: u32,
+    /// When it started, in clock ticks after the boot.
+    pub started: u64,
+}
+
+impl Stat {
+    /// `None` where the process is gone.
+    #[must_use]
+    pub fn read(root: &Path, pid: u32) -> Option<Self> {
+        let text = fs::read(root.join("proc").join(pid.to_string()).join("stat")).ok()?;
+        Self::parse(&String::from_utf8_lossy(&text))
+    }
+
+    /// From `PID (NAME) STATE PPID …`: the name in parentheses may hold spaces and parentheses.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (before, after) = text.rsplit_once(')')?;
+        let (_, name) = before.split_once('(')?;
+        let fields: Vec<&str> = after.split_whitespace().collect();
+        // The third field of the manual page is the first one here.
+        let field = |number: usize| fields.get(number - 3);
+        Some(Self {
+            name: name.to_owned(),
+            parent: field(4)?.parse().ok()?,
+            flags: field(9)?.parse().ok()?,
+            threads: field(20)?.parse().ok()?,
+            started: field(22)?.parse().ok()?,
+        })
+    }
 }
 
 /// Of a unit's processes, the one that PID 1 started: the one whose parent is none of them.

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use procfs::process;
 
 use super::cgroup;
+use super::machine::amount;
+use super::process::Stat;
 
 /// One process, `proc_pid(5)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,24 +63,35 @@ pub fn of(root: &Path, pids: &[u32]) -> Vec<Process> {
 fn one(root: &Path, pid: u32) -> Option<Process> {
     /// `PF_KTHREAD` of the kernel's `include/linux/sched.h`.
     const KERNEL_THREAD: u32 = 0x0020_0000;
-    let proc = process::Process::new_with_root(root.join("proc").join(pid.to_string())).ok()?;
-    let (stat, status) = (proc.stat().ok()?, proc.status().ok()?);
-    let bytes = |kib: Option<u64>| kib.unwrap_or(0) << 10;
+    let text = |file: &str| {
+        let bytes = fs::read(root.join("proc").join(pid.to_string()).join(file)).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let (stat, status) = (Stat::read(root, pid)?, text("status")?);
+    // A thread of the kernel has no memory of its own, and no such lines.
+    let bytes = |name| amount(&status, name).unwrap_or(0);
     Some(Process {
         pid,
-        parent: u32::try_from(stat.ppid).unwrap_or(0),
-        uid: status.ruid,
-        name: stat.comm,
+        parent: stat.parent,
+        uid: real_user(&status)?,
+        name: stat.name,
         cgroup: cgroup::of_process(root, &pid.to_string()).ok()?,
         is_kernel: stat.flags & KERNEL_THREAD != 0,
-        threads: u32::try_from(stat.num_threads).unwrap_or(1),
-        started: stat.starttime,
-        oom_score_adj: proc.oom_score_adj().ok()?,
-        oom_score: proc.oom_score().ok()?,
-        resident: bytes(status.vmrss),
-        swapped: bytes(status.vmswap),
-        page_tables: bytes(status.vmpte),
+        threads: stat.threads,
+        started: stat.started,
+        oom_score_adj: text("oom_score_adj")?.trim().parse().ok()?,
+        oom_score: text("oom_score")?.trim().parse().ok()?,
+        resident: bytes("VmRSS"),
+        swapped: bytes("VmSwap"),
+        page_tables: bytes("VmPTE"),
     })
+}
+
+/// The real user, from the text of `/proc/PID/status`: `proc_pid_status(5)`.
+#[must_use]
+pub fn real_user(status: &str) -> Option<u32> {
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    ids.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -99,6 +111,12 @@ mod tests {
         let [process] = all.as_slice() else { panic!("{all:?}") };
         assert_eq!((process.pid, process.cgroup.as_path()), (77, Path::new("a.slice/b.service")));
         assert!(process.resident > 0 && process.threads > 0 && !process.is_kernel);
+        let name = fs::read_to_string("/proc/self/comm").unwrap();
+        assert_eq!(
+            (process.name.as_str(), process.parent),
+            (name.trim_end(), std::os::unix::process::parent_id())
+        );
+        assert_eq!(process.uid, nix::unistd::getuid().as_raw());
         // One that has ended.
         fs::remove_file(own.join("stat")).unwrap();
         assert_eq!(read(directory.path()).unwrap(), []);

@@ -37,7 +37,7 @@ pub fn memory_text(tree: &Tree, protections: &Protections, multi_gen_lru: bool) 
     let mut table = Table::new(["UNIT", ">USED", "SETTING", ">SET", ">EFFECTIVE", ">NOW", "BECAUSE OF"]);
     let mut empty = true;
     for (id, memory) in cgroups(tree) {
-        let mut name = format!("{}{}", indent(tree, id), unit_name(&tree[id].path));
+        let mut name = unit_name(&tree[id].path);
         let mut used = size(memory.current);
         let mut row = |style: Style, cells: [String; 5]| {
             let [setting, set, effective, now, because] = cells;

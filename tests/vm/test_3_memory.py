@@ -15,9 +15,11 @@ MIB = 1 << 20
 TREES = 5
 # What the hog leaves of all that is not protected, in MiB: too little for any leaf to be kept by chance.
 LEFT = 60
-# Reclaim goes in batches and knows usage only roughly, and kernel memory counts as usage: so much of a
-# prediction, and so many MiB, may be missing.
-MISSING, MISSING_MIB = 0.08, 4
+# Reclaim goes in batches and knows usage only roughly, and kernel memory counts as usage: so many MiB may be
+# missing. Of a whole tree hardly more is missing; of a leaf it may be more, because what siblings share by use
+# is divided anew while their use falls, and moves from one to the other.
+MISSING_MIB = 4
+MISSING_OF_TREE, MISSING_OF_LEAF = 0.05, 0.30
 
 pytestmark = pytest.mark.alone
 
@@ -32,23 +34,22 @@ class Tree:
 
 
 def tree(number: int) -> Tree:
-    """Two slices of the root's, some with another inside, four to six leaves; what the root's children set is
-    no more than 600 MiB."""
+    """Two slices of the root's, some with another inside, and four to six leaves."""
     dice = random.Random(f"memory {number}")
     name = f"memory{number}"
 
     def setting(most: int, least: int = 0) -> int:
         return dice.randrange(20, most) if dice.random() < 0.7 else least
 
-    slices = {f"{name}a.slice": setting(350), f"{name}b.slice": setting(250)}
+    slices = {f"{name}a.slice": setting(250), f"{name}b.slice": setting(200)}
     for outer in list(slices):
         if dice.random() < 0.7:
-            slices[outer.replace(".slice", "-in.slice")] = setting(250)
+            slices[outer.replace(".slice", "-in.slice")] = setting(200)
     leaves = {}
     for at in range(dice.randrange(4, 7)):
         home = list(slices)[at % len(slices)]
         # A leaf that sets nothing at all is in no list.
-        leaves[f"{name}-leaf{at}.service"] = (home, dice.randrange(60, 180), setting(250, least=1))
+        leaves[f"{name}-leaf{at}.service"] = (home, dice.randrange(40, 120), setting(200, least=1))
     return Tree("MemoryLow" if number % 2 else "MemoryMin", slices, leaves)
 
 
@@ -78,8 +79,10 @@ def memory(installed):
 def narrow(memory):
     """Less memory to fill: huge pages are taken without being touched. And reclaim by the classic lists, for
     with the multi-gen LRU memory.low only delays it."""
-    lru = memory.root("cat /sys/kernel/mm/lru_gen/enabled").strip()
-    memory.root("echo n > /sys/kernel/mm/lru_gen/enabled; echo 300 > /proc/sys/vm/nr_hugepages")
+    lru = memory.root(
+        "cat /sys/kernel/mm/lru_gen/enabled; echo n > /sys/kernel/mm/lru_gen/enabled;"
+        " sync; echo 3 > /proc/sys/vm/drop_caches; echo 400 > /proc/sys/vm/nr_hugepages"
+    ).strip()
     yield memory
     memory.root(f"echo 0 > /proc/sys/vm/nr_hugepages; echo {lru} > /sys/kernel/mm/lru_gen/enabled")
 
@@ -90,7 +93,7 @@ def survey(machine, tree: Tree) -> list[tuple[str, int, int, int]]:
     sizes = " ".join(f"{unit}:{mib}M" for unit, (_, mib, _) in tree.leaves.items())
     answer = machine.root(
         f"for leaf in {sizes}; do truncate -s ${{leaf#*:}} {FILES}/${{leaf%:*}}; done;"
-        f" sync; echo 3 > /proc/sys/vm/drop_caches; systemctl start {names};"
+        f" systemctl start {names};"
         " fairslice explain memory --json; grep MemFree /proc/meminfo"
     )
     document, _, free = answer.partition("\n}\n")
@@ -115,13 +118,15 @@ def test_what_is_said_to_be_protected_is_left_by_a_hog(narrow, capsys):
     for number in range(TREES):
         leaves = survey(narrow, tree(number))
         for unit, used, protected, left in leaves:
-            kept = left >= protected * (1 - MISSING) - MISSING_MIB
+            kept = left >= protected * (1 - MISSING_OF_LEAF) - MISSING_MIB
             guard = tree(number).guard
             table.append(f"{unit:24} {guard:9} {used:5} {protected:9} {left:5}{'' if kept else '  too little'}")
             wrong += [] if kept else [unit]
+        _, _, protected, left = zip(*leaves, strict=True)
+        if sum(left) < sum(protected) * (1 - MISSING_OF_TREE) - MISSING_MIB:
+            wrong.append(f"tree {number}")
         # What nobody protects goes. The rest of the machine loses some as well, about as much as LEFT.
-        unprotected = sum(left - protected for _, _, protected, left in leaves)
-        assert unprotected <= 2 * LEFT, "\n".join(table)
+        assert sum(left) - sum(protected) <= 2 * LEFT, "\n".join(table)
     with capsys.disabled():
         print(f"\n{'MiB of each leaf':34}  used protected  left", *table, sep="\n")
     assert not wrong, f"{wrong}\n" + "\n".join(table)
