@@ -111,8 +111,9 @@ static void directory(const char *when, const char *path) {
 }
 
 static void file(const char *when, const char *path) {
-	/* Of /proc/self/status, what changes by itself: sizes, scheduling, memory layout. */
-	static const char *const moving[] = {"Vm", "Rss", "Hugetlb", "voluntary", "nonvoluntary", "Cpus", "Mems", "State", "SigQ"};
+	/* Of /proc/self/status, what changes by itself: sizes, scheduling, memory layout; a signal of "interrupted"
+	   that is just on its way, as pending (those that are blocked and stay so are listed below). */
+	static const char *const moving[] = {"Vm", "Rss", "Hugetlb", "voluntary", "nonvoluntary", "Cpus", "Mems", "State", "SigQ", "SigPnd", "ShdPnd"};
 	FILE *open = fopen(path, "re");
 	char line[4096];
 	if (!open)
@@ -154,9 +155,11 @@ static void snapshot(const char *when) {
 	printf("%s: signal stack %d\n", when, stack.ss_flags);
 	sigset_t mask;
 	sigprocmask(SIG_SETMASK, NULL, &mask);
+	sigset_t pending;
+	sigpending(&pending);
 	for (int number = 1; number <= SIGRTMAX; number++)
 		if (sigismember(&mask, number))
-			printf("%s: blocked %d\n", when, number);
+			printf("%s: blocked %d, pending %d\n", when, number, sigismember(&pending, number));
 	for (int which = ITIMER_REAL; which <= ITIMER_PROF; which++) {
 		struct itimerval timer;
 		getitimer(which, &timer);
