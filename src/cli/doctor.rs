@@ -10,6 +10,8 @@ use clap::Args;
 
 use super::FOUND;
 use crate::effect::chain::Scene;
+use crate::effect::doctor::directories::Inspected;
+use crate::effect::doctor::logins::Outdated;
 use crate::effect::finding::{Finding, Fix, Place, sorted};
 use crate::effect::kill_order;
 use crate::effect::memory::protection;
@@ -55,6 +57,8 @@ pub(super) struct Look {
     oom: Oom,
     multi_gen_lru: bool,
     cpus: u32,
+    private_dirs: Vec<Inspected>,
+    adopted: Vec<Outdated>,
     /// What could not be looked at.
     missed: Vec<String>,
 }
@@ -75,7 +79,7 @@ pub(super) fn run(root: &Path, arguments: &Arguments) -> Result<u8> {
     for missed in &look.missed {
         anstream::eprintln!("fairslice: not looked at: {missed}");
     }
-    let found = examine(root, &look, loaded.as_ref());
+    let found = examine(&look, loaded.as_ref());
     if let Some(loaded) = loaded.as_ref().filter(|_| fix) {
         let mendable = found.findings.into_iter().filter(|finding| finding.fix == Fix::Apply);
         return mend(root, loaded, &mendable.collect::<Vec<_>>());
@@ -108,14 +112,16 @@ fn print(missed: &[String], found: &Found, json: bool) -> Result<u8> {
     Ok(if found.findings.is_empty() { 0 } else { FOUND })
 }
 
-fn examine(root: &Path, look: &Look, loaded: Option<&Loaded>) -> Found {
+fn examine(look: &Look, loaded: Option<&Loaded>) -> Found {
     let scene = look.scene();
     let chains = doctor::chains(&scene);
     let mut findings = loaded.map(doctor::settings::findings).unwrap_or_default();
     findings.extend(doctor::findings(&chains));
     findings.extend(doctor::placement::findings(&scene));
     findings.extend(look.cpu_and_memory());
-    findings.extend(look.logins(root, loaded.is_some()));
+    if loaded.is_some() {
+        findings.extend(look.logins());
+    }
     findings.extend(doctor::stock::findings(None, &look.units, &look.facts.settings));
     Found { findings: sorted(findings), settings: chains.len() }
 }
@@ -131,7 +137,7 @@ fn mend(root: &Path, loaded: &Loaded, mendable: &[Finding]) -> Result<u8> {
     }
     let look = Look::at(root, Some(loaded))?;
     writeln!(out, "{}", if mendable.is_empty() { "nothing to mend; left:" } else { "mended; left:" })?;
-    print(&look.missed, &examine(root, &look, Some(loaded)), false)
+    print(&look.missed, &examine(&look, Some(loaded)), false)
 }
 
 /// What `fairslice apply` does.
@@ -174,6 +180,15 @@ impl Look {
         });
         let expected = expected.collect();
         let oom = oom::read(root, &units, &processes)?;
+        let uids: Vec<u32> = live.users.iter().map(|user| user.uid).collect();
+        let private_dirs = private_dir::inspect(root, &policy, &uids).unwrap_or_else(|error| {
+            missed.push(format!("private directories: {error:#}"));
+            Vec::new()
+        });
+        let adopted = adopt::outdated(root).unwrap_or_else(|error| {
+            missed.push(format!("adopted units: {error:#}"));
+            Vec::new()
+        });
         let (cpus, multi_gen_lru) = (tree::online_cpus(root)?, oom::has_multi_gen_lru(root));
         Ok(Self {
             policy,
@@ -187,6 +202,8 @@ impl Look {
             oom,
             multi_gen_lru,
             cpus,
+            private_dirs,
+            adopted,
             missed,
         })
     }
@@ -217,10 +234,7 @@ impl Look {
     }
 
     /// What keeps logins from what is declared for them, and private directories from being private.
-    fn logins(&self, root: &Path, with_policy: bool) -> Vec<Finding> {
-        if !with_policy {
-            return Vec::new();
-        }
+    fn logins(&self) -> Vec<Finding> {
         let seen = doctor::logins::Seen {
             machine: self.machine,
             logins: &self.facts.logins,
@@ -230,10 +244,8 @@ impl Look {
             processes: &self.processes,
         };
         let mut found = doctor::logins::findings(&self.policy, &seen);
-        let uids: Vec<u32> = self.live.users.iter().map(|user| user.uid).collect();
-        let inspected = private_dir::inspect(root, &self.policy, &uids).unwrap_or_default();
-        found.extend(doctor::directories::findings(&inspected));
-        found.extend(doctor::logins::adopted(&adopt::outdated(root).unwrap_or_default()));
+        found.extend(doctor::directories::findings(&self.private_dirs));
+        found.extend(doctor::logins::adopted(&self.adopted));
         found
     }
 
