@@ -51,7 +51,7 @@ CAUSES = {
     "set-property": Cause(
         f"systemctl set-property {SLICE} MemoryHigh=100M",
         [("FS012", SLICE, f"/etc/{CONTROL}/50-MemoryHigh.conf:4")],
-        f"rm -r /etc/{CONTROL}; {RELOAD}",
+        f"rm -r /etc/systemd/system.control; {RELOAD}",
         BOTH,
     ),
     "a drop-in that sorts later, one of our name": Cause(
