@@ -7,17 +7,20 @@
 //! ("CPU", "Cpuset", "Controlling Controllers") and `sched_weight_from_cgroup` in `kernel/sched/`.
 //!
 //! As in the kernel:
-//! - a cgroup weighs 10.24 for each 1 of its `cpu.weight`, rounded, and an idle one 3 in all: beside
-//!   weight 100 that is 0.3 %;
+//! - a cgroup weighs 10.24 for each 1 of its `cpu.weight`, rounded, and an idle one 3 in all. That is
+//!   divided among the CPUs on which it is busy, and on each of them rounded down, to 2 at least
+//!   (`calc_group_shares` and `scale_load_down`): on 2 CPUs an idle one weighs 4, and beside weight 100
+//!   gets 0.4 %, and on 64 CPUs 128, which is as much as a weight of 12 has there, and 11 % beside 100;
 //! - where a cgroup does not hand on the cpu controller, the cgroups in it are no cgroups to the
 //!   scheduler: their threads compete one by one, and each weighs what a cgroup of weight 100 does.
 //!   So do threads directly in a cgroup that has others in it.
 //!
 //! What is approximated:
-//! - threads are on the CPUs on which they get most: the kernel's load balancer comes near that
-//!   within seconds, if a cgroup does not have fewer threads than CPUs. Where `cpu.max` throttles a
-//!   cgroup of great weight it does not: it balances by weight, and light threads may all wait on one
-//!   CPU for what is free on another. On two CPUs such a one got 0.39 of the machine instead of 0.68;
+//! - threads are on the CPUs on which they get most. A cgroup with a thread on every CPU is served so, to
+//!   a few percent. Threads that are free to move are where the kernel's load balancer has put them, which
+//!   goes by weight: beside a cgroup of great weight that `cpu.max` throttles, or of next to none, light
+//!   threads may wait on one CPU for what is free on another. On two CPUs such a one got 0.44 of the
+//!   machine instead of 0.64;
 //! - a cpuset is a number of CPUs: that two cgroups are bound to the same ones is not seen;
 //! - every thread has nice level 0 and the usual policy, and every CPU is equally fast;
 //! - `cpu.max.burst` and what is lost at the edges of periods are left out;
@@ -56,7 +59,7 @@ pub struct Level {
     pub share: f64,
     /// What it competes with against its siblings.
     pub with: Competing,
-    /// That as the kernel counts it, in the unit of `cpu.weight`.
+    /// That as the kernel counts it on all CPUs together, in the unit of `cpu.weight`.
     pub weight: f64,
     /// The weights of all who compete for the parent's time, its own included.
     pub sum: f64,
@@ -238,15 +241,22 @@ impl Machine<'_> {
                 Some(cpu) => Competing::Weight(cpu.weight),
                 None => Competing::Threads(demand.threads),
             };
-            Some(Competitor { who: Some(*id), with, weight: with.weight(), most: demand.most, given: 0.0 })
+            let weight = with.weight(self.spread(*id, demand));
+            Some(Competitor { who: Some(*id), with, weight, most: demand.most, given: 0.0 })
         };
         let mut competitors: Vec<Competitor> = self.tree[id].children.iter().filter_map(child).collect();
         if own.own > 0 {
             let with = Competing::Threads(own.own);
             let most = self.of_threads(own.own);
-            competitors.push(Competitor { who: None, with, weight: with.weight(), most, given: 0.0 });
+            let weight = with.weight(self.cpus.into());
+            competitors.push(Competitor { who: None, with, weight, most, given: 0.0 });
         }
         competitors
+    }
+
+    /// On how many CPUs a cgroup is busy.
+    fn spread(&self, id: Id, demand: &Demand) -> u64 {
+        demand.threads.min(self.tree[id].cpus.unwrap_or(self.cpus).into()).clamp(1, self.cpus.into())
     }
 }
 
@@ -258,18 +268,19 @@ impl Demand {
 }
 
 impl Competing {
-    /// As the kernel counts, in the unit of `cpu.weight`.
-    fn weight(self) -> f64 {
+    /// As the kernel counts on so many CPUs together, in the unit of `cpu.weight`.
+    fn weight(self, cpus: u64) -> f64 {
         /// `WEIGHT_IDLEPRIO` of the kernel's `kernel/sched/sched.h`.
         const IDLE: u64 = 3;
-        match self {
-            Self::Root => DEFAULT_WEIGHT,
-            Self::Weight(0) => real(IDLE) * 100.0 / 1024.0,
-            Self::Weight(weight) => {
-                real(weight.saturating_mul(1024).saturating_add(50) / 100) * 100.0 / 1024.0
-            }
-            Self::Threads(threads) => real(threads) * DEFAULT_WEIGHT,
-        }
+        /// What `scale_load_down` of that file leaves at least.
+        const LEAST: u64 = 2;
+        let kernels = match self {
+            Self::Root => return DEFAULT_WEIGHT,
+            Self::Threads(threads) => return real(threads) * DEFAULT_WEIGHT,
+            Self::Weight(0) => IDLE,
+            Self::Weight(weight) => weight.saturating_mul(1024).saturating_add(50) / 100,
+        };
+        real((kernels / cpus.max(1)).max(LEAST).saturating_mul(cpus)) * 100.0 / 1024.0
     }
 }
 
@@ -384,11 +395,27 @@ mod tests {
     fn an_idle_one_gets_what_is_left() {
         let mut tree = Tree::new(Cgroup::default());
         let (idle, busy) = (tree.add(Tree::ROOT, "a", weighing(0)), tree.add(Tree::ROOT, "b", weighing(100)));
-        assert_shares(
-            &shares(&tree, 2, &only([idle, busy])),
-            [(idle, 3.0 / 1027.0), (busy, 1024.0 / 1027.0)],
-        );
+        for (cpus, weighs, beside) in
+            [(1, 3.0, 1024.0), (2, 4.0, 1024.0), (3, 6.0, 1023.0), (64, 128.0, 1024.0), (1000, 1.0, 1.0)]
+        {
+            let sum = weighs + beside;
+            assert_shares(
+                &shares(&tree, cpus, &only([idle, busy])),
+                [(idle, weighs / sum), (busy, beside / sum)],
+            );
+        }
         assert_shares(&shares(&tree, 2, &only([idle])), [(idle, 1.0)]);
+    }
+
+    #[test]
+    fn a_weight_is_divided_among_the_cpus_that_are_used() {
+        let mut tree = Tree::new(Cgroup::default());
+        let light = tree.add(Tree::ROOT, "a", Cgroup { cpu: weighing(1).cpu, ..threads(1) });
+        let bound = tree.add(Tree::ROOT, "b", Cgroup { cpu: weighing(1).cpu, cpus: Some(4), ..threads(16) });
+        let heavy = tree.add(Tree::ROOT, "c", Cgroup { cpu: weighing(100).cpu, ..threads(16) });
+        let all = shares(&tree, 16, &Busy::Everything);
+        let weighs = [light, bound, heavy].map(|id| all.level(id).map(|level| level.weight * 10.24));
+        assert_eq!(weighs, [Some(10.0), Some(8.0), Some(1024.0)]);
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::host::tree::{Id, Tree};
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
 const JSON_VERSION: u32 = 1;
+/// From here on what the kernel makes of a weight is worth a word.
+const FAR: f64 = 1.2;
 const DIM: Style = Style::new().dimmed();
 /// Units in which nothing is a unit of PID 1's any more.
 const LEAVES: [&str; 5] = [".service", ".scope", ".socket", ".mount", ".swap"];
@@ -90,8 +92,15 @@ impl ShareView<'_> {
     /// What else there is to say of a line of the chain.
     fn notes(&self, id: Id, level: Level) -> String {
         let mut notes = Vec::new();
-        if let Competing::Threads(_) = level.with {
-            notes.push("threads one by one: no cpu controller here".to_owned());
+        match level.with {
+            Competing::Threads(_) => notes.push("threads one by one: no cpu controller here".to_owned()),
+            Competing::Weight(0) => notes.push(format!("idle counts as {}", short(level.weight))),
+            Competing::Weight(weight)
+                if level.weight > FAR * f64::from(u32::try_from(weight).unwrap_or(0)) =>
+            {
+                notes.push(format!("counts as {} on so many CPUs", short(level.weight)));
+            }
+            Competing::Weight(_) | Competing::Root => {}
         }
         if let Some(cap) = level.cap {
             notes.push(self.limit(cap));

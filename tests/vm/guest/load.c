@@ -1,9 +1,12 @@
-/* load [--hold MIB] [--grow MIB_PER_SECOND] [--busy THREADS] [--standby] [--name NAME]
+/* load [--hold MIB] [--grow MIB_PER_SECOND] [--busy THREADS] [--bound] [--standby] [--name NAME]
  *
  * Holds memory, goes on eating it, and keeps CPUs busy; for services and logins of the
- * test machine alike. With --standby the threads wait for SIGUSR1 and stop at SIGUSR2.
+ * test machine alike. With --standby the threads wait for SIGUSR1 and stop at SIGUSR2;
+ * with --bound each stays on one CPU, in turn.
  */
+#define _GNU_SOURCE
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -32,6 +35,15 @@ static void *spin(void *unused)
     return unused;
 }
 
+/* A thread that the kernel's load balancer does not move. */
+static int bind_to(pthread_t thread, long number)
+{
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    CPU_SET(number % sysconf(_SC_NPROCESSORS_ONLN), &cpus);
+    return pthread_setaffinity_np(thread, sizeof cpus, &cpus);
+}
+
 /* Touched pages only: memory that is merely promised harms nobody. */
 static void eat(size_t bytes)
 {
@@ -47,9 +59,12 @@ static void eat(size_t bytes)
 int main(int count, char **words)
 {
     long hold = 0, grow = 0, busy = 0;
+    int bound = 0;
     for (int i = 1; i < count; i++) {
         if (!strcmp(words[i], "--standby")) {
             running = 0;
+        } else if (!strcmp(words[i], "--bound")) {
+            bound = 1;
         } else if (i + 1 < count && !strcmp(words[i], "--hold")) {
             hold = atol(words[++i]);
         } else if (i + 1 < count && !strcmp(words[i], "--grow")) {
@@ -69,8 +84,8 @@ int main(int count, char **words)
         eat((size_t)hold * MIB);
     for (long i = 0; i < busy; i++) {
         pthread_t thread;
-        if (pthread_create(&thread, NULL, spin, NULL)) {
-            fputs("load: no more threads\n", stderr);
+        if (pthread_create(&thread, NULL, spin, NULL) || (bound && bind_to(thread, i))) {
+            fputs("load: no more threads, or not on that CPU\n", stderr);
             return 1;
         }
     }
