@@ -142,8 +142,8 @@ fn look(
     tree.read_memory(root, ids.iter().copied());
     read_claims(root, &mut tree);
     let cpus = tree::online_cpus(root)?;
-    let looks = ids.into_iter().map(|id| {
-        let load = Load::read(root, &tree[id].path);
+    let cgroups: Vec<&Path> = ids.iter().map(|id| tree[*id].path.as_path()).collect();
+    let looks = ids.iter().copied().zip(Load::read(root, &cgroups)).map(|(id, load)| {
         let before = before.and_then(|before| before.get(&tree[id].path));
         let cpu = before.and_then(|before| Some(load.cpu?.share_since(*before, cpus)));
         (id, Look { load, cpu, figures: Figures::default() })

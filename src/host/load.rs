@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::thread;
 use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags, openat};
 
 use super::cgroup::attribute;
 use super::machine::amount;
+use super::parallel;
 use super::pressure::Pressure;
 
 /// What a cgroup uses now.
@@ -44,9 +44,13 @@ impl CpuTime {
 }
 
 impl Load {
-    /// Reads one cgroup's.
+    /// Reads that of each of these cgroups.
     #[must_use]
-    pub fn read(root: &Path, cgroup: &Path) -> Self {
+    pub fn read(root: &Path, cgroups: &[&Path]) -> Vec<Self> {
+        parallel::map(cgroups, |part| part.iter().map(|cgroup| Self::read_one(root, cgroup)).collect())
+    }
+
+    fn read_one(root: &Path, cgroup: &Path) -> Self {
         let usage = numbers(root, cgroup, "cpu.stat").into_iter().find(|(key, _)| key == "usage_usec");
         let cpu = usage.map(|(_, used)| CpuTime { used, at: Instant::now() });
         Self { cpu, pressure: Pressure::read(root, cgroup) }
@@ -81,14 +85,7 @@ pub fn oom_scores(root: &Path) -> HashMap<u32, u16> {
     let Ok(proc) = rustix::fs::open(&proc, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {
         return HashMap::new();
     };
-    // Ten thousand take 40 ms, and half of that on two CPUs.
-    let (one, other) = pids.split_at(pids.len() / 2);
-    thread::scope(|scope| {
-        let other = scope.spawn(|| scores(&proc, other));
-        let mut all = scores(&proc, one);
-        all.extend(other.join().unwrap_or_default());
-        all.into_iter().collect()
-    })
+    parallel::map(&pids, |part| scores(&proc, part)).into_iter().collect()
 }
 
 fn scores(proc: &OwnedFd, pids: &[u32]) -> Vec<(u32, u16)> {

@@ -18,6 +18,8 @@ pub mod machine;
 pub mod oom;
 #[cfg(feature = "cli")]
 pub mod pam;
+#[cfg(feature = "cli")]
+mod parallel;
 pub mod pid1;
 #[cfg(feature = "cli")]
 pub mod pressure;

@@ -6,15 +6,15 @@
 use std::collections::HashMap;
 use std::fs;
 use std::ops::Index;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use anyhow::{Context, Result};
-use rustix::fs::{Mode, OFlags, fstat, open, openat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, open, openat, statat};
 use rustix::io::read;
 
 use super::cgroup::{self, attribute};
+use super::parallel;
 use crate::paths;
 
 /// Every cgroup of the machine.
@@ -177,12 +177,13 @@ impl Tree {
         cgroup::of_process(root, "self")?;
         let base = root.join(paths::CGROUPFS);
         fs::read_dir(&base).with_context(|| format!("reading {}", base.display()))?;
-        let (first, names) = one(&base, available(root)).unwrap_or_default();
+        let first = Reader::open(&base).map(|reader| reader.cgroup("", available(root)));
+        let (first, names) = first.flatten().unwrap_or_default();
         let mut tree = Self::new(first);
         let mut level = below(&tree, Self::ROOT, names);
         while !level.is_empty() {
             let mut next = Vec::new();
-            for (found, cgroup) in level.iter().zip(read_all(&base, &level)) {
+            for (found, cgroup) in level.iter().zip(read_all(&base, &tree, &level)) {
                 let Some((cgroup, names)) = cgroup else { continue };
                 let id = tree.add(found.parent, &found.name, cgroup);
                 next.extend(below(&tree, id, names));
@@ -194,9 +195,11 @@ impl Tree {
 
     /// Reads the memory attributes of these cgroups.
     pub fn read_memory(&mut self, root: &Path, of: impl IntoIterator<Item = Id>) {
-        for id in of {
-            if let Some(cgroup) = self.cgroups.get_mut(id.0).filter(|cgroup| cgroup.controllers.memory) {
-                cgroup.memory = memory(root, &cgroup.path);
+        let of: Vec<Id> = of.into_iter().filter(|id| self[*id].controllers.memory).collect();
+        let read = parallel::map(&of, |part| part.iter().map(|id| memory(root, &self[*id].path)).collect());
+        for (id, memory) in of.into_iter().zip(read) {
+            if let Some(cgroup) = self.cgroups.get_mut(id.0) {
+                cgroup.memory = memory;
             }
         }
     }
@@ -270,84 +273,93 @@ fn available(root: &Path) -> Controllers {
 struct Found {
     parent: Id,
     name: String,
-    path: PathBuf,
     controllers: Controllers,
 }
 
 fn below(tree: &Tree, parent: Id, names: Vec<String>) -> Vec<Found> {
-    let Cgroup { path, subtree_control: controllers, .. } = &tree[parent];
-    let found = |name: String| Found { parent, path: path.join(&name), name, controllers: *controllers };
-    names.into_iter().map(found).collect()
+    let controllers = tree[parent].subtree_control;
+    names.into_iter().map(|name| Found { parent, name, controllers }).collect()
 }
 
-/// Reads these cgroups, with the names of those in them; two threads halve the time.
-fn read_all(base: &Path, found: &[Found]) -> Vec<Option<(Cgroup, Vec<String>)>> {
-    let read = |part: &[Found]| -> Vec<_> {
-        part.iter().map(|found| one(&base.join(&found.path), found.controllers)).collect()
-    };
-    // What starting a thread costs is worth a few cgroups.
-    if found.len() < 100 {
-        return read(found);
-    }
-    let (here, there) = found.split_at(found.len() / 2);
-    thread::scope(|scope| {
-        let other = thread::Builder::new().spawn_scoped(scope, || read(there));
-        let mut all = read(here);
-        let there = other.ok().and_then(|other| other.join().ok()).unwrap_or_else(|| read(there));
-        all.extend(there);
-        all
+/// Reads these cgroups, with the names of those in them; `None` for one that is gone.
+fn read_all(base: &Path, tree: &Tree, found: &[Found]) -> Vec<Option<(Cgroup, Vec<String>)>> {
+    parallel::map(found, |part| {
+        let siblings = part.chunk_by(|one, other| one.parent == other.parent);
+        let all = siblings.flat_map(|siblings| {
+            let parent = siblings.first().map_or(Tree::ROOT, |found| found.parent);
+            let reader = Reader::open(&base.join(&tree[parent].path));
+            siblings.iter().map(move |found| reader.as_ref()?.cgroup(&found.name, found.controllers))
+        });
+        all.collect()
     })
 }
 
-/// A cgroup and the names of those in it; `None` where it is gone.
-fn one(path: &Path, controllers: Controllers) -> Option<(Cgroup, Vec<String>)> {
-    let directory = Directory::open(path)?;
-    let tasks = controllers.pids.then(|| directory.number("pids.current")).flatten();
-    let max = || directory.text("cpu.max").and_then(|text| Bandwidth::parse(&text));
-    let weight = controllers.cpu.then(|| directory.weight()).flatten();
-    let cpus = || count_cpus(&directory.text("cpuset.cpus.effective")?);
-    let (names, subtree_control) = if directory.may_have_children() {
-        (children_of(path), directory.text("cgroup.subtree_control").unwrap_or_default())
-    } else {
-        (Vec::new(), String::new())
-    };
-    let is_empty = || directory.text("cgroup.events").is_some_and(|text| text.contains("populated 0"));
-    let cgroup = Cgroup {
-        controllers,
-        subtree_control: Controllers::parse(&subtree_control),
-        populated: tasks.map_or_else(|| !is_empty(), |tasks| tasks > 0),
-        tasks,
-        cpu: weight.map(|weight| Cpu { weight, max: max() }),
-        cpus: controllers.cpuset.then(cpus).flatten(),
-        ..Cgroup::default()
-    };
-    Some((cgroup, names))
+/// Reads the cgroups in one: from its open directory, they are found without walking down the path for
+/// each file.
+struct Reader(OwnedFd);
+
+impl Reader {
+    fn open(parent: &Path) -> Option<Self> {
+        open(parent, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok().map(Self)
+    }
+
+    /// A cgroup and the names of those in it; `None` where it is gone. The empty name is the directory's own.
+    fn cgroup(&self, name: &str, controllers: Controllers) -> Option<(Cgroup, Vec<String>)> {
+        let directory = Directory { parent: &self.0, name: if name.is_empty() { "." } else { name } };
+        let children = directory.children()?;
+        let tasks = controllers.pids.then(|| directory.number("pids.current")).flatten();
+        let max = || directory.text("cpu.max").and_then(|text| Bandwidth::parse(&text));
+        let weight = controllers.cpu.then(|| directory.weight()).flatten();
+        let cpus = || count_cpus(&directory.text("cpuset.cpus.effective")?);
+        let handed_on = if children.is_empty() { None } else { directory.text("cgroup.subtree_control") };
+        let is_empty = || directory.text("cgroup.events").is_some_and(|text| text.contains("populated 0"));
+        let cgroup = Cgroup {
+            controllers,
+            subtree_control: Controllers::parse(&handed_on.unwrap_or_default()),
+            populated: tasks.map_or_else(|| !is_empty(), |tasks| tasks > 0),
+            tasks,
+            cpu: weight.map(|weight| Cpu { weight, max: max() }),
+            cpus: controllers.cpuset.then(cpus).flatten(),
+            ..Cgroup::default()
+        };
+        Some((cgroup, children))
+    }
 }
 
-fn children_of(path: &Path) -> Vec<String> {
-    let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    directories.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+/// A cgroup's directory.
+struct Directory<'a> {
+    parent: &'a OwnedFd,
+    name: &'a str,
 }
 
-/// An open directory of cgroupfs: its files are found without walking down the path for each.
-struct Directory(OwnedFd);
-
-impl Directory {
-    fn open(path: &Path) -> Option<Self> {
-        open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok().map(Self)
+impl Directory<'_> {
+    /// The names of the cgroups in it; `None` where it is gone.
+    ///
+    /// It has 2 links, and 1 for each cgroup in it. Reading the directory, which lists every attribute,
+    /// takes ten times as long. A file system that does not count says 1.
+    fn children(&self) -> Option<Vec<String>> {
+        if statat(self.parent, self.name, AtFlags::SYMLINK_NOFOLLOW).ok()?.st_nlink == 2 {
+            return Some(Vec::new());
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat(self.parent, self.name, flags, Mode::empty()).ok()?;
+        let entries = Dir::new(directory).ok()?.flatten();
+        let cgroups = entries.filter(|entry| entry.file_type() == FileType::Directory);
+        let names = cgroups.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
+        Some(names.filter(|name| name != "." && name != "..").collect())
     }
 
     /// An attribute of at most a page, as those that are read here are.
-    fn text(&self, name: &str) -> Option<String> {
-        let file = openat(self.0.as_fd(), name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    fn text(&self, attribute: &str) -> Option<String> {
+        let path = format!("{}/{attribute}", self.name);
+        let file = openat(self.parent, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
         let mut page = [0; 4096];
         let length = read(&file, &mut page).ok()?;
         Some(str::from_utf8(page.get(..length)?).ok()?.trim_end().to_owned())
     }
 
-    fn number(&self, name: &str) -> Option<u64> {
-        self.text(name)?.parse().ok()
+    fn number(&self, attribute: &str) -> Option<u64> {
+        self.text(attribute)?.parse().ok()
     }
 
     /// `cpu.weight`. Of an idle cgroup it reads 0, and 1 since Linux 6.12, like a weight of 1.
@@ -355,12 +367,6 @@ impl Directory {
         let weight = self.number("cpu.weight")?;
         let is_idle = weight <= 1 && self.number("cpu.idle") == Some(1);
         Some(if is_idle { 0 } else { weight })
-    }
-
-    /// A cgroup's directory has 2 links, and 1 for each cgroup in it. Reading the directory, which
-    /// lists every attribute, takes ten times as long. A file system that does not count says 1.
-    fn may_have_children(&self) -> bool {
-        fstat(self.0.as_fd()).is_ok_and(|stat| stat.st_nlink != 2)
     }
 }
 
