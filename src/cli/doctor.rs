@@ -218,6 +218,7 @@ impl Look {
         };
         let cpus = self.cpus;
         let mut found = doctor::cpu::findings(policy, carried, tree, units, cpus);
+        found.extend(doctor::rounding::findings(tree, units, cpus, &set_by));
         let protections = protection(tree, oom.recursive);
         let lru = self.multi_gen_lru;
         found.extend(doctor::memory::findings(tree, &protections, oom.ram, lru, carried, &set_by));

@@ -111,6 +111,7 @@ codes! {
     CeilingAboveAncestors 26 Moderate "a memory ceiling above an ancestor's is not the one that holds";
     CpuLimited 27 Moderate "cpu.max or the cpuset leaves less than the weight's share";
     LowDelays 28 Moderate "memory.low only delays reclaim under the multi-gen LRU";
+    WeightRounded 29 Moderate "a small weight counts more than it says on so many CPUs";
     ScoreNotSet 30 Severe "a process does not have its unit's OOM score";
     ScoreChanged 31 Moderate "a service has changed its OOM score itself";
     Unkillable 32 Severe "a login or build process that the OOM killer never takes";

@@ -129,6 +129,12 @@ pub fn shares(tree: &Tree, cpus: u32, busy: &Busy) -> Shares {
     Shares(machine.divide(&demands))
 }
 
+/// What a `cpu.weight`, 0 for an idle one, counts on so many CPUs together, in its own unit.
+#[must_use]
+pub fn counted(weight: u64, cpus: u32) -> f64 {
+    Competing::Weight(weight).weight(cpus.max(1).into())
+}
+
 struct Machine<'t> {
     tree: &'t Tree,
     cpus: u32,

@@ -7,6 +7,7 @@ pub mod kill_order;
 pub mod logins;
 pub mod memory;
 pub mod placement;
+pub mod rounding;
 pub mod scores;
 pub mod settings;
 pub mod stock;
