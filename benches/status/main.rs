@@ -4,7 +4,7 @@
 //! The machine that all of them see is a tree of files in /dev/shm: one slice of a policy's with a hundred
 //! services, 20 logins, and thousands of other services, each with a process. cgroupfs itself makes its
 //! text at each read, which takes a little longer. The controllers are those that systemd hands on: the
-//! cpuset one only where AllowedCPUs= asks for it. A round starts each contender once, in random order.
+//! cpuset one only where `AllowedCPUs=` asks for it. A round starts each contender once, in random order.
 //! The peers know of no policy and compute nothing; `systemd-cgls` refuses a tree that is no cgroupfs.
 
 #![allow(
