@@ -80,10 +80,10 @@ pub const SSHD: &str = "usr/sbin/sshd";
 pub const PAM_PROFILE: &str = "usr/share/pam-configs/fairslice";
 /// What a machine that was captured for a test has instead of a PID 1: the output of `systemctl show`.
 pub const CAPTURED_UNITS: &str = "run/systemd/show";
-/// Which CPUs are online, such as `0-3,8`.
-pub const ONLINE_CPUS: &str = "sys/devices/system/cpu/online";
 /// The same of PID 1 itself: the output of `systemctl show` without a unit.
 pub const CAPTURED_MANAGER: &str = "run/systemd/show-manager";
+/// Which CPUs are online, such as `0-3,8`.
+pub const ONLINE_CPUS: &str = "sys/devices/system/cpu/online";
 /// Where generators write, of the strength of ours.
 pub const GENERATED_UNITS: &str = "run/systemd/generator";
 /// What `systemctl set-property --runtime` and PID 1 write, which holds until the next boot.

@@ -27,7 +27,7 @@ set_by = "service"
 cpu_weight = 100
 total_weight = 100
 "#;
-/// `Machine::reloaded`, in µs; a process started at tick 6000 was started a minute after the boot.
+/// When PID 1 last read its units, in µs; a process started at tick 6000 was started a minute after the boot.
 const RELOADED: u64 = 50_000_000;
 
 /// What is below `directory`, and what PID 1 says of its units.
@@ -170,14 +170,16 @@ impl Machine {
     }
 
     fn run(&self, arguments: &[&str]) -> (i32, String, String) {
-        let mut show = format!("UnitsLoadTimestampMonotonic={RELOADED}\n");
+        let mut show = String::new();
         for (name, properties) in &self.units {
-            write!(show, "\nId={name}\nLoadState=loaded\n").unwrap();
+            write!(show, "Id={name}\nLoadState=loaded\n").unwrap();
             for (key, value) in properties {
                 writeln!(show, "{key}={value}").unwrap();
             }
+            show.push('\n');
         }
         self.write("run/systemd/show", &show);
+        self.write("run/systemd/show-manager", &format!("UnitsLoadTimestampMonotonic={RELOADED}\n"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_fairslice"));
         let output = command.args(arguments).env("FAIRSLICE_ROOT", self.root()).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();

@@ -5,16 +5,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use super::logins::Logins;
 use super::settings::Settings;
 use super::unit_file::{self, Assignment};
-use super::units::Units;
+use super::units::{self, Units};
 use crate::paths;
-
-/// Of `systemctl show` without a unit: when PID 1 last read its units, in µs after the boot.
-const RELOADED: &str = "UnitsLoadTimestampMonotonic";
 
 /// What one snapshot needs beside the units, the processes and the cgroups.
 #[derive(Debug, Clone, Default)]
@@ -27,7 +23,7 @@ pub struct Facts {
     pub generator: Generator,
     /// PAM, sshd, and what fairslice has set at runtime.
     pub logins: Logins,
-    /// When PID 1 last read its units, in µs after the boot; `None` where it could not be asked.
+    /// [`units::loaded_at`]; `None` where PID 1 could not be asked.
     pub reloaded: Option<u64>,
 }
 
@@ -52,7 +48,7 @@ impl Facts {
             generated: generated(root),
             generator: generator(root),
             logins: Logins::read(root),
-            reloaded: reloaded(root),
+            reloaded: units::loaded_at(root).ok(),
         }
     }
 }
@@ -76,17 +72,6 @@ fn generator(root: &Path) -> Generator {
         None if root.join(paths::GENERATOR).exists() => Generator::Installed,
         None => Generator::Missing,
     }
-}
-
-fn reloaded(root: &Path) -> Option<u64> {
-    let text = if root == Path::new("/") {
-        let mut command = Command::new("systemctl");
-        command.args(["show", "--property", RELOADED]).env("LC_ALL", "C");
-        String::from_utf8_lossy(&command.output().ok()?.stdout).into_owned()
-    } else {
-        fs::read_to_string(root.join(paths::CAPTURED_UNITS)).ok()?
-    };
-    text.lines().find_map(|line| line.strip_prefix(RELOADED)?.strip_prefix('=')?.parse().ok())
 }
 
 /// The names in a directory; none where it cannot be read.

@@ -90,6 +90,7 @@ def read(machine: Machine) -> dict[str, str]:
     files |= {path: "" for path in there if path.endswith(".so") or path == "/usr/sbin/sshd"}
     files |= {f"{path}/.": "" for path in there if path.startswith("/run/")}
     files["/run/systemd/show"] = shown
+    files["/run/systemd/show-manager"] = machine.root("systemctl show --property UnitsLoadTimestampMonotonic")
     return files
 
 
