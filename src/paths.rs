@@ -3,7 +3,7 @@
 //! Paths are relative, to be joined to a root: `/` on a live system, a directory in tests.
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The main policy file.
 pub const POLICY: &str = "etc/fairslice/policy.toml";
@@ -92,6 +92,12 @@ pub const RUNTIME_CONTROL: &str = "run/systemd/system.control";
 pub const APPLY_LOCK: &str = "run/fairslice/apply.lock";
 /// The cgroup file system.
 pub const CGROUPFS: &str = "sys/fs/cgroup";
+
+/// The generator's drop-in of a unit.
+#[must_use]
+pub fn generated(unit: &str) -> PathBuf {
+    Path::new(GENERATED).join(format!("{unit}.d")).join(DROP_IN)
+}
 
 /// The variable that redirects every path of the commands below a directory, for tests.
 pub const ROOT_VARIABLE: &str = "FAIRSLICE_ROOT";

@@ -17,17 +17,16 @@ use crate::effect::kill_order;
 use crate::effect::memory::protection;
 use crate::effect::{self, Carried, doctor};
 use crate::enforce::{adopt, apply, generator, private_dir};
-use crate::host::facts::Facts;
+use crate::host::facts::{self, Facts};
 use crate::host::machine::Machine;
 use crate::host::oom::{self, Oom};
 use crate::host::processes::{self, Process};
 use crate::host::settings::{self, Settings};
 use crate::host::snapshot::{self, Extent, Snapshot};
 use crate::host::tree::{self, Tree};
-use crate::host::unit_file::{self, Assignment};
+use crate::host::unit_file::Assignment;
 use crate::host::units::Units;
 use crate::host::v1::{self, V1};
-use crate::paths;
 use crate::policy::{self, Loaded, Policy, SliceName};
 use crate::report::{self, Looked};
 
@@ -173,12 +172,7 @@ impl Look {
             facts.generated.clear();
         }
         let carried = effect::ancestors(&policy, machine.ram);
-        let expected = generator::texts(&policy, machine).into_iter().map(|(unit, text)| {
-            let file = Path::new(paths::GENERATED).join(format!("{unit}.d")).join(paths::DROP_IN);
-            let assignments = unit_file::parse(&text, &file);
-            (unit, assignments)
-        });
-        let expected = expected.collect();
+        let expected = facts::assignments(generator::texts(&policy, machine));
         let oom = oom::read(root, &units, &processes)?;
         let uids: Vec<u32> = live.users.iter().map(|user| user.uid).collect();
         let private_dirs = private_dir::inspect(root, &policy, &uids).unwrap_or_else(|error| {

@@ -314,7 +314,7 @@ fn section_of(unit: &str) -> Option<&'static str> {
 }
 
 fn generated_file(unit: &str) -> PathBuf {
-    Path::new("/").join(paths::GENERATED).join(format!("{unit}.d")).join(paths::DROP_IN)
+    Path::new("/").join(paths::generated(unit))
 }
 
 /// Drop-ins are sorted by their names, wherever they lie.

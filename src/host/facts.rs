@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
+
+use super::directory::names;
 use super::logins::Logins;
 use super::settings::Settings;
 use super::unit_file::{self, Assignment};
@@ -17,7 +20,7 @@ use crate::paths;
 pub struct Facts {
     /// What each unit file and drop-in sets. One that is gone since PID 1 has read it is left out.
     pub settings: Settings,
-    /// The generator's drop-ins, by the unit whose directory they lie in.
+    /// What the generator's drop-ins set, by the unit whose directory they lie in.
     pub generated: BTreeMap<String, Vec<Assignment>>,
     /// The generator itself.
     pub generator: Generator,
@@ -45,7 +48,7 @@ impl Facts {
     pub fn read(root: &Path, units: &Units) -> Self {
         Self {
             settings: Settings::read(root, units),
-            generated: generated(root),
+            generated: assignments(generated(root).unwrap_or_default()),
             generator: generator(root),
             logins: Logins::read(root),
             reloaded: units::loaded_at(root).ok(),
@@ -53,14 +56,30 @@ impl Facts {
     }
 }
 
-fn generated(root: &Path) -> BTreeMap<String, Vec<Assignment>> {
-    let directories = names(&root.join(paths::GENERATED));
-    let units = directories.iter().filter_map(|name| name.strip_suffix(".d"));
-    let drop_ins = units.filter_map(|unit| {
-        let file = Path::new(paths::GENERATED).join(format!("{unit}.d")).join(paths::DROP_IN);
-        Some((unit.to_owned(), unit_file::read(root, &file).ok()?))
+/// The generator's drop-ins, by the unit whose directory they lie in.
+///
+/// # Errors
+/// The directory of generators cannot be read.
+pub fn generated(root: &Path) -> Result<BTreeMap<String, String>> {
+    let mut texts = BTreeMap::new();
+    for directory in names(&root.join(paths::GENERATED))? {
+        let Some(unit) = directory.strip_suffix(".d") else { continue };
+        // In directories of other generators there is none.
+        if let Ok(text) = fs::read_to_string(root.join(paths::generated(unit))) {
+            texts.insert(unit.to_owned(), text);
+        }
+    }
+    Ok(texts)
+}
+
+/// What drop-ins of the generator set, by unit.
+#[must_use]
+pub fn assignments(texts: BTreeMap<String, String>) -> BTreeMap<String, Vec<Assignment>> {
+    let parsed = texts.into_iter().map(|(unit, text)| {
+        let assignments = unit_file::parse(&text, &paths::generated(&unit));
+        (unit, assignments)
     });
-    drop_ins.collect()
+    parsed.collect()
 }
 
 fn generator(root: &Path) -> Generator {
@@ -72,10 +91,4 @@ fn generator(root: &Path) -> Generator {
         None if root.join(paths::GENERATOR).exists() => Generator::Installed,
         None => Generator::Missing,
     }
-}
-
-/// The names in a directory; none where it cannot be read.
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }

@@ -6,6 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use anyhow::Result;
+
+use super::directory::names;
 use super::pam::{self, Stack};
 use super::sshd::{self, UsePam};
 use crate::paths;
@@ -21,7 +24,7 @@ pub struct Logins {
     pub has_profile: bool,
     /// `None` where there is no sshd.
     pub sshd: Option<UsePam>,
-    /// The properties that fairslice itself has set on slices since the boot, by slice.
+    /// [`recorded`]
     pub recorded: BTreeMap<String, Vec<String>>,
 }
 
@@ -34,15 +37,21 @@ impl Logins {
         let named: BTreeSet<String> = named.collect();
         let missing = named.into_iter().filter(|path| !pam::is_there(root, path)).collect();
         let has_profile = root.join(paths::PAM_PROFILE).exists();
-        Self { stacks, missing, has_profile, sshd: sshd::use_pam(root), recorded: recorded(root) }
+        let recorded = recorded(root).unwrap_or_default();
+        Self { stacks, missing, has_profile, sshd: sshd::use_pam(root), recorded }
     }
 }
 
-fn recorded(root: &Path) -> BTreeMap<String, Vec<String>> {
-    let entries = fs::read_dir(root.join(paths::RUNTIME_PROPERTIES)).into_iter().flatten().flatten();
-    let one = |entry: fs::DirEntry| {
-        let text = fs::read_to_string(entry.path()).ok()?;
-        Some((entry.file_name().into_string().ok()?, text.lines().map(str::to_owned).collect()))
-    };
-    entries.filter_map(one).collect()
+/// The properties that fairslice itself has set on slices since the boot, by slice.
+///
+/// # Errors
+/// The directory of these records cannot be read.
+pub fn recorded(root: &Path) -> Result<BTreeMap<String, Vec<String>>> {
+    let directory = root.join(paths::RUNTIME_PROPERTIES);
+    let mut recorded = BTreeMap::new();
+    for slice in names(&directory)? {
+        let text = fs::read_to_string(directory.join(&slice)).unwrap_or_default();
+        recorded.insert(slice, text.lines().map(str::to_owned).collect());
+    }
+    Ok(recorded)
 }

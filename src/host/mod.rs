@@ -6,6 +6,8 @@
 pub mod account;
 pub mod cgroup;
 #[cfg(feature = "cli")]
+pub mod directory;
+#[cfg(feature = "cli")]
 pub mod entry;
 #[cfg(feature = "cli")]
 pub mod facts;

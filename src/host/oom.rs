@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::directory::entries;
 use super::load::numbers;
 use super::machine::amount;
 use super::processes::Process;
@@ -177,8 +178,7 @@ fn oomd_files(root: &Path) -> Vec<PathBuf> {
     let mut drop_ins = BTreeMap::new();
     for directory in DIRECTORIES {
         let directory = Path::new(directory).join("oomd.conf.d");
-        let entries = fs::read_dir(root.join(&directory)).into_iter().flatten().flatten();
-        for name in entries.map(|entry| entry.file_name()) {
+        for name in entries(&root.join(&directory)).unwrap_or_default() {
             if name.to_string_lossy().ends_with(".conf") {
                 drop_ins.entry(name.clone()).or_insert_with(|| directory.join(name));
             }

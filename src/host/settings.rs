@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::directory::names;
 use super::unit_file::{self, Assignment};
 use super::units::{Unit, Units};
 use crate::paths;
@@ -98,13 +99,9 @@ fn unit_of(path: &Path) -> Option<String> {
 /// The administrator's drop-ins, relative to [`paths::ADMIN_UNITS`].
 fn drop_ins(root: &Path) -> Vec<PathBuf> {
     let admins = root.join(paths::ADMIN_UNITS);
-    let list = |directory: &Path| -> Vec<String> {
-        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
-    };
     let mut found = Vec::new();
-    for directory in list(&admins).iter().filter(|name| name.ends_with(".d")) {
-        let names = list(&admins.join(directory));
+    for directory in names(&admins).unwrap_or_default().iter().filter(|name| name.ends_with(".d")) {
+        let names = names(&admins.join(directory)).unwrap_or_default();
         let confs = names.iter().filter(|name| name.ends_with(".conf") && !name.starts_with('.'));
         found.extend(confs.map(|name| Path::new(directory).join(name)));
     }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::directory::names;
 use crate::paths;
 
 /// sshd's own limit on files that include one another.
@@ -81,14 +82,11 @@ fn matching(root: &Path, pattern: &str) -> Vec<PathBuf> {
     else {
         return Vec::new();
     };
-    let entries = fs::read_dir(root.join(directory)).into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let wanted = |name: &String| {
         name.starts_with('.') == like.starts_with('.') && is_like(name.as_bytes(), like.as_bytes())
     };
-    let mut files: Vec<PathBuf> = names.filter(wanted).map(|name| directory.join(name)).collect();
-    files.sort();
-    files
+    let names = names(&root.join(directory)).unwrap_or_default().into_iter();
+    names.filter(wanted).map(|name| directory.join(name)).collect()
 }
 
 /// Whether a file name is what a pattern with `*` and `?` means: `glob(7)`.

@@ -9,12 +9,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
-use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
+use super::directory::entries;
 use crate::paths;
 use crate::policy::{ServiceName, SliceName};
 
@@ -331,19 +331,6 @@ fn search_path(root: &Path) -> Vec<&'static str> {
     let all = paths::UNIT_SEARCH_PATH.into_iter();
     let lib_is_linked = fs::symlink_metadata(root.join("lib")).is_ok_and(|lib| lib.is_symlink());
     all.filter(|directory| !(lib_is_linked && directory.starts_with("lib/"))).collect()
-}
-
-/// The names in a directory, sorted; none where there is no such directory.
-fn entries(directory: &Path) -> Result<Vec<OsString>> {
-    let entries = match fs::read_dir(directory) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(Vec::new());
-        }
-        entries => entries.with_context(|| format!("reading {}", directory.display()))?,
-    };
-    let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
-    names.sort();
-    Ok(names)
 }
 
 /// Where a link leads, one step, relative to the root.

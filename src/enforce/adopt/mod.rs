@@ -20,6 +20,7 @@ use similar::TextDiff;
 
 use self::exec_line::wrap;
 use crate::effect::doctor::logins::Outdated;
+use crate::host::directory::names;
 use crate::host::unit_file::{Assignment, Unit, Units, in_force};
 use crate::paths;
 use crate::policy::{Policy, ServiceName, ServicePattern};
@@ -77,16 +78,9 @@ pub fn held(root: &Path, units: &Units, policy: &Policy) -> Result<Vec<ServiceNa
 /// # Errors
 /// The directory of drop-ins cannot be read.
 pub fn adopted(root: &Path) -> Result<Vec<ServiceName>> {
-    let directory = root.join(paths::ADMIN_UNITS);
-    let entries = match fs::read_dir(&directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.with_context(|| format!("reading {}", directory.display()))?,
-    };
-    let names = entries.flatten().filter_map(|entry| {
-        let name = entry.file_name().into_string().ok()?;
-        ServiceName::new(name.strip_suffix(".service.d")?).ok()
-    });
-    let mut adopted: Vec<_> = names.filter(|name| matches!(drop_in(root, name), Ok(Some(_)))).collect();
+    let names = names(&root.join(paths::ADMIN_UNITS))?;
+    let services = names.iter().filter_map(|name| ServiceName::new(name.strip_suffix(".service.d")?).ok());
+    let mut adopted: Vec<_> = services.filter(|name| matches!(drop_in(root, name), Ok(Some(_)))).collect();
     // A template before its instances: what is for the template holds for each that has none.
     adopted.sort_by_key(|name| (name.template().is_some(), name.clone()));
     Ok(adopted)

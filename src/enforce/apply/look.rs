@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::super::drop_in::drop_ins;
 use super::overrides::Overrides;
@@ -15,7 +15,7 @@ use crate::host::machine::Machine;
 use crate::host::snapshot::{self, Extent, Snapshot};
 use crate::host::tree::Tree;
 use crate::host::units::{Unit, Units};
-use crate::host::{cgroup, unit_file};
+use crate::host::{cgroup, facts, logins, unit_file};
 use crate::paths;
 use crate::policy::{Policy, ServiceName, SliceName};
 
@@ -47,7 +47,7 @@ impl<'a> Look<'a> {
         let machine = Machine::read(root)?;
         let wanted = drop_ins(policy, machine.ram);
         let booted = root.join(paths::SYSTEMD_BOOTED).exists();
-        let made = if booted { made(root)? } else { BTreeMap::new() };
+        let made = if booted { facts::generated(root)? } else { BTreeMap::new() };
         let units = wanted.keys().chain(made.keys());
         let differing = units.filter(|unit| wanted.get(*unit) != made.get(*unit)).cloned();
         let record = fs::read_to_string(root.join(paths::APPLY_LOCK)).unwrap_or_default();
@@ -65,7 +65,7 @@ impl<'a> Look<'a> {
             wanted,
             made,
             reloaded,
-            told: told(root)?,
+            told: logins::recorded(root)?,
             unit_files: unit_file::Units::read(root)?,
         };
         look.concerned = look.concerned();
@@ -140,42 +140,6 @@ impl<'a> Look<'a> {
         let undone = resets.iter().find(is_loaded)?;
         Some(format!("what {} was given at a login is taken back", undone.slice))
     }
-}
-
-/// The generator's drop-ins by unit.
-fn made(root: &Path) -> Result<BTreeMap<String, String>> {
-    let directory = root.join(paths::GENERATED_UNITS);
-    let mut made = BTreeMap::new();
-    for name in names(&directory)? {
-        let file = directory.join(&name).join(paths::DROP_IN);
-        if let (Some(unit), Ok(text)) = (name.strip_suffix(".d"), fs::read_to_string(file)) {
-            made.insert(unit.to_owned(), text);
-        }
-    }
-    Ok(made)
-}
-
-/// What PID 1 was told at logins, by unit.
-pub(super) fn told(root: &Path) -> Result<BTreeMap<String, Vec<String>>> {
-    let directory = root.join(paths::RUNTIME_PROPERTIES);
-    let mut told = BTreeMap::new();
-    for unit in names(&directory)? {
-        let text = fs::read_to_string(directory.join(&unit)).unwrap_or_default();
-        told.insert(unit, text.lines().map(str::to_owned).collect());
-    }
-    Ok(told)
-}
-
-/// The names in a directory, sorted; none where there is no such directory.
-fn names(directory: &Path) -> Result<Vec<String>> {
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.with_context(|| format!("reading {}", directory.display()))?,
-    };
-    let mut names: Vec<String> =
-        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    Ok(names)
 }
 
 /// Whether a cgroup has a controller; also where cgroupfs cannot tell.

@@ -9,10 +9,11 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use super::super::user_slice;
-use super::look::{Look, told};
+use super::look::Look;
 use super::overrides::{Overrides, runtime_file};
 use super::{Change, How, Left, PATIENCE, Plan, logins};
 use crate::host::account::Account;
+use crate::host::logins::recorded;
 use crate::host::{cgroup, unit_file};
 use crate::paths;
 use crate::policy::{CPU_WEIGHT, PROPERTIES, Policy, Property, SliceName};
@@ -129,7 +130,7 @@ pub(super) fn forget(root: &Path, resets: &[Reset]) -> Result<()> {
 /// Tells PID 1 what differs, as a login does, but for what the administrator has set.
 pub(super) fn set(root: &Path, policy: &Policy) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    let told = told(root)?;
+    let told = recorded(root)?;
     let overrides = |slice: &SliceName| -> Result<Overrides> {
         Ok(Overrides::new(root, slice.as_str(), unit_file::slice_drop_ins(root, slice)?, &told))
     };
