@@ -22,11 +22,13 @@ pub const RUNTIME_PROPERTIES: &str = "run/fairslice/properties";
 pub const SESSIONS: &str = "run/fairslice/sessions";
 /// Where units and their drop-ins lie, the strongest first, as far as ours can be hidden by another;
 /// the last is where generators write.
-pub const UNIT_DIRS: [&str; 3] = ["etc/systemd/system", "run/systemd/system", GENERATED];
-/// Where generators write.
+pub const UNIT_DIRS: [&str; 3] = [ADMIN_UNITS, RUNTIME_UNITS, GENERATED];
+/// Where generators write, of the strength of ours.
 pub const GENERATED: &str = "run/systemd/generator";
-/// What `systemctl set-property` writes, for good and until the next boot.
-pub const SET_PROPERTY: [&str; 2] = ["etc/systemd/system.control", "run/systemd/system.control"];
+/// What `systemctl set-property` writes.
+pub const LASTING_CONTROL: &str = "etc/systemd/system.control";
+/// What `systemctl set-property --runtime` and PID 1 write, which holds until the next boot.
+pub const RUNTIME_CONTROL: &str = "run/systemd/system.control";
 /// The generator, where the package has it.
 pub const GENERATOR: &str = "usr/lib/systemd/system-generators/fairslice-generator";
 /// Where a file of the generator's name takes its place: `systemd.generator(7)`.
@@ -40,20 +42,22 @@ pub const GENERATOR_MASKS: [&str; 3] = [
 pub const DROP_IN: &str = "40-fairslice.conf";
 /// Where the administrator's own units and drop-ins lie.
 pub const ADMIN_UNITS: &str = "etc/systemd/system";
+/// Where units and drop-ins lie that hold until the next boot.
+pub const RUNTIME_UNITS: &str = "run/systemd/system";
 /// Where units lie that were started without a file, and are gone when they stop.
 pub const TRANSIENT_UNITS: &str = "run/systemd/transient";
 /// Every directory of units and drop-ins, the strongest first: `systemd.unit(5)`. `lib` is one of
 /// its own only where it is no link to `usr/lib`.
 pub const UNIT_SEARCH_PATH: [&str; 13] = [
-    "etc/systemd/system.control",
-    "run/systemd/system.control",
+    LASTING_CONTROL,
+    RUNTIME_CONTROL,
     TRANSIENT_UNITS,
     "run/systemd/generator.early",
     ADMIN_UNITS,
     "etc/systemd/system.attached",
-    "run/systemd/system",
+    RUNTIME_UNITS,
     "run/systemd/system.attached",
-    "run/systemd/generator",
+    GENERATED,
     "usr/local/lib/systemd/system",
     "usr/lib/systemd/system",
     "lib/systemd/system",
@@ -67,7 +71,7 @@ pub const LAUNCHER: &str = "usr/bin/fairslice-launch";
 /// which `systemctl edit` writes.
 pub const LAUNCH_DROP_IN: &str = "zz-fairslice-launch.conf";
 /// Present if and only if PID 1 is systemd, `sd_booted(3)`.
-pub const SYSTEMD_BOOTED: &str = "run/systemd/system";
+pub const SYSTEMD_BOOTED: &str = RUNTIME_UNITS;
 /// What counts the users again when the one of a user's slice is gone; `%j` is that user's number.
 pub const HEADCOUNT_UNIT: &str = "fairslice-headcount@%j.service";
 /// Present if logind runs, or elogind: `logind_running` of systemd and elogind.
@@ -84,10 +88,6 @@ pub const CAPTURED_UNITS: &str = "run/systemd/show";
 pub const CAPTURED_MANAGER: &str = "run/systemd/show-manager";
 /// Which CPUs are online, such as `0-3,8`.
 pub const ONLINE_CPUS: &str = "sys/devices/system/cpu/online";
-/// Where generators write, of the strength of ours.
-pub const GENERATED_UNITS: &str = "run/systemd/generator";
-/// What `systemctl set-property --runtime` and PID 1 write, which holds until the next boot.
-pub const RUNTIME_CONTROL: &str = "run/systemd/system.control";
 /// Held while `fairslice apply` changes something.
 pub const APPLY_LOCK: &str = "run/fairslice/apply.lock";
 /// The cgroup file system.

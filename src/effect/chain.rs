@@ -273,15 +273,14 @@ impl<'a> Scene<'a> {
             .recorded
             .get(unit)
             .is_some_and(|known| known.iter().any(|name| name == setting));
-        let [_, runtime] = paths::SET_PROPERTY;
-        if recorded && last.file.starts_with(runtime) {
+        let is_runtime = last.file.starts_with(paths::RUNTIME_CONTROL);
+        if recorded && is_runtime {
             let code = if unit == SliceName::user().as_str() { Code::TotalWeight } else { Code::SetProperty };
             let cause = "fairslice set it at a login, and the policy has changed since".to_owned();
             return Override { code, cause, at, fix: Fix::Apply };
         }
-        if paths::SET_PROPERTY.iter().any(|directory| last.file.starts_with(directory)) {
-            let until =
-                if last.file.starts_with(runtime) { " --runtime, until the next boot" } else { ", for good" };
+        if is_runtime || last.file.starts_with(paths::LASTING_CONTROL) {
+            let until = if is_runtime { " --runtime, until the next boot" } else { ", for good" };
             return Override {
                 code: Code::SetProperty,
                 cause: format!("systemctl set-property{until}"),

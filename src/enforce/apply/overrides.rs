@@ -50,8 +50,8 @@ impl Overrides {
         let mut found = None;
         for file in &self.drop_ins {
             let Some(name) = file.file_name().and_then(|name| name.to_str()) else { continue };
-            let is_ours = Some(file) == own.as_ref()
-                || (name == paths::DROP_IN && file.starts_with(paths::GENERATED_UNITS));
+            let is_ours =
+                Some(file) == own.as_ref() || (name == paths::DROP_IN && file.starts_with(paths::GENERATED));
             if name < ours || is_ours {
                 continue;
             }

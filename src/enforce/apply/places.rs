@@ -68,7 +68,7 @@ fn is_left_over(look: &Look<'_>, name: &ServiceName, live: &str) -> Result<bool>
     }
     let Some(mut files) = look.files(name.as_str())? else { return Ok(false) };
     // What the generator made last may say what the policy said then.
-    files.drop_ins.retain(|file| !file.starts_with(paths::GENERATED_UNITS));
+    files.drop_ins.retain(|file| !file.starts_with(paths::GENERATED));
     let assignments = files.assignments(look.root)?;
     let slice = in_force(&assignments, "Service", &[SLICE]).last().map_or(SYSTEM, |slice| &slice.value);
     // What a specifier stands for is not known here.
