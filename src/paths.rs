@@ -93,6 +93,12 @@ pub const APPLY_LOCK: &str = "run/fairslice/apply.lock";
 /// The cgroup file system.
 pub const CGROUPFS: &str = "sys/fs/cgroup";
 
+/// A path below the root, as it is on a live system.
+#[must_use]
+pub fn absolute(path: impl AsRef<Path>) -> PathBuf {
+    Path::new("/").join(path)
+}
+
 /// The generator's drop-in of a unit.
 #[must_use]
 pub fn generated(unit: &str) -> PathBuf {

@@ -21,7 +21,7 @@ use crate::host::facts::{self, Facts};
 use crate::host::machine::Machine;
 use crate::host::oom::{self, Oom};
 use crate::host::processes::{self, Process};
-use crate::host::settings::{self, Settings};
+use crate::host::settings::Settings;
 use crate::host::snapshot::{self, Extent, Snapshot};
 use crate::host::tree::{self, Tree};
 use crate::host::unit_file::Assignment;
@@ -206,10 +206,8 @@ impl Look {
     fn cpu_and_memory(&self) -> Vec<Finding> {
         let Self { policy, carried, units, processes, oom, .. } = self;
         let tree = &self.live.tree;
-        let set_by = |unit: &str, key: &str| {
-            let assignment = self.facts.settings.setting(units.get(unit)?, key)?;
-            Some(Place { file: settings::place(assignment), line: Some(assignment.line) })
-        };
+        let set_by =
+            |unit: &str, key: &str| self.facts.settings.setting(units.get(unit)?, key).map(Place::from);
         let cpus = self.cpus;
         let mut found = doctor::cpu::findings(policy, carried, tree, units, cpus);
         found.extend(doctor::rounding::findings(tree, units, cpus, &set_by));

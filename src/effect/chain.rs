@@ -109,7 +109,7 @@ impl Chain {
 
     /// Adds what the policy declares, with which the chain begins.
     pub fn declare(&mut self, value: String, origin: Option<&Origin>) {
-        let at = origin.map(place_of);
+        let at = origin.map(Place::from);
         self.links.push(Link { stage: Stage::Policy, value: Some(value), at, holds: true });
     }
 
@@ -177,8 +177,8 @@ impl<'a> Scene<'a> {
         let found = self.drop_in(&chain.unit);
         let set = found.as_ref().and_then(|(_, all)| all.iter().rfind(|a| a.key == setting));
         let at = match (set, &found) {
-            (Some(set), _) => Some(place(set)),
-            (None, Some((file, _))) => Some(Place { file: file.clone(), line: None }),
+            (Some(set), _) => Some(Place::from(set)),
+            (None, Some((file, _))) => Some(Place::of_file(file)),
             (None, None) => None,
         };
         let value = set.map(|set| set.value.clone());
@@ -193,16 +193,15 @@ impl<'a> Scene<'a> {
     /// The finding that PID 1 does not know what the policy says.
     #[must_use]
     pub fn not_reached(&self, unit: &str, what: String, at: Option<Place>) -> Finding {
-        let file = Path::new("/").join(paths::GENERATOR);
         let (cause, at, fix) = match &self.facts.generator {
             Generator::Missing => (
                 "the generator is missing".to_owned(),
-                Some(Place { file, line: None }),
+                Some(Place::of_file(paths::GENERATOR)),
                 Fix::Command("apt-get install --reinstall fairslice && fairslice apply".to_owned()),
             ),
             Generator::Masked(mask) => (
                 "this file takes the generator's place".to_owned(),
-                Some(Place { file: mask.clone(), line: None }),
+                Some(Place::of_file(mask)),
                 Fix::Command(format!("rm {} && fairslice apply", quoted(mask))),
             ),
             Generator::Installed if self.facts.generated.is_empty() => (
@@ -246,27 +245,27 @@ impl<'a> Scene<'a> {
         if !files.iter().any(|file| is_ours(file))
             && let Some(namesake) = namesake()
         {
-            let set = last.filter(|last| absolute(&last.file) == **namesake);
+            let set = last.filter(|last| paths::absolute(&last.file) == **namesake);
             let path = namesake.display();
             return Override {
                 code: Code::Shadowed,
                 cause: "a file of the same name hides the generator's".to_owned(),
-                at: Some(set.map_or_else(|| Place { file: namesake.to_path_buf(), line: None }, place)),
+                at: Some(set.map_or_else(|| Place::of_file(namesake), Place::from)),
                 fix: Fix::Edit(format!("give {path} another name, or remove it, then: fairslice apply")),
             };
         }
         Override {
             code: Code::DropInMissing,
             cause: "files of the unit have changed since PID 1 read them: a daemon-reload is due".to_owned(),
-            at: ours.map(|file| Place { file, line: None }),
+            at: ours.as_deref().map(Place::of_file),
             fix: Fix::Apply,
         }
     }
 
     fn by_assignment(&self, unit: &str, setting: &str, last: &Assignment) -> Override {
-        let file = absolute(&last.file);
+        let file = paths::absolute(&last.file);
         let path = file.display();
-        let at = Some(place(last));
+        let at = Some(Place::from(last));
         let recorded = self
             .facts
             .logins
@@ -313,31 +312,13 @@ fn section_of(unit: &str) -> Option<&'static str> {
 }
 
 fn generated_file(unit: &str) -> PathBuf {
-    Path::new("/").join(paths::generated(unit))
+    paths::absolute(paths::generated(unit))
 }
 
 /// Drop-ins are sorted by their names, wherever they lie.
 fn sorts_after_ours(file: &Path) -> bool {
     let is_drop_in = file.parent().is_some_and(|parent| parent.extension().is_some_and(|kind| kind == "d"));
     is_drop_in && file.file_name().is_some_and(|name| name > paths::DROP_IN)
-}
-
-/// A path below the root as it is on a live system.
-#[must_use]
-pub fn absolute(file: &Path) -> PathBuf {
-    Path::new("/").join(file)
-}
-
-/// Where an assignment stands.
-#[must_use]
-pub fn place(assignment: &Assignment) -> Place {
-    Place { file: absolute(&assignment.file), line: Some(assignment.line) }
-}
-
-/// Where a value is declared.
-#[must_use]
-pub fn place_of(origin: &Origin) -> Place {
-    Place { file: origin.file.to_path_buf(), line: Some(origin.line) }
 }
 
 /// A path as a shell takes it: names of units can hold a backslash.

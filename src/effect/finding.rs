@@ -2,7 +2,12 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::host::pam::Module;
+use crate::host::unit_file::Assignment;
+use crate::paths;
+use crate::policy::Origin;
 
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,6 +142,32 @@ codes! {
     ValueRefused 72 Severe "systemd refuses the value of a setting";
     DropInUnused 73 Moderate "a drop-in is for a unit that does not exist";
     MemoryContradiction 74 Moderate "memory limits of one unit contradict one another";
+}
+
+impl Place {
+    /// A whole file, also by its path below the root.
+    #[must_use]
+    pub fn of_file(file: impl AsRef<Path>) -> Self {
+        Self { file: paths::absolute(file), line: None }
+    }
+}
+
+impl From<&Assignment> for Place {
+    fn from(Assignment { file, line, .. }: &Assignment) -> Self {
+        Self { file: paths::absolute(file), line: Some(*line) }
+    }
+}
+
+impl From<&Module> for Place {
+    fn from(Module { file, line, .. }: &Module) -> Self {
+        Self { file: paths::absolute(file), line: Some(*line) }
+    }
+}
+
+impl From<&Origin> for Place {
+    fn from(Origin { file, line, .. }: &Origin) -> Self {
+        Self { file: file.to_path_buf(), line: Some(*line) }
+    }
 }
 
 impl fmt::Display for Code {

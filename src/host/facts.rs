@@ -87,7 +87,7 @@ fn generator(root: &Path) -> Generator {
     let masks = paths::GENERATOR_MASKS.iter().map(|directory| Path::new(directory).join(name));
     let mask = masks.into_iter().find(|mask| fs::symlink_metadata(root.join(mask)).is_ok());
     match mask {
-        Some(mask) => Generator::Masked(Path::new("/").join(mask)),
+        Some(mask) => Generator::Masked(paths::absolute(mask)),
         None if root.join(paths::GENERATOR).exists() => Generator::Installed,
         None => Generator::Missing,
     }

@@ -38,7 +38,7 @@ impl Settings {
         for path in units.iter().flat_map(|(_, unit)| unit.files()) {
             add(&mut files, root, path, |_| true);
         }
-        let admins = Path::new("/").join(paths::ADMIN_UNITS);
+        let admins = paths::absolute(paths::ADMIN_UNITS);
         for path in drop_ins(root) {
             add(&mut files, root, &admins.join(path), |unit| exists(root, units, unit));
         }
@@ -70,12 +70,6 @@ impl File {
     pub fn kind(&self) -> &str {
         self.unit.rsplit('.').next().unwrap_or_default()
     }
-}
-
-/// Where an assignment stands.
-#[must_use]
-pub fn place(assignment: &Assignment) -> PathBuf {
-    Path::new("/").join(&assignment.file)
 }
 
 fn add(files: &mut BTreeMap<PathBuf, File>, root: &Path, path: &Path, applies: impl Fn(&str) -> bool) {

@@ -38,7 +38,7 @@ pub fn use_pam(root: &Path) -> Option<UsePam> {
 
 /// `sshd -T` prints what holds where no `Match` block does; `UsePAM` cannot stand in one.
 fn ask() -> Option<bool> {
-    let done = Command::new(Path::new("/").join(paths::SSHD)).arg("-T").output().ok()?;
+    let done = Command::new(paths::absolute(paths::SSHD)).arg("-T").output().ok()?;
     let text = String::from_utf8_lossy(&done.stdout);
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("usepam "));
     lines.next().filter(|_| done.status.success()).map(|value| value == "yes")
@@ -65,7 +65,7 @@ fn find(root: &Path, file: &Path, level: usize) -> Option<(bool, PathBuf, usize)
                 }
             }
             Some((key, [value, ..])) if key.eq_ignore_ascii_case("usepam") => {
-                return Some((*value == "yes", Path::new("/").join(file), index + 1));
+                return Some((*value == "yes", paths::absolute(file), index + 1));
             }
             _ => {}
         }

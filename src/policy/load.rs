@@ -112,33 +112,28 @@ pub fn load_files(files: &[PathBuf]) -> Loaded {
 fn load_below(root: &Path, below: &Path) -> Loaded {
     let mut merge = Merge::default();
     let main = below.join(paths::POLICY);
-    let main_holds = merge.add(root, &main, &shown(&main));
+    let main_holds = merge.add(root, &main, &paths::absolute(&main));
     let directory = below.join(paths::POLICY_DIR);
     merge.saw(&directory, root.join(&directory).metadata().ok().as_ref());
     match fragments(&root.join(&directory)) {
         Ok(names) => {
             for name in names {
                 let fragment = directory.join(name);
-                merge.add(root, &fragment, &shown(&fragment));
+                merge.add(root, &fragment, &paths::absolute(&fragment));
             }
         }
-        Err(error) => merge.refuse(&shown(&directory), &error),
+        Err(error) => merge.refuse(&paths::absolute(&directory), &error),
     }
     let mut loaded = merge.finish();
     if main_holds && loaded.policy.is_empty() {
         let message =
             format!("declares nothing: no slice, service, login or private directory {DEFAULT_POLICY}");
-        loaded.diagnostics.push(Diagnostic::file(&Arc::from(shown(&main)), message));
+        loaded.diagnostics.push(Diagnostic::file(&Arc::from(paths::absolute(&main)), message));
     }
     if !main_holds || loaded.policy.is_empty() {
         return Loaded { policy: Policy::default(), in_force: InForce::Nothing, files: Vec::new(), ..loaded };
     }
     loaded
-}
-
-/// A path as messages show it: absolute, whatever the root.
-fn shown(path: &Path) -> PathBuf {
-    Path::new("/").join(path)
 }
 
 /// The names of a directory's `*.toml`, sorted; none where there is no directory.

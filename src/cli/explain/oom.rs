@@ -11,7 +11,7 @@ use crate::cli::doctor::look_at_tree;
 use crate::cli::{complain, named};
 use crate::effect::finding::Place;
 use crate::effect::kill_order::{Domain, Look};
-use crate::host::settings::{Settings, place};
+use crate::host::settings::Settings;
 use crate::host::units::Units;
 use crate::host::{oom, processes};
 use crate::policy;
@@ -44,10 +44,7 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
         policy: &loaded.policy,
         oom: &oom,
         reclaim: &|id| oom::reclaim(root, &tree[id].path),
-        set_by: &|unit, key| {
-            let assignment = settings.setting(units.get(unit)?, key)?;
-            Some(Place { file: place(assignment), line: Some(assignment.line) })
-        },
+        set_by: &|unit, key| settings.setting(units.get(unit)?, key).map(Place::from),
     };
     let text = if options.json { report::oom_json(&order) } else { report::oom_text(&order) };
     anstream::stdout().write_all(text.as_bytes())?;

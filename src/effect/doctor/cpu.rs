@@ -14,7 +14,7 @@ use crate::effect::finding::{Code, Finding, Fix, Place};
 use crate::effect::share::{Busy, Limit, shares};
 use crate::host::tree::{Cgroup, Cpu, Id, Tree};
 use crate::host::units::{Unit, Units};
-use crate::policy::{CPU_WEIGHT, CpuWeight, Origin, Policy, SliceName, Sourced};
+use crate::policy::{CPU_WEIGHT, CpuWeight, Policy, SliceName, Sourced};
 
 /// What a unit weighs when nobody said otherwise.
 const DEFAULT: u64 = 100;
@@ -236,7 +236,7 @@ impl<'a> Doctor<'a> {
             what: format!("{} comes to less beside its siblings", unit.setting()),
             cost: Some(compared.text),
             cause,
-            at: Some(place(&declared.origin)),
+            at: Some(Place::from(&declared.origin)),
             fix: Fix::Edit(fix),
         })
     }
@@ -279,7 +279,7 @@ impl<'a> Doctor<'a> {
             )),
             cause: "all users compete inside of user.slice, and the policy declares no total_weight"
                 .to_owned(),
-            at: Some(place(&each.origin)),
+            at: Some(Place::from(&each.origin)),
             fix: Fix::Edit("add total_weight = \"sum\" to [logins] in the policy".to_owned()),
         })
     }
@@ -379,7 +379,7 @@ impl Weighted<'_> {
     }
 
     fn place(&self) -> Option<Place> {
-        let declared = self.declared.map(|declared| place(&declared.origin));
+        let declared = self.declared.map(|declared| Place::from(&declared.origin));
         declared.or_else(|| file_with(self.unit, CPU_WEIGHT.unit))
     }
 }
@@ -397,11 +397,7 @@ fn file_with(unit: &Unit, property: &str) -> Option<Place> {
         [only] => Some(only),
         several => several.iter().find(is_named),
     };
-    file.map(|file| Place { file: file.to_path_buf(), line: None })
-}
-
-fn place(origin: &Origin) -> Place {
-    Place { file: origin.file.to_path_buf(), line: Some(origin.line) }
+    file.map(Place::of_file)
 }
 
 /// The smaller one is 1: `2 : 1`, `1 : 3.5`.

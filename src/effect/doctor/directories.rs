@@ -110,7 +110,7 @@ fn finding(inspected: &Inspected) -> Finding {
         what,
         cost,
         cause: said.clone(),
-        at: Some(Place { file: path.clone(), line: None }),
+        at: Some(Place::of_file(path)),
         fix,
     }
 }

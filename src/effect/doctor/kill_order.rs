@@ -128,10 +128,7 @@ fn reversed(look: &Look<'_>, policy: &Policy) -> Vec<Finding> {
                 service.process.pid,
                 size(service.badness.memory),
             ),
-            at: policy.service(&service.service).oom_score_adj.map(|score| Place {
-                file: score.origin.file.to_path_buf(),
-                line: Some(score.origin.line),
-            }),
+            at: policy.service(&service.service).oom_score_adj.map(|score| Place::from(&score.origin)),
             fix: Fix::Edit(format!("oom_score_adj = {score} for {} keeps the order as it is used now", service.service)),
         })
     });

@@ -11,9 +11,10 @@ use crate::host::logins::Logins;
 use crate::host::machine::Machine;
 use crate::host::pam::{JOBS, Module, Stack};
 use crate::host::processes::Process;
-use crate::host::settings::{self, Settings};
+use crate::host::settings::Settings;
 use crate::host::snapshot::{Snapshot, User};
 use crate::host::sshd::UsePam;
+use crate::host::unit_file::Assignment;
 use crate::host::units::Units;
 use crate::paths;
 use crate::policy::{LoginRule, Origin, Policy, Setting, SliceName};
@@ -138,7 +139,7 @@ fn without_line(group: &[(&Path, Vec<&Stack>)]) -> Finding {
         what: format!("sessions open without {OURS}"),
         cost: Some("they get no weight, limit, OOM score or private directory of the policy's".to_owned()),
         cause: format!("no line of {OURS} in {file}"),
-        at: group.first().map(|(file, _)| Place { file: Path::new("/").join(file), line: None }),
+        at: group.first().map(|(file, _)| Place::of_file(file)),
         fix: if is_common {
             Fix::Command("pam-auth-update --enable fairslice".to_owned())
         } else {
@@ -148,7 +149,7 @@ fn without_line(group: &[(&Path, Vec<&Stack>)]) -> Finding {
 }
 
 fn order(services: &str, ours: &Module, logind: &Module) -> Finding {
-    let place = place(ours);
+    let place = Place::from(ours);
     Finding {
         code: Code::PamOrder,
         subject: services.to_owned(),
@@ -185,7 +186,7 @@ fn edited(services: &str, ours: &Module) -> Option<Finding> {
     };
     let given = [&ours.control, &ours.path].into_iter().chain(&ours.arguments);
     let given = given.map(String::as_str).collect::<Vec<_>>().join(" ");
-    let place = place(ours);
+    let place = Place::from(ours);
     Some(Finding {
         code: Code::PamEdited,
         subject: services.to_owned(),
@@ -205,24 +206,20 @@ fn missing(services: &str, ours: &Module) -> Finding {
         what: format!("sessions open without {OURS}"),
         cost: Some("they get no weight, limit, OOM score or private directory of the policy's".to_owned()),
         cause: format!("there is no {} {where_from}", ours.path),
-        at: Some(place(ours)),
+        at: Some(Place::from(ours)),
         fix: if ours.path.starts_with('/') {
-            Fix::Edit(format!("make {} \"{LINE}\"", place(ours)))
+            Fix::Edit(format!("make {} \"{LINE}\"", Place::from(ours)))
         } else {
             Fix::Command("apt-get install --reinstall fairslice".to_owned())
         },
     }
 }
 
-fn place(module: &Module) -> Place {
-    Place { file: Path::new("/").join(&module.file), line: Some(module.line) }
-}
-
 fn sshd(sshd: &UsePam) -> Option<Finding> {
     if sshd.is_on {
         return None;
     }
-    let config = || Path::new("/").join(paths::SSHD_CONFIG);
+    let config = || paths::absolute(paths::SSHD_CONFIG);
     let (file, line) = sshd.at.clone().map_or_else(|| (config(), None), |(file, line)| (file, Some(line)));
     let at = Place { file, line };
     Some(Finding {
@@ -260,13 +257,12 @@ fn slice(seen: &Seen<'_>, user: &User, declared: &Setting<'_>) -> Option<Finding
     let known = unit.and_then(|unit| unit.number(property.unit));
     let (code, cause, at) = if known == Some(seen.machine.number(value)) {
         let cause = format!("PID 1 has {}={value} and has not written it to the cgroup", property.unit);
-        (Code::NotWritten, cause, here(origin))
+        (Code::NotWritten, cause, Place::from(origin))
     } else {
         let set = unit.and_then(|unit| seen.settings.setting(unit, property.unit));
-        let file = set.map(|set| (settings::place(set), set.line, set.value.clone()));
         let recorded = seen.logins.recorded.get(slice.as_str());
         let is_ours = recorded.is_some_and(|names| names.iter().any(|name| name == property.unit));
-        overridden(file, is_ours, property.unit, origin)
+        overridden(set, is_ours, property.unit, origin)
     };
     let has = live.map_or("without a value", String::as_str);
     Some(Finding {
@@ -287,37 +283,26 @@ fn slice(seen: &Seen<'_>, user: &User, declared: &Setting<'_>) -> Option<Finding
 
 /// Who set what PID 1 has instead of the policy's value: an administrator, or fairslice at a login
 /// before the policy was edited.
-fn overridden(
-    file: Option<(PathBuf, usize, String)>,
-    is_ours: bool,
-    key: &str,
-    origin: &Origin,
-) -> (Code, String, Place) {
-    let admins = Path::new("/").join("etc");
-    match file {
-        Some((file, line, value)) if file.starts_with("/etc/systemd/system.control") => (
-            Code::SetProperty,
-            format!("\"systemctl set-property\" has set {key}={value}"),
-            Place { file, line: Some(line) },
-        ),
-        Some((file, line, value)) if !is_ours && file.starts_with("/run/systemd/system.control") => (
-            Code::LoginOlder,
-            format!("\"systemctl set-property --runtime\" has set {key}={value} since the login"),
-            Place { file, line: Some(line) },
-        ),
-        Some((file, line, value)) if file.starts_with(&admins) => {
-            (Code::Shadowed, format!("{key}={value} is set there"), Place { file, line: Some(line) })
+fn overridden(set: Option<&Assignment>, is_ours: bool, key: &str, origin: &Origin) -> (Code, String, Place) {
+    let lies_in = |set: &Assignment, directory: &str| set.file.starts_with(directory);
+    match set {
+        Some(set) if lies_in(set, paths::LASTING_CONTROL) => {
+            let cause = format!("\"systemctl set-property\" has set {key}={}", set.value);
+            (Code::SetProperty, cause, Place::from(set))
         }
-        _ => (
-            Code::LoginOlder,
-            format!("the login is older than {origin}, or got nothing of it"),
-            here(origin),
-        ),
+        Some(set) if !is_ours && lies_in(set, paths::RUNTIME_CONTROL) => {
+            let cause =
+                format!("\"systemctl set-property --runtime\" has set {key}={} since the login", set.value);
+            (Code::LoginOlder, cause, Place::from(set))
+        }
+        Some(set) if lies_in(set, "etc") => {
+            (Code::Shadowed, format!("{key}={} is set there", set.value), Place::from(set))
+        }
+        _ => {
+            let cause = format!("the login is older than {origin}, or got nothing of it");
+            (Code::LoginOlder, cause, Place::from(origin))
+        }
     }
-}
-
-fn here(origin: &Origin) -> Place {
-    Place { file: origin.file.to_path_buf(), line: Some(origin.line) }
 }
 
 /// Processes of a user's sessions that would be killed later than is declared. One with a negative
@@ -345,7 +330,7 @@ fn score(processes: &[Process], user: &User, rule: &LoginRule) -> Option<Finding
         ),
         cost: Some("the OOM killer takes others first".to_owned()),
         cause: format!("the login is older than {}, or root lowered the score", declared.origin),
-        at: Some(here(&declared.origin)),
+        at: Some(Place::from(&declared.origin)),
         fix: Fix::Apply,
     })
 }
@@ -372,7 +357,7 @@ pub fn adopted(outdated: &[Outdated]) -> Vec<Finding> {
         what: "runs the command of when it was adopted".to_owned(),
         cost: Some("what an upgrade changed of the command is not in force".to_owned()),
         cause: outdated.why.clone(),
-        at: Some(Place { file: outdated.drop_in.clone(), line: None }),
+        at: Some(Place::of_file(&outdated.drop_in)),
         fix: Fix::Command(if outdated.can_adopt {
             format!("fairslice adopt {}", outdated.unit)
         } else {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::settings::services;
-use crate::effect::chain::{Chain, Link, Override, Scene, Stage, absolute, place};
+use crate::effect::chain::{Chain, Link, Override, Scene, Stage};
 use crate::effect::finding::{Code, Finding, Fix, Place};
 use crate::host::cgroup;
 use crate::host::processes::Process;
@@ -51,7 +51,7 @@ pub fn undeclared(scene: &Scene<'_>) -> Vec<Chain> {
             continue;
         }
         let mut chain = Chain::new(name, "slice");
-        let at = scene.last(name, SLICE).map(place);
+        let at = scene.last(name, SLICE).map(Place::from);
         chain.links.push(Link { stage: Stage::Property, value: Some(slice.to_owned()), at, holds: true });
         add_live(scene, &mut chain, unit, &service, SliceName::new(slice).ok().as_ref());
         chains.push(chain);
@@ -68,7 +68,7 @@ fn holding<'p>(scene: &Scene<'p>, name: &ServiceName) -> Option<(&'p SliceName, 
 fn add_property(scene: &Scene<'_>, chain: &mut Chain, unit: &Unit, slice: &SliceName) {
     let value = unit.text(SLICE).map(str::to_owned);
     let holds = value.as_deref() == Some(slice.as_str());
-    let at = scene.last(&chain.unit, SLICE).map(place);
+    let at = scene.last(&chain.unit, SLICE).map(Place::from);
     chain.add(Link { stage: Stage::Property, value: value.clone(), at, holds }, |chain| {
         let Override { code, cause, at, fix } = scene.overridden(&chain.unit, SLICE);
         let value = value.unwrap_or_default();
@@ -118,11 +118,8 @@ fn add_live(
     let holds = main.cgroup.starts_with(cgroup);
     let link = Link {
         stage: Stage::Process,
-        value: Some(format!("{} in {}", main.pid, absolute(&main.cgroup).display())),
-        at: Some(Place {
-            file: absolute(&Path::new("proc").join(main.pid.to_string()).join("cgroup")),
-            line: None,
-        }),
+        value: Some(format!("{} in {}", main.pid, paths::absolute(&main.cgroup).display())),
+        at: Some(Place::of_file(Path::new("proc").join(main.pid.to_string()).join("cgroup"))),
         holds,
     };
     chain.add(link, |chain| moved(chain, main, cgroup));
@@ -143,7 +140,7 @@ fn why_elsewhere(scene: &Scene<'_>, name: &str, unit: &Unit, cgroup: &Path) -> (
                     "process {} ({}) of an earlier start, which KillMode={kill_mode} let live, keeps it there",
                     left.pid, left.name
                 ),
-                scene.last(name, "KillMode").map(place),
+                scene.last(name, "KillMode").map(Place::from),
                 Fix::Command(format!(
                     "systemctl stop {shell}; systemctl kill {shell}; systemctl start {shell}"
                 )),
@@ -151,7 +148,7 @@ fn why_elsewhere(scene: &Scene<'_>, name: &str, unit: &Unit, cgroup: &Path) -> (
         }
         None => (
             "it was started before its Slice= was what it is: systemd moves no running unit".to_owned(),
-            scene.last(name, SLICE).map(place),
+            scene.last(name, SLICE).map(Place::from),
             Fix::Restart(name.to_owned()),
         ),
     }
@@ -162,11 +159,11 @@ fn moved(chain: &Chain, main: &Process, cgroup: &Path) -> Finding {
     Finding {
         code: Code::MovedByHand,
         subject: chain.unit.clone(),
-        what: format!("its main process {pid} ({name}) is in {}", absolute(&main.cgroup).display()),
+        what: format!("its main process {pid} ({name}) is in {}", paths::absolute(&main.cgroup).display()),
         cost: Some(
             "it has the weight and the limits of that place; what it starts outlives a stop".to_owned(),
         ),
-        cause: format!("it was moved out of {}: not by systemd", absolute(cgroup).display()),
+        cause: format!("it was moved out of {}: not by systemd", paths::absolute(cgroup).display()),
         at: Some(in_cgroupfs(&main.cgroup)),
         fix: Fix::Command(format!("systemctl restart {}", quoted(&chain.unit))),
     }
@@ -208,13 +205,13 @@ fn leftover(scene: &Scene<'_>, unit: &str, cgroup: &Path, processes: &[&Process]
     Finding {
         code: Code::LeftOver,
         subject: unit.to_owned(),
-        what: format!("{}{more} is left in {}", named.join(", "), absolute(cgroup).display()),
+        what: format!("{}{more} is left in {}", named.join(", "), paths::absolute(cgroup).display()),
         cost: Some(
             "it has the weight and the limits of that place, and no stop of the unit ends it".to_owned(),
         ),
         cause: format!(
             "it was moved there before a restart: PID 1 has the unit in {}",
-            absolute(&known).display()
+            paths::absolute(&known).display()
         ),
         at: Some(in_cgroupfs(cgroup)),
         fix: Fix::Command(format!("kill {}", pids.join(" "))),
@@ -226,7 +223,7 @@ fn cost(slice: &str) -> String {
 }
 
 fn in_cgroupfs(cgroup: &Path) -> Place {
-    Place { file: absolute(&Path::new(paths::CGROUPFS).join(cgroup)), line: None }
+    Place::of_file(Path::new(paths::CGROUPFS).join(cgroup))
 }
 
 /// A unit's name as a shell takes it.

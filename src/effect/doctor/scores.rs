@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::settings::services;
-use crate::effect::chain::{Chain, Link, Override, Scene, Stage, absolute, place};
+use crate::effect::chain::{Chain, Link, Override, Scene, Stage};
 use crate::effect::finding::{Code, Finding, Fix, Place};
 use crate::host::processes::Process;
 use crate::host::units::Unit;
@@ -53,7 +53,7 @@ fn follow(scene: &Scene<'_>, name: &ServiceName) -> Option<Chain> {
 fn add_property(scene: &Scene<'_>, chain: &mut Chain, unit: &Unit, score: OomScoreAdj) {
     let value = unit.text(SETTING).map(str::to_owned);
     let holds = value.as_ref().is_some_and(|value| *value == score.to_string());
-    let at = scene.last(&chain.unit, SETTING).map(place);
+    let at = scene.last(&chain.unit, SETTING).map(Place::from);
     chain.add(Link { stage: Stage::Property, value: value.clone(), at, holds }, |chain| {
         let Override { code, cause, at, fix } = scene.overridden(&chain.unit, SETTING);
         let value = value.unwrap_or_default();
@@ -114,6 +114,5 @@ fn cost(live: i16, declared: OomScoreAdj) -> String {
 }
 
 fn score_file(main: &Process) -> Place {
-    let file = absolute(&Path::new("proc").join(main.pid.to_string()).join(KEY));
-    Place { file, line: None }
+    Place::of_file(Path::new("proc").join(main.pid.to_string()).join(KEY))
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
-use crate::effect::chain::{Chain, Link, Override, Scene, Stage, absolute, place};
+use crate::effect::chain::{Chain, Link, Override, Scene, Stage};
 use crate::effect::finding::{Code, Finding, Fix, Place};
 use crate::effect::{given, headcount, holds, limits, total_weight};
 use crate::host::snapshot::Attributes;
@@ -41,7 +41,7 @@ pub fn findings(loaded: &Loaded) -> Vec<Finding> {
 
 fn broken_file(loaded: &Loaded, file: &Path, errors: &[&Diagnostic]) -> Option<Finding> {
     let first = errors.first()?;
-    let (code, what) = if file.starts_with(absolute(Path::new(paths::POLICY_DIR))) {
+    let (code, what) = if file.starts_with(paths::absolute(paths::POLICY_DIR)) {
         (Code::FragmentBroken, "is left out".to_owned())
     } else {
         (Code::PolicyBroken, loaded.in_force.note().unwrap_or_else(|| "has errors".to_owned()))
@@ -165,7 +165,7 @@ pub fn outdated(scene: &Scene<'_>, chains: &[Chain]) -> Vec<Chain> {
     for (unit, generated) in &scene.facts.generated {
         let expected = scene.expected.get(unit).map(Vec::as_slice).unwrap_or_default();
         for gone in generated.iter().filter(|known| expected.iter().all(|wanted| wanted.key != known.key)) {
-            add(unit, gone, "is still set and not in the policy", Some(place(gone)));
+            add(unit, gone, "is still set and not in the policy", Some(Place::from(gone)));
         }
     }
     let followed: BTreeSet<&str> = chains.iter().map(|chain| chain.unit.as_str()).collect();
@@ -239,7 +239,7 @@ impl Wanted<'_> {
         let number = unit.number(self.property.unit).unwrap_or_else(|| default(self.property));
         let value = as_value(self.property, number).map(|value| value.to_string());
         let holds = holds(self.value, &as_attribute(number), scene.machine);
-        let at = scene.last(self.unit, self.property.unit).map(place);
+        let at = scene.last(self.unit, self.property.unit).map(Place::from);
         chain.add(Link { stage: Stage::Property, value: value.clone(), at, holds }, |_| {
             let Override { code, cause, at, fix } = scene.overridden(self.unit, self.property.unit);
             let value = value.unwrap_or_default();
@@ -253,8 +253,8 @@ impl Wanted<'_> {
 
     fn add_cgroup(&self, scene: &Scene<'_>, chain: &mut Chain, live: &Attributes) {
         let Some(cgroup) = &self.cgroup else { return };
-        let file = absolute(&Path::new(paths::CGROUPFS).join(cgroup).join(self.property.attribute));
-        let at = Some(Place { file, line: None });
+        let file = Path::new(paths::CGROUPFS).join(cgroup).join(self.property.attribute);
+        let at = Some(Place::of_file(file));
         let text = live.get(self.property.attribute);
         let number = text.and_then(|text| from_attribute(text));
         let value = number.and_then(|number| as_value(self.property, number)).map(|value| value.to_string());

@@ -11,7 +11,7 @@ use std::path::Path;
 use strsim::damerau_levenshtein;
 
 use crate::effect::finding::{Code, Finding, Fix, Place};
-use crate::host::settings::{self, File, Settings};
+use crate::host::settings::{File, Settings};
 use crate::host::unit_file::Assignment;
 use crate::host::units::{Unit, Units};
 use crate::host::v1::V1;
@@ -162,7 +162,7 @@ fn cgroup_v1(v1: &V1) -> Finding {
         },
         at: Some(match argument {
             Some(_) => Place { file: "/proc/cmdline".into(), line: Some(1) },
-            None => Place { file: "/proc/mounts".into(), line: None },
+            None => Place::of_file("/proc/mounts"),
         }),
         fix: Fix::Edit(match argument {
             Some(argument) => format!(
@@ -181,7 +181,7 @@ fn ssh(name: &str, unit: &Unit, settings: &Settings) -> Option<Finding> {
     if score >= 0 || !SSH.contains(&stem.split('@').next().unwrap_or_default()) {
         return None;
     }
-    let at = settings.setting(unit, "OOMScoreAdjust").map(place_of);
+    let at = settings.setting(unit, "OOMScoreAdjust").map(Place::from);
     let lot = if score <= -1000 { "can never be killed for memory" } else { "are killed late" };
     Some(Finding {
         code: Code::ScoreOnSshd,
@@ -218,7 +218,7 @@ fn contradiction(name: &str, unit: &Unit, settings: &Settings) -> Option<Finding
             (protection, limit, "what is above the limit is not protected")
         }
     };
-    let [at, other] = [first, second].map(|(key, _)| settings.setting(unit, key).map(place_of));
+    let [at, other] = [first, second].map(|(key, _)| settings.setting(unit, key).map(Place::from));
     let relation = if first.1 == second.1 { "is no less than" } else { "is above" };
     Some(Finding {
         code: Code::MemoryContradiction,
@@ -239,10 +239,6 @@ fn shown(bytes: u64) -> String {
     let unit =
         [(30, "G"), (20, "M"), (10, "K")].into_iter().find(|(shift, _)| bytes.is_multiple_of(1 << shift));
     unit.map_or_else(|| bytes.to_string(), |(shift, suffix)| format!("{}{suffix}", bytes >> shift))
-}
-
-fn place_of(assignment: &Assignment) -> Place {
-    Place { file: settings::place(assignment), line: Some(assignment.line) }
 }
 
 fn section_of(kind: &str) -> Option<&'static str> {
@@ -307,7 +303,7 @@ fn assigned(file: &File, assignment: &Assignment) -> Option<Finding> {
     if section != assignment.section && !is_foreign {
         return None;
     }
-    let at = place_of(assignment);
+    let at = Place::from(assignment);
     let (code, what, cause, remedy) = if let Some((_, after)) = OF_V1.iter().find(|(known, _)| known == key) {
         let cause =
             format!("of cgroup v1: systemd converts it to {after}= up to version 257 and ignores it after");
@@ -416,7 +412,7 @@ fn unused(path: &Path, file: &File, units: &Units) -> Option<Finding> {
     let like = units.iter().filter(|(_, unit)| unit.text("LoadState") == Some("loaded"));
     let nearest = like.map(|(name, _)| name).min_by_key(|name| distance(name));
     let nearest = nearest.filter(|name| distance(name) <= 1 + file.unit.len() / 8);
-    let at = Place { file: path.to_owned(), line: Some(first.line) };
+    let at = Place::from(first);
     let is_users = file.unit.starts_with("user-") && file.kind() == "slice";
     Some(Finding {
         code: Code::DropInUnused,

@@ -153,7 +153,7 @@ pub fn outdated(root: &Path) -> Result<Vec<Outdated>> {
             }
             Err(error) => (format!("it cannot be adopted any more: {error:#}"), false),
         };
-        let drop_in = Path::new("/").join(drop_in_file(name));
+        let drop_in = paths::absolute(drop_in_file(name));
         Some(Outdated { unit: name.to_string(), drop_in, why, can_adopt })
     };
     Ok(adopted.iter().filter_map(one).collect())

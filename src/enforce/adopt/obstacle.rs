@@ -122,7 +122,7 @@ fn last<'a>(assignments: &'a [Assignment], key: &str) -> Option<&'a Assignment> 
 /// How deep down the nearest of a list's paths is that the launcher lies at or below.
 fn deepest(list: &Assignment, path: impl Fn(&str) -> &str) -> Option<usize> {
     let words = words(&list.value).unwrap_or_default();
-    let launcher = Path::new("/").join(paths::LAUNCHER);
+    let launcher = paths::absolute(paths::LAUNCHER);
     let depths = words.iter().filter_map(|word| {
         let path = Path::new(path(word));
         launcher.starts_with(path).then(|| path.components().count())
@@ -148,7 +148,7 @@ fn source(bind: &Assignment) -> Option<String> {
     let depth = deepest(bind, destination)?;
     let words = words(&bind.value).ok()?;
     let word = words.iter().find(|word| Path::new(destination(word)).components().count() == depth)?;
-    let launcher = Path::new("/").join(paths::LAUNCHER);
+    let launcher = paths::absolute(paths::LAUNCHER);
     let below = launcher.strip_prefix(destination(word)).ok()?;
     let source = plain(word).split(':').next()?;
     Some(Path::new(source).join(below).to_string_lossy().trim_end_matches('/').to_owned())
