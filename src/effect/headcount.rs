@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::carry::{ancestors, sum_cpu};
+#[cfg(feature = "cli")]
+use crate::host::snapshot::Snapshot;
 use crate::policy::{
     CpuFloor, CpuWeight, LoginRule, Logins, Policy, SliceName, Sourced, TotalWeight, Weight,
 };
@@ -69,6 +71,17 @@ pub fn total_weight(logins: &Logins, counted: Option<&Headcount>) -> Option<CpuW
         TotalWeight::Fixed(weight) => Some(CpuWeight::Weight(weight)),
         TotalWeight::Sum => counted.map(Headcount::weight),
     }
+}
+
+/// What `user.slice` weighs: as declared, or with those who are logged in. `None` where nothing is declared.
+#[cfg(feature = "cli")]
+#[must_use]
+pub fn total_weight_now(policy: &Policy, live: &Snapshot) -> Option<CpuWeight> {
+    let counted = policy.logins.is_counted().then(|| {
+        let limits = limits(policy, &|cgroup| live.weights_in(cgroup));
+        headcount(live.users.iter().map(|user| user.rule(policy)), limits)
+    });
+    total_weight(&policy.logins, counted.as_ref())
 }
 
 /// What each declared floor leaves to the logins.

@@ -23,6 +23,8 @@ mod status;
 
 pub use carry::{Carried, Given, ancestors, given};
 pub use compare::holds;
+#[cfg(feature = "cli")]
+pub use headcount::total_weight_now;
 pub use headcount::{Headcount, Limit, broken_floors, headcount, limits, total_weight};
 #[cfg(feature = "cli")]
 pub use status::{Compared, Kind, Status, Unit};

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Carried, given, headcount, holds, limits, total_weight};
+use super::{Carried, given, holds, total_weight_now};
 use crate::host::machine::Machine;
 use crate::host::snapshot::{Attributes, Snapshot, User};
 use crate::policy::{
@@ -173,11 +173,7 @@ impl Compare<'_> {
 
     fn all_logins(&self) -> Option<Unit> {
         let total = self.policy.logins.total_weight.as_ref()?;
-        let counted = self.policy.logins.is_counted().then(|| {
-            let limits = limits(self.policy, &|cgroup| self.live.weights_in(cgroup));
-            headcount(self.live.users.iter().map(|user| user.rule(self.policy)), limits)
-        });
-        let weight = total_weight(&self.policy.logins, counted.as_ref())?;
+        let weight = total_weight_now(self.policy, self.live)?;
         let attributes = self.attributes(&SliceName::user().cgroup());
         let value = SettingValue::Cpu(weight);
         let setting = Compared {

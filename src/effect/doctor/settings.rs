@@ -2,19 +2,18 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
 use crate::effect::chain::{Chain, Link, Override, Scene, Stage};
 use crate::effect::finding::{Code, Finding, Fix, Place};
-use crate::effect::{given, headcount, holds, limits, total_weight};
+use crate::effect::{given, holds, total_weight_now};
 use crate::host::snapshot::Attributes;
 use crate::host::unit_file::Assignment;
 use crate::host::units::Unit;
 use crate::paths;
 use crate::policy::{
-    Amount, CPU_WEIGHT, CpuWeight, Diagnostic, InForce, Loaded, LoginRule, Memory, Origin, PROPERTIES,
-    Property, ServiceName, SettingValue, Severity, SliceName, Tasks, TotalWeight, Weight,
+    Amount, CPU_WEIGHT, CpuWeight, Diagnostic, InForce, Loaded, Memory, Origin, PROPERTIES, Property,
+    ServiceName, SettingValue, Severity, SliceName, Tasks, TotalWeight, Weight,
 };
 
 /// One weight or limit of one unit.
@@ -119,11 +118,7 @@ pub fn services(scene: &Scene<'_>) -> Vec<ServiceName> {
 /// `total_weight`: a number is a drop-in's, a sum is set at each login.
 fn all_logins(scene: &Scene<'_>) -> Option<Chain> {
     let total = scene.policy.logins.total_weight.as_ref()?;
-    let counted = scene.policy.logins.is_counted().then(|| {
-        let limits = limits(scene.policy, &|cgroup| scene.live.weights_in(cgroup));
-        headcount(scene.live.users.iter().map(|user| rule(scene, user)), limits)
-    });
-    let weight = total_weight(&scene.policy.logins, counted.as_ref())?;
+    let weight = total_weight_now(scene.policy, scene.live)?;
     let user = SliceName::user();
     let value = Wanted {
         unit: user.as_str(),
@@ -142,13 +137,6 @@ fn all_logins(scene: &Scene<'_>) -> Option<Chain> {
         *broken = Finding { code: Code::TotalWeight, cause, fix: Fix::Apply, ..broken.clone() };
     }
     Some(chain)
-}
-
-fn rule(scene: &Scene<'_>, user: &crate::host::snapshot::User) -> LoginRule {
-    let name = user.account.as_ref().map(|account| account.name.as_str());
-    let is_in = |group: &str| Ok::<_, Infallible>(user.groups.iter().any(|known| known == group));
-    let Ok((_, rule)) = scene.policy.logins.rule(name, is_in);
-    rule
 }
 
 /// What stands in the generator's drop-ins and in the policy no more, and what is missing there of units

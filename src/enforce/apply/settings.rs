@@ -11,7 +11,7 @@ use super::super::user_slice;
 use super::look::{Look, has_controller};
 use super::overrides::Overrides;
 use super::{Change, How, Left, PATIENCE, Plan, Restart, reload};
-use crate::effect::{Given, given, holds};
+use crate::effect::{Given, given, holds, total_weight_now};
 use crate::host::cgroup;
 use crate::host::pid1::Manager;
 use crate::host::units::{Unit, Units};
@@ -34,7 +34,7 @@ struct Target {
 
 /// Adds what is to be changed of weights and limits, and what cannot be.
 pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) -> Result<()> {
-    for target in targets(look)? {
+    for target in targets(look) {
         for property in PROPERTIES {
             one(look, plan, &target, property)?;
         }
@@ -42,7 +42,7 @@ pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) -> Result<()> {
     Ok(())
 }
 
-fn targets(look: &Look<'_>) -> Result<Vec<Target>> {
+fn targets(look: &Look<'_>) -> Vec<Target> {
     let slice = |name: &SliceName, given| Target {
         unit: name.to_string(),
         user: None,
@@ -69,22 +69,19 @@ fn targets(look: &Look<'_>) -> Result<Vec<Target>> {
         let (unit, cgroup) = (name.to_string(), cgroup.to_owned());
         targets.push(Target { drop_in: unit.clone(), unit, user: None, cgroup, given, told: Vec::new() });
     }
-    let users: Vec<u32> = look.live.users.iter().map(|user| user.uid).collect();
-    let headcount = user_slice::headcount(look.root, policy, &users)?;
-    let total = user_slice::total(policy, headcount.as_ref());
+    let total = total_weight_now(policy, &look.live).map(|weight| (CPU_WEIGHT, SettingValue::Cpu(weight)));
     let mut all = slice(&SliceName::user(), Vec::new());
-    *(if policy.logins.is_counted() { &mut all.told } else { &mut all.given }) = total;
+    (if policy.logins.is_counted() { &mut all.told } else { &mut all.given }).extend(total);
     targets.push(all);
     let everybody = settings(&policy.logins.default.resources);
     for user in &look.live.users {
-        let (_, rule) = user_slice::rule(policy, user.account.as_ref())?;
-        let (given, told) =
-            user_slice::settings(&rule).into_iter().partition(|setting| everybody.contains(setting));
+        let settings = user_slice::settings(&user.rule(policy)).into_iter();
+        let (given, told) = settings.partition(|setting| everybody.contains(setting));
         let user_slice = slice(&SliceName::of_user(user.uid), given);
         let user = user.account.as_ref().map(|account| account.name.clone());
         targets.push(Target { user, told, drop_in: "user-.slice".to_owned(), ..user_slice });
     }
-    Ok(targets)
+    targets
 }
 
 /// One property of one unit.

@@ -72,8 +72,8 @@ pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) {
         plan.change(&unit, None, change);
     }
     for user in &look.live.users {
-        let Ok((_, rule)) = user_slice::rule(look.policy, user.account.as_ref()) else { continue };
-        let (Some(declared), Some(lowest)) = (&rule.oom_score_adj, user.lowest_score) else { continue };
+        let declared = user.rule(look.policy).oom_score_adj;
+        let (Some(declared), Some(lowest)) = (declared, user.lowest_score) else { continue };
         if lowest < declared.value {
             let declared = declared.value;
             plan.left.push(Left {
