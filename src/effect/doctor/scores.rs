@@ -66,12 +66,19 @@ fn add_property(scene: &Scene<'_>, chain: &mut Chain, unit: &Unit, score: OomSco
     });
 }
 
-/// PID 1 has the score, and the main process another. Which of the two causes it is, is told by what
-/// happened first: its start, or the reload with which PID 1 read the score.
+/// Whether a service's main process has another score than PID 1 started it with. `reloaded` is when PID 1
+/// last read the unit's files, as [`crate::host::units::loaded_at`]: what it has started before, it may have
+/// given another score than the unit has now.
+#[must_use]
+pub fn has_set_itself(main: &Process, unit: &Unit, reloaded: Option<u64>) -> bool {
+    let given = unit.text(SETTING).and_then(|text| text.parse::<i16>().ok()).unwrap_or(0);
+    let started = unit.number("ExecMainStartTimestampMonotonic");
+    given != main.oom_score_adj && started.zip(reloaded).is_some_and(|(started, reloaded)| started > reloaded)
+}
+
+/// PID 1 has the score, and the main process another.
 fn differs(scene: &Scene<'_>, unit: &Unit, main: &Process, score: OomScoreAdj) -> Finding {
     let live = main.oom_score_adj;
-    let started = unit.number("ExecMainStartTimestampMonotonic");
-    let is_since = scene.facts.reloaded.zip(started).is_some_and(|(reloaded, started)| started > reloaded);
     let (pid, name) = (main.pid, &main.name);
     let found = |code, cause: &str, at, fix| Finding {
         code,
@@ -82,7 +89,7 @@ fn differs(scene: &Scene<'_>, unit: &Unit, main: &Process, score: OomScoreAdj) -
         at,
         fix,
     };
-    if is_since {
+    if has_set_itself(main, unit, scene.facts.reloaded) {
         let cause = "PID 1 gave it the score at its start: it has changed it since, or somebody with choom";
         let fix =
             "restart it; if it does that by itself, set_by = \"service\" in the policy with its own score";

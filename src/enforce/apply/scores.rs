@@ -14,7 +14,8 @@ use rustix::fs::{Mode, OFlags, openat};
 
 use super::look::Look;
 use super::{Change, How, Left, Plan};
-use crate::host::process;
+use crate::effect::doctor::scores::has_set_itself;
+use crate::host::process::{self, Stat};
 use crate::host::processes::{self, Process};
 use crate::host::units::{self, Unit};
 use crate::policy::OomScoreAdj;
@@ -61,7 +62,7 @@ pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) -> Result<()> {
                 plan.left.push(left(format!("{score}, declared {declared}: {admins}"), true));
                 continue;
             }
-            if has_set_itself(main, unit, loaded_at) {
+            if unit.is_some_and(|unit| has_set_itself(main, unit, loaded_at)) {
                 let (name, pid) = (&main.name, main.pid);
                 let why = format!(
                     "{name} (pid {pid}) has {score}, declared {wanted}: changed since it was started, by itself or by hand; a restart sets it"
@@ -97,15 +98,6 @@ fn main_process<'p>(root: &Path, processes: &'p [Process], unit: Option<&Unit>) 
         let pids: Vec<u32> = processes.iter().map(|process| process.pid).collect();
         process::main_process(root, &pids).and_then(of_pid)
     })
-}
-
-/// Whether the main process has another score than PID 1 started it with. Where PID 1 has read the unit's
-/// files since, it does not know that any more.
-fn has_set_itself(main: &Process, unit: Option<&Unit>, loaded_at: Option<u64>) -> bool {
-    let Some((unit, loaded_at)) = unit.zip(loaded_at) else { return false };
-    let given = unit.text(SETTING).and_then(|text| text.parse::<i16>().ok()).unwrap_or(0);
-    let started = unit.number("ExecMainStartTimestampMonotonic").unwrap_or(0);
-    started > loaded_at && given != main.oom_score_adj
 }
 
 /// How many processes have which scores beside these two.
@@ -151,15 +143,12 @@ fn set_one(root: &Path, process: &Process, rescore: &Rescore) -> Result<()> {
     let path = root.join("proc").join(process.pid.to_string());
     let Ok(directory) = File::open(&path) else { return Ok(()) };
     let read = |name: &str| -> Option<String> {
-        let mut text = String::new();
+        let mut text = Vec::new();
         let file = openat(&directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        File::from(file).read_to_string(&mut text).ok()?;
-        Some(text)
+        File::from(file).read_to_end(&mut text).ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
     };
-    // Field 22 of proc_pid_stat(5), after a name in parentheses that may hold any character.
-    let started = read("stat").and_then(|text| {
-        text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19)?.parse::<u64>().ok())
-    });
+    let started = read("stat").and_then(|text| Some(Stat::parse(&text)?.started));
     let score = read(KEY).and_then(|text| text.trim().parse::<i16>().ok());
     if started != Some(process.started) || score != Some(rescore.from) {
         return Ok(());
@@ -196,7 +185,9 @@ mod tests {
         let set = |started: u64, score: &str| {
             let mut fields = vec!["1".to_owned(); 50];
             (fields[0], fields[19]) = ("S".to_owned(), "4".to_owned());
-            fs::write(own.join("stat"), format!("77 (a) b) {}\n", fields.join(" "))).unwrap();
+            // A name may hold any byte.
+            let stat = [b"77 (a) \xff) ", fields.join(" ").as_bytes()].concat();
+            fs::write(own.join("stat"), stat).unwrap();
             fs::write(own.join(KEY), score).unwrap();
             let mut process = processes::read(root.path()).unwrap().remove(0);
             assert_eq!(process.started, 4);
