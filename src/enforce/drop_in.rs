@@ -78,7 +78,7 @@ fn slice(policy: &Policy, name: &SliceName, carried: Option<&Carried>) -> Text {
 fn service(policy: &Policy, name: &ServiceName) -> Text {
     let mut text = Text::new("Service");
     let rule = policy.service(name);
-    if let Some((slice, origin)) = holding_slice(policy, name) {
+    if let Some((slice, origin)) = policy.holding(name) {
         text.declared(SLICE, slice, origin);
     }
     if let (Some(score), Some(declared)) = (rule.score_to_set(), &rule.oom_score_adj) {
@@ -98,12 +98,6 @@ fn ageing(text: &mut Text, policy: &Policy) {
     let list = format!("-/usr/bin/timeout {PATIENCE} /{} private-dir tmpfiles", paths::COMMAND);
     text.declared("ExecStartPre", list, &max_age.origin);
     text.set("ExecStopPost", format!("-/usr/bin/rm -f /{}", paths::TMPFILES));
-}
-
-fn holding_slice<'a>(policy: &'a Policy, name: &ServiceName) -> Option<(&'a SliceName, &'a Origin)> {
-    let slice = policy.slice_of(name)?;
-    let mut patterns = policy.slices.get(slice)?.matches.iter();
-    patterns.find(|pattern| pattern.value.matches(name)).map(|pattern| (slice, &pattern.origin))
 }
 
 fn all_logins(policy: &Policy) -> Text {

@@ -443,8 +443,24 @@ impl Policy {
     /// The slice that holds `service`.
     #[must_use]
     pub fn slice_of(&self, service: &ServiceName) -> Option<&SliceName> {
-        let holds = |slice: &Slice| slice.matches.iter().any(|pattern| pattern.value.matches(service));
-        self.slices.iter().find(|(_, slice)| holds(slice)).map(|(name, _)| name)
+        self.holding(service).map(|(slice, _)| slice)
+    }
+
+    /// The slice that holds `service`, and where the pattern stands by which it does.
+    #[must_use]
+    pub fn holding(&self, service: &ServiceName) -> Option<(&SliceName, &Origin)> {
+        self.slices.iter().find_map(|(name, slice)| {
+            let pattern = slice.matches.iter().find(|pattern| pattern.value.matches(service))?;
+            Some((name, &pattern.origin))
+        })
+    }
+
+    /// Whether anything is declared for `service`: by its name or its template's, or by a slice that holds it.
+    #[must_use]
+    pub fn concerns(&self, service: &ServiceName) -> bool {
+        self.services.contains_key(service)
+            || service.template().is_some_and(|template| self.services.contains_key(&template))
+            || self.slice_of(service).is_some()
     }
 
     /// The rule for `service`: its own, and for an instance its template's where that says nothing.

@@ -5,14 +5,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::settings::services;
 use crate::effect::chain::{Chain, Link, Override, Scene, Stage};
 use crate::effect::finding::{Code, Finding, Fix, Place};
 use crate::host::cgroup;
 use crate::host::processes::Process;
 use crate::host::units::Unit;
 use crate::paths;
-use crate::policy::{Origin, ServiceName, SliceName};
+use crate::policy::{ServiceName, SliceName};
 
 const SLICE: &str = "Slice";
 /// So many processes are named.
@@ -22,14 +21,14 @@ const MOST_NAMED: usize = 3;
 #[must_use]
 pub fn declared(scene: &Scene<'_>) -> Vec<Chain> {
     let mut chains = Vec::new();
-    for name in services(scene) {
-        let Some((slice, origin)) = holding(scene, &name) else { continue };
+    for name in scene.live.services_of(scene.policy) {
+        let Some((slice, origin)) = scene.policy.holding(name) else { continue };
         let mut chain = Chain::new(name.as_str(), "slice");
         chain.declare(slice.to_string(), Some(origin));
         scene.add_drop_in(&mut chain, SLICE, slice.as_str());
         if let Some(unit) = scene.loaded(name.as_str()) {
             add_property(scene, &mut chain, unit, slice);
-            add_live(scene, &mut chain, unit, &name, Some(slice));
+            add_live(scene, &mut chain, unit, name, Some(slice));
         }
         chains.push(chain);
     }
@@ -57,12 +56,6 @@ pub fn undeclared(scene: &Scene<'_>) -> Vec<Chain> {
         chains.push(chain);
     }
     chains
-}
-
-fn holding<'p>(scene: &Scene<'p>, name: &ServiceName) -> Option<(&'p SliceName, &'p Origin)> {
-    let slice = scene.policy.slice_of(name)?;
-    let mut patterns = scene.policy.slices.get(slice)?.matches.iter();
-    patterns.find(|pattern| pattern.value.matches(name)).map(|pattern| (slice, &pattern.origin))
 }
 
 fn add_property(scene: &Scene<'_>, chain: &mut Chain, unit: &Unit, slice: &SliceName) {

@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use super::settings::services;
 use crate::effect::chain::{Chain, Link, Override, Scene, Stage};
 use crate::effect::finding::{Code, Finding, Fix, Place};
 use crate::host::processes::Process;
@@ -16,8 +15,8 @@ const KEY: &str = "oom_score_adj";
 /// The score of each service that the policy gives one.
 #[must_use]
 pub fn declared(scene: &Scene<'_>) -> Vec<Chain> {
-    let names = services(scene);
-    names.iter().filter_map(|name| follow(scene, name)).collect()
+    let names = scene.live.services_of(scene.policy);
+    names.into_iter().filter_map(|name| follow(scene, name)).collect()
 }
 
 fn follow(scene: &Scene<'_>, name: &ServiceName) -> Option<Chain> {

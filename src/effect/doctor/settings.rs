@@ -99,22 +99,6 @@ pub fn declared(scene: &Scene<'_>) -> Vec<Chain> {
     chains
 }
 
-/// The services that the policy names, and those that run and are held by a slice of its.
-#[must_use]
-pub fn services(scene: &Scene<'_>) -> Vec<ServiceName> {
-    let running = scene.live.services.iter().map(|(name, _)| name);
-    let held = running.filter(|name| {
-        scene.policy.slice_of(name).is_some()
-            || name.template().is_some_and(|template| scene.policy.services.contains_key(&template))
-    });
-    // A template stands for its instances.
-    let named = scene.policy.services.keys().filter(|name| !name.stem().ends_with('@'));
-    let mut all: Vec<ServiceName> = held.chain(named).cloned().collect();
-    all.sort();
-    all.dedup();
-    all
-}
-
 /// `total_weight`: a number is a drop-in's, a sum is set at each login.
 fn all_logins(scene: &Scene<'_>) -> Option<Chain> {
     let total = scene.policy.logins.total_weight.as_ref()?;
