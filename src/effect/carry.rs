@@ -40,6 +40,15 @@ impl Carried {
     }
 }
 
+/// The slices that the policy declares, and the ancestors that carry something: each after its parent.
+#[must_use]
+pub fn slices<'a>(policy: &'a Policy, carried: &'a BTreeMap<SliceName, Carried>) -> Vec<&'a SliceName> {
+    let mut slices: Vec<_> = policy.slices.keys().chain(carried.keys()).collect();
+    slices.sort_by_key(|name| name.cgroup());
+    slices.dedup();
+    slices
+}
+
 /// One value that a slice is given.
 #[derive(Debug, Clone, Copy)]
 pub struct Given<'p> {

@@ -21,7 +21,7 @@ pub mod share;
 #[cfg(feature = "cli")]
 mod status;
 
-pub use carry::{Carried, Given, ancestors, given};
+pub use carry::{Carried, Given, ancestors, given, slices};
 pub use compare::holds;
 #[cfg(feature = "cli")]
 pub use headcount::total_weight_now;

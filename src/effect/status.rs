@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Carried, given, holds, total_weight_now};
+use super::{Carried, given, holds, slices, total_weight_now};
 use crate::host::machine::Machine;
 use crate::host::snapshot::{Attributes, Snapshot, User};
 use crate::policy::{
@@ -79,12 +79,8 @@ impl Status {
         live: &Snapshot,
     ) -> Self {
         let compare = Compare { policy, machine, live };
-        let mut slices: Vec<&SliceName> = policy.slices.keys().chain(carried.keys()).collect();
-        // Each below its parent.
-        slices.sort_by_key(|name| name.cgroup());
-        slices.dedup();
-        let mut units: Vec<Unit> =
-            slices.into_iter().map(|name| compare.slice(name, carried.get(name))).collect();
+        let slices = slices(policy, carried).into_iter();
+        let mut units: Vec<Unit> = slices.map(|name| compare.slice(name, carried.get(name))).collect();
         units.extend(compare.service_names().iter().map(|name| compare.service(name)));
         units.extend(compare.all_logins());
         units.extend(live.users.iter().map(|user| compare.login(user)));

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write as _};
 
-use crate::effect::{Carried, Given, ancestors, given};
+use crate::effect::{Carried, Given, ancestors, given, slices};
 use crate::paths;
 use crate::policy::{
     Origin, Policy, Resources, ServiceName, ServicePattern, Setting, SliceName, TotalWeight,
@@ -32,7 +32,7 @@ pub(super) fn drop_ins(policy: &Policy, ram: u64) -> BTreeMap<String, String> {
         |unit: &str, text: Text| drop(text.finish().map(|text| texts.insert(unit.to_owned(), text)));
 
     let carried = ancestors(policy, ram);
-    for name in policy.slices.keys().chain(carried.keys()) {
+    for name in slices(policy, &carried) {
         add(name.as_str(), slice(policy, name, carried.get(name)));
     }
     let aged = policy.private_dirs.values().any(|dir| dir.max_age.is_some());

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::effect::chain::{Chain, Link, Override, Scene, Stage};
 use crate::effect::finding::{Code, Finding, Fix, Place};
-use crate::effect::{given, holds, total_weight_now};
+use crate::effect::{given, holds, slices, total_weight_now};
 use crate::host::snapshot::Attributes;
 use crate::host::unit_file::Assignment;
 use crate::host::units::Unit;
@@ -64,10 +64,7 @@ fn broken_file(loaded: &Loaded, file: &Path, errors: &[&Diagnostic]) -> Option<F
 #[must_use]
 pub fn declared(scene: &Scene<'_>) -> Vec<Chain> {
     let mut chains = Vec::new();
-    let mut slices: Vec<&SliceName> = scene.policy.slices.keys().chain(scene.carried.keys()).collect();
-    slices.sort();
-    slices.dedup();
-    for name in slices {
+    for name in slices(scene.policy, scene.carried) {
         let cgroup = Some(name.cgroup()).filter(|cgroup| scene.live.cgroups.contains_key(cgroup));
         for given in given(scene.policy, name, scene.carried.get(name)) {
             let value = Wanted {

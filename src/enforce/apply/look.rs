@@ -10,7 +10,7 @@ use anyhow::Result;
 use super::super::drop_in::drop_ins;
 use super::overrides::Overrides;
 use super::user_slices::Reset;
-use crate::effect::{Carried, ancestors};
+use crate::effect::{Carried, ancestors, slices};
 use crate::host::machine::Machine;
 use crate::host::snapshot::{self, Extent, Snapshot};
 use crate::host::tree::Tree;
@@ -74,7 +74,7 @@ impl<'a> Look<'a> {
     }
 
     fn concerned(&self) -> Vec<String> {
-        let slices = self.slices().into_iter().map(ToString::to_string);
+        let slices = slices(self.policy, &self.carried).into_iter().map(ToString::to_string);
         let services = self.services().map(|(name, _)| name.to_string());
         let users = self.live.users.iter().map(|user| SliceName::of_user(user.uid).to_string());
         let had = self.reloaded.iter().filter(|unit| SliceName::new(unit).is_ok()).cloned();
@@ -84,14 +84,6 @@ impl<'a> Look<'a> {
         names.sort_unstable();
         names.dedup();
         names
-    }
-
-    /// The slices that the policy declares, and their ancestors.
-    pub(super) fn slices(&self) -> Vec<&SliceName> {
-        let mut slices: Vec<_> = self.policy.slices.keys().chain(self.carried.keys()).collect();
-        slices.sort_by_key(|name| name.cgroup());
-        slices.dedup();
-        slices
     }
 
     /// The services that run and that the policy names or holds, with their cgroups.

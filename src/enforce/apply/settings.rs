@@ -11,7 +11,7 @@ use super::super::user_slice;
 use super::look::{Look, has_controller};
 use super::overrides::Overrides;
 use super::{Change, How, Left, PATIENCE, Plan, Restart, reload};
-use crate::effect::{Given, given, holds, total_weight_now};
+use crate::effect::{Given, given, holds, slices, total_weight_now};
 use crate::host::cgroup;
 use crate::host::pid1::Manager;
 use crate::host::units::{Unit, Units};
@@ -53,7 +53,7 @@ fn targets(look: &Look<'_>) -> Vec<Target> {
     };
     let policy = look.policy;
     let mut targets = Vec::new();
-    for name in look.slices() {
+    for name in slices(policy, &look.carried) {
         let given = given(policy, name, look.carried.get(name)).into_iter();
         targets.push(slice(name, given.map(|Given { property, value, .. }| (property, value)).collect()));
     }
