@@ -8,7 +8,8 @@ use super::{Carried, given, holds, slices, total_weight_now};
 use crate::host::machine::Machine;
 use crate::host::snapshot::{Attributes, Snapshot, User};
 use crate::policy::{
-    CPU_WEIGHT, Declared, OomScoreAdj, Policy, Property, Resources, ServiceName, SettingValue, SliceName,
+    CPU_WEIGHT, Declared, OomScoreAdj, Origin, Policy, Property, Resources, ServiceName, SettingValue,
+    SliceName,
 };
 
 /// Everything that the policy names, and how it is.
@@ -81,7 +82,7 @@ impl Status {
         let compare = Compare { policy, machine, live };
         let slices = slices(policy, carried).into_iter();
         let mut units: Vec<Unit> = slices.map(|name| compare.slice(name, carried.get(name))).collect();
-        units.extend(compare.service_names().iter().map(|name| compare.service(name)));
+        units.extend(live.services_of(policy).into_iter().map(|name| compare.service(name)));
         units.extend(compare.all_logins());
         units.extend(live.users.iter().map(|user| compare.login(user)));
         Self { units }
@@ -123,18 +124,6 @@ impl Compare<'_> {
         Unit { kind: Kind::Slice, name: name.to_string(), user: None, cgroup, active, settings }
     }
 
-    /// The services that are declared by name, and those that run and are held by a slice.
-    fn service_names(&self) -> Vec<ServiceName> {
-        let running = self.live.services.iter().map(|(name, _)| name);
-        let held = running.filter(|name| self.policy.slice_of(name).is_some());
-        // A template stands for its instances, which are listed.
-        let declared = self.policy.services.keys().filter(|name| !name.stem().ends_with('@'));
-        let mut names: Vec<ServiceName> = held.chain(declared).cloned().collect();
-        names.sort();
-        names.dedup();
-        names
-    }
-
     fn service(&self, name: &ServiceName) -> Unit {
         let rule = self.policy.service(name);
         let services = &self.live.services;
@@ -142,8 +131,8 @@ impl Compare<'_> {
         let cgroup = place.and_then(|place| services.get(place)).map(|(_, cgroup)| cgroup);
         let live = cgroup.and_then(|cgroup| self.live.cgroups.get(cgroup));
         let mut settings = Vec::new();
-        if let Some(slice) = self.policy.slice_of(name) {
-            settings.push(self.placement(name, slice, cgroup.map(PathBuf::as_path)));
+        if let Some((slice, origin)) = self.policy.holding(name) {
+            settings.push(placement(slice, origin, cgroup.map(PathBuf::as_path)));
         }
         settings.extend(score(&rule.oom_score_adj, live.and_then(|live| live.main_score), |live, want| {
             live == want
@@ -151,20 +140,6 @@ impl Compare<'_> {
         settings.extend(self.resources(&rule.resources, live.map(|live| &live.attributes)));
         let (name, cgroup) = (name.to_string(), cgroup.cloned());
         Unit { kind: Kind::Service, name, user: None, cgroup, active: live.is_some(), settings }
-    }
-
-    fn placement(&self, name: &ServiceName, slice: &SliceName, cgroup: Option<&Path>) -> Compared {
-        let parent = cgroup.and_then(Path::parent);
-        let holding = self.policy.slices.get(slice).into_iter().flat_map(|slice| &slice.matches);
-        let origin =
-            holding.into_iter().find(|pattern| pattern.value.matches(name)).map(|pattern| &pattern.origin);
-        Compared {
-            key: "slice",
-            declared: slice.to_string(),
-            live: parent.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned()),
-            holds: parent == Some(&slice.cgroup()),
-            origin: origin.map(ToString::to_string).unwrap_or_default(),
-        }
     }
 
     fn all_logins(&self) -> Option<Unit> {
@@ -228,6 +203,18 @@ impl Compare<'_> {
             live: live.cloned(),
             origin,
         }
+    }
+}
+
+/// The slice that holds a service, and the one that it is in.
+fn placement(slice: &SliceName, origin: &Origin, cgroup: Option<&Path>) -> Compared {
+    let parent = cgroup.and_then(Path::parent);
+    Compared {
+        key: "slice",
+        declared: slice.to_string(),
+        live: parent.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned()),
+        holds: parent == Some(&slice.cgroup()),
+        origin: origin.to_string(),
     }
 }
 

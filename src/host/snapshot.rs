@@ -1,7 +1,7 @@
 //! What the policy is compared with, read from the live machine.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
@@ -59,6 +59,15 @@ impl Snapshot {
         let weight = |id: &Id| Some((self.tree[*id].name().to_owned(), self.tree[*id].cpu?.weight));
         inside.iter().filter_map(weight).collect()
     }
+
+    /// The services that the policy names, and those that run and that it concerns.
+    #[must_use]
+    pub fn services_of<'a>(&'a self, policy: &'a Policy) -> BTreeSet<&'a ServiceName> {
+        let running = self.services.iter().map(|(name, _)| name).filter(|name| policy.concerns(name));
+        // A template stands for its instances.
+        let named = policy.services.keys().filter(|name| !name.stem().ends_with('@'));
+        running.chain(named).collect()
+    }
 }
 
 impl User {
@@ -110,11 +119,7 @@ pub fn read(root: &Path, tree: Tree, policy: &Policy, extent: Extent) -> Result<
 }
 
 fn services(tree: &Tree, units: &[Id], policy: &Policy, extent: Extent) -> Vec<(ServiceName, PathBuf)> {
-    let concerned = |service: &ServiceName| {
-        extent == Extent::Everything
-            || policy.slice_of(service).is_some()
-            || policy.services.keys().any(|named| service.is_or_instantiates(named))
-    };
+    let concerned = |service: &ServiceName| extent == Extent::Everything || policy.concerns(service);
     let mut found = Vec::new();
     for id in units {
         let Some(service) = cgroup::service(&tree[*id].path).filter(concerned) else { continue };

@@ -13,7 +13,7 @@ use crate::host::units::Unit;
 use crate::paths;
 use crate::policy::{
     Amount, CPU_WEIGHT, CpuWeight, Diagnostic, InForce, Loaded, Memory, Origin, PROPERTIES, Property,
-    ServiceName, SettingValue, Severity, SliceName, Tasks, TotalWeight, Weight,
+    SettingValue, Severity, SliceName, Tasks, TotalWeight, Weight,
 };
 
 /// One weight or limit of one unit.
@@ -78,8 +78,8 @@ pub fn declared(scene: &Scene<'_>) -> Vec<Chain> {
             chains.push(value.follow(scene, true));
         }
     }
-    for name in services(scene) {
-        let rule = scene.policy.service(&name);
+    for name in scene.live.services_of(scene.policy) {
+        let rule = scene.policy.service(name);
         for setting in rule.resources.settings() {
             let value = Wanted {
                 unit: name.as_str(),
@@ -87,7 +87,7 @@ pub fn declared(scene: &Scene<'_>) -> Vec<Chain> {
                 property: setting.property,
                 value: setting.value,
                 origin: Some(setting.origin),
-                cgroup: scene.cgroup_of(&name).map(Path::to_owned),
+                cgroup: scene.cgroup_of(name).map(Path::to_owned),
             };
             chains.push(value.follow(scene, true));
         }

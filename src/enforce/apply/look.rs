@@ -88,14 +88,7 @@ impl<'a> Look<'a> {
 
     /// The services that run and that the policy names or holds, with their cgroups.
     pub(super) fn services(&self) -> impl Iterator<Item = (&ServiceName, &Path)> {
-        let policy = self.policy;
-        let is_ours = move |name: &ServiceName| {
-            let template = name.template();
-            policy.slice_of(name).is_some()
-                || policy.services.contains_key(name)
-                || template.is_some_and(|template| policy.services.contains_key(&template))
-        };
-        let running = self.live.services.iter().filter(move |(name, _)| is_ours(name));
+        let running = self.live.services.iter().filter(|(name, _)| self.policy.concerns(name));
         running.map(|(name, cgroup)| (name, cgroup.as_path()))
     }
 
