@@ -1,8 +1,9 @@
 //! Whether a live cgroup attribute is what was declared.
 #![forbid(unsafe_code)]
 
+use crate::host::cgroup;
 use crate::host::machine::Machine;
-use crate::policy::{CpuWeight, SettingValue};
+use crate::policy::{Property, SettingValue};
 
 /// The kernel counts memory limits in pages: it rounds what is written down to one.
 const PAGE: u64 = 4096;
@@ -10,32 +11,34 @@ const PAGE: u64 = 4096;
 /// Whether `live`, a cgroup attribute's text, says what was declared.
 #[must_use]
 pub fn holds(declared: SettingValue, live: &str, machine: Machine) -> bool {
-    match declared {
-        // With cpu.idle set, cpu.weight reads 0.
-        SettingValue::Cpu(CpuWeight::Idle) => live == "0",
-        SettingValue::Cpu(CpuWeight::Weight(weight)) => live == weight.to_string(),
-        SettingValue::Io(weight) => {
-            let default = live.lines().find_map(|line| line.strip_prefix("default "));
-            default.unwrap_or(live) == weight.to_string()
-        }
-        SettingValue::Memory(_) => limit(live).map(rounded) == Some(rounded(machine.number(declared))),
-        SettingValue::Tasks(_) => limit(live) == Some(machine.number(declared)),
-    }
+    cgroup::number(live).is_some_and(|live| is(declared, live, machine))
 }
 
-/// `max` is no limit.
-fn limit(live: &str) -> Option<u64> {
-    if live == "max" { Some(u64::MAX) } else { live.parse().ok() }
+/// Whether a number that PID 1 or the kernel has is what was declared.
+#[must_use]
+pub fn is(declared: SettingValue, number: u64, machine: Machine) -> bool {
+    same(matches!(declared, SettingValue::Memory(_)), number, machine.number(declared))
 }
 
-fn rounded(bytes: u64) -> u64 {
+/// Whether `live`, a cgroup attribute's text, says what PID 1 has of this property.
+#[must_use]
+pub fn agrees(property: Property, known: u64, live: &str) -> bool {
+    cgroup::number(live).is_some_and(|live| same(property.attribute.starts_with("memory."), known, live))
+}
+
+fn same(is_memory: bool, one: u64, other: u64) -> bool {
+    if is_memory { in_pages(one) == in_pages(other) } else { one == other }
+}
+
+/// No limit is one still.
+fn in_pages(bytes: u64) -> u64 {
     if bytes == u64::MAX { bytes } else { bytes - bytes % PAGE }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Amount, Memory, Percent, Tasks, Weight};
+    use crate::policy::{Amount, CpuWeight, Memory, Percent, Tasks, Weight};
 
     const MACHINE: Machine = Machine { ram: 2_079_666_176, tasks: 15_000 };
 

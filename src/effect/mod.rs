@@ -22,7 +22,7 @@ pub mod share;
 mod status;
 
 pub use carry::{Carried, Given, ancestors, given, slices};
-pub use compare::holds;
+pub use compare::{agrees, holds, is};
 #[cfg(feature = "cli")]
 pub use headcount::total_weight_now;
 pub use headcount::{Headcount, Limit, broken_floors, headcount, limits, total_weight};

@@ -147,6 +147,28 @@ pub fn attribute(root: &Path, cgroup: &Path, name: &str) -> Option<String> {
     }
 }
 
+/// The value that an attribute's text says. `io.weight` has a line for each device, the default first.
+#[must_use]
+pub fn value(text: &str) -> &str {
+    let first = text.lines().next().unwrap_or_default();
+    first.strip_prefix("default ").unwrap_or(first)
+}
+
+/// The same as a number, `max` being [`u64::MAX`].
+#[must_use]
+pub fn number(text: &str) -> Option<u64> {
+    match value(text) {
+        "max" => Some(u64::MAX),
+        number => number.parse().ok(),
+    }
+}
+
+/// A number as an attribute says it.
+#[must_use]
+pub fn text(number: u64) -> String {
+    if number == u64::MAX { "max".to_owned() } else { number.to_string() }
+}
+
 /// The processes in a cgroup and the cgroups below it.
 #[must_use]
 pub fn processes(root: &Path, cgroup: &Path) -> Vec<u32> {
@@ -178,6 +200,18 @@ mod tests {
         assert_eq!(weight(), "1");
         fs::write(slice.join("cpu.idle"), "1\n").unwrap();
         assert_eq!(weight(), "0");
+    }
+
+    #[test]
+    fn an_attribute_says_one_value() {
+        for (text, number) in [("200", Some(200)), ("max", Some(u64::MAX)), ("default 50\n8:0 100", Some(50))]
+        {
+            assert_eq!(super::number(text), number, "{text}");
+        }
+        for wrong in ["", "default", "garbage", "-1"] {
+            assert_eq!(number(wrong), None, "{wrong}");
+        }
+        assert_eq!((text(u64::MAX).as_str(), text(4096).as_str()), ("max", "4096"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::line::one_line;
 use crate::paths;
+use crate::policy::Property;
 
 /// The properties that are asked for: `org.freedesktop.systemd1(5)`.
 const PROPERTIES: [&str; 41] = [
@@ -178,6 +179,13 @@ impl Unit {
         }
     }
 
+    /// What a weight or limit comes to: what is set, and else what the kernel has. No limit is [`u64::MAX`].
+    #[must_use]
+    pub fn resource(&self, property: Property) -> u64 {
+        let set = self.number(property.unit).filter(|number| property.value(*number).is_some());
+        set.unwrap_or_else(|| property.unset())
+    }
+
     /// Whether a property is `yes`.
     #[must_use]
     pub fn is(&self, property: &str) -> bool {
@@ -206,6 +214,7 @@ impl Unit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::{CPU_WEIGHT, MEMORY_LOW};
 
     #[test]
     fn units_are_told_apart() {
@@ -219,6 +228,8 @@ mod tests {
         assert_eq!((slice.text("MemoryLow"), slice.cgroup()), (None, Some(PathBuf::from("a.slice"))));
         assert!(slice.is_active() && !service.is_active() && service.is("NeedDaemonReload"));
         assert_eq!(service.number("CPUWeight"), Some(0));
+        assert_eq!([slice, service].map(|unit| unit.resource(CPU_WEIGHT)), [200, 0]);
+        assert_eq!([slice, service].map(|unit| unit.resource(MEMORY_LOW)), [0, 0]);
         let files: Vec<_> = service.files().collect();
         assert_eq!(files.len(), 3);
         assert_eq!(files.last(), Some(&Path::new("/run/y.conf")));

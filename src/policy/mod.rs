@@ -224,6 +224,32 @@ const TASKS_MAX: Property = Property { key: "tasks_max", unit: "TasksMax", attri
 pub const PROPERTIES: [Property; 8] =
     [CPU_WEIGHT, IO_WEIGHT, MEMORY_MIN, MEMORY_LOW, MEMORY_HIGH, MEMORY_MAX, MEMORY_SWAP_MAX, TASKS_MAX];
 
+impl Property {
+    /// What the kernel has where nothing is set; [`u64::MAX`] is no limit.
+    #[must_use]
+    pub fn unset(self) -> u64 {
+        match self {
+            CPU_WEIGHT | IO_WEIGHT => Weight::DEFAULT.get(),
+            MEMORY_MIN | MEMORY_LOW => 0,
+            _ => u64::MAX,
+        }
+    }
+
+    /// A number that PID 1 or the kernel has of it: an idle weight is 0, [`u64::MAX`] no limit. `None` for a
+    /// number that is no weight.
+    #[must_use]
+    pub fn value(self, number: u64) -> Option<SettingValue> {
+        let amount = if number == u64::MAX { Amount::Infinity } else { Amount::Absolute(number) };
+        Some(match self {
+            CPU_WEIGHT if number == 0 => SettingValue::Cpu(CpuWeight::Idle),
+            CPU_WEIGHT => SettingValue::Cpu(CpuWeight::Weight(Weight::new(number)?)),
+            IO_WEIGHT => SettingValue::Io(Weight::new(number)?),
+            TASKS_MAX => SettingValue::Tasks(Tasks(amount)),
+            _ => SettingValue::Memory(Memory(amount)),
+        })
+    }
+}
+
 impl Resources {
     /// What is declared, in the order of the manual page.
     pub fn settings(&self) -> impl Iterator<Item = Setting<'_>> {

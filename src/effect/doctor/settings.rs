@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 use crate::effect::chain::{Chain, Link, Override, Scene, Stage};
 use crate::effect::finding::{Code, Finding, Fix, Place};
-use crate::effect::{given, holds, slices, total_weight_now};
+use crate::effect::{given, holds, is, slices, total_weight_now};
+use crate::host::cgroup;
 use crate::host::snapshot::Attributes;
 use crate::host::unit_file::Assignment;
 use crate::host::units::Unit;
 use crate::paths;
 use crate::policy::{
-    Amount, CPU_WEIGHT, CpuWeight, Diagnostic, InForce, Loaded, Memory, Origin, PROPERTIES, Property,
-    SettingValue, Severity, SliceName, Tasks, TotalWeight, Weight,
+    CPU_WEIGHT, Diagnostic, InForce, Loaded, Origin, PROPERTIES, Property, SettingValue, Severity, SliceName,
+    TotalWeight,
 };
 
 /// One weight or limit of one unit.
@@ -205,9 +206,9 @@ impl Wanted<'_> {
     }
 
     fn add_property(&self, scene: &Scene<'_>, chain: &mut Chain, unit: &Unit) {
-        let number = unit.number(self.property.unit).unwrap_or_else(|| default(self.property));
-        let value = as_value(self.property, number).map(|value| value.to_string());
-        let holds = holds(self.value, &as_attribute(number), scene.machine);
+        let number = unit.resource(self.property);
+        let value = self.property.value(number).map(|value| value.to_string());
+        let holds = is(self.value, number, scene.machine);
         let at = scene.last(self.unit, self.property.unit).map(Place::from);
         chain.add(Link { stage: Stage::Property, value: value.clone(), at, holds }, |_| {
             let Override { code, cause, at, fix } = scene.overridden(self.unit, self.property.unit);
@@ -225,8 +226,8 @@ impl Wanted<'_> {
         let file = Path::new(paths::CGROUPFS).join(cgroup).join(self.property.attribute);
         let at = Some(Place::of_file(file));
         let text = live.get(self.property.attribute);
-        let number = text.and_then(|text| from_attribute(text));
-        let value = number.and_then(|number| as_value(self.property, number)).map(|value| value.to_string());
+        let number = text.and_then(|text| cgroup::number(text));
+        let value = number.and_then(|number| self.property.value(number)).map(|value| value.to_string());
         let holds = text.is_some_and(|text| holds(self.value, text, scene.machine));
         chain.add(Link { stage: Stage::Cgroup, value: value.clone(), at: at.clone(), holds }, |_| {
             let (key, declared) = (self.key, self.value);
@@ -243,7 +244,7 @@ impl Wanted<'_> {
                     format!("{key} {declared} was changed to {value} in cgroupfs"),
                     format!("it was written past PID 1, which wrote {declared} when {started} was started"),
                 ),
-                None if number == default(self.property) || scene.facts.reloaded.is_some() => (
+                None if number == self.property.unset() || scene.facts.reloaded.is_some() => (
                     Code::NotWritten,
                     format!("{key} {declared} is still {value} in cgroupfs"),
                     "no unit was started there since the last daemon-reload, which changes no cgroup \
@@ -285,7 +286,7 @@ impl Wanted<'_> {
 
     /// What another number than the declared one comes to.
     fn cost(&self, number: u64) -> Option<String> {
-        let value = as_value(self.property, number)?;
+        let value = self.property.value(number)?;
         let declared = self.value;
         Some(match (self.property.key, number) {
             ("cpu_weight" | "io_weight", _) => {
@@ -301,37 +302,6 @@ impl Wanted<'_> {
 
 /// A value that a unit has and that is not the default. For `TasksMax=`, systemd has one of its own.
 fn explicit(unit: &Unit, property: Property) -> Option<SettingValue> {
-    let number = unit.number(property.unit).filter(|number| *number != default(property))?;
-    as_value(property, number)
-}
-
-/// What the kernel begins with.
-fn default(property: Property) -> u64 {
-    match property.key {
-        "cpu_weight" | "io_weight" => Weight::DEFAULT.get(),
-        "memory_min" | "memory_low" => 0,
-        _ => u64::MAX,
-    }
-}
-
-fn as_value(property: Property, number: u64) -> Option<SettingValue> {
-    let amount = if number == u64::MAX { Amount::Infinity } else { Amount::Absolute(number) };
-    Some(match property.key {
-        "cpu_weight" if number == 0 => SettingValue::Cpu(CpuWeight::Idle),
-        "cpu_weight" => SettingValue::Cpu(CpuWeight::Weight(Weight::new(number)?)),
-        "io_weight" => SettingValue::Io(Weight::new(number)?),
-        "tasks_max" => SettingValue::Tasks(Tasks(amount)),
-        _ => SettingValue::Memory(Memory(amount)),
-    })
-}
-
-fn as_attribute(number: u64) -> String {
-    if number == u64::MAX { "max".to_owned() } else { number.to_string() }
-}
-
-/// `io.weight` has a line for each device, the default first.
-fn from_attribute(text: &str) -> Option<u64> {
-    let first = text.lines().next()?;
-    let first = first.strip_prefix("default ").unwrap_or(first);
-    if first == "max" { Some(u64::MAX) } else { first.parse().ok() }
+    let number = unit.resource(property);
+    if number == property.unset() { None } else { property.value(number) }
 }

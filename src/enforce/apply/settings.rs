@@ -11,14 +11,12 @@ use super::super::user_slice;
 use super::look::{Look, has_controller};
 use super::overrides::Overrides;
 use super::{Change, How, Left, PATIENCE, Plan, Restart, reload};
-use crate::effect::{Given, given, holds, slices, total_weight_now};
+use crate::effect::{Given, agrees, given, holds, is, slices, total_weight_now};
 use crate::host::cgroup;
 use crate::host::pid1::Manager;
 use crate::host::units::{Unit, Units};
 use crate::paths;
-use crate::policy::{
-    CPU_WEIGHT, IO_WEIGHT, MEMORY_LOW, MEMORY_MIN, PROPERTIES, Property, SettingValue, SliceName,
-};
+use crate::policy::{CPU_WEIGHT, MEMORY_LOW, MEMORY_MIN, PROPERTIES, Property, SettingValue, SliceName};
 
 /// A unit, and what it is given.
 struct Target {
@@ -99,7 +97,7 @@ fn one(look: &Look<'_>, plan: &mut Plan<'_>, target: &Target, property: Property
     if live.is_some_and(|live| holds(value, live, look.machine)) {
         return Ok(());
     }
-    let old = live.map_or_else(|| "-".to_owned(), |live| normal(property, live));
+    let old = live.map_or_else(|| "-".to_owned(), |live| cgroup::value(live).to_owned());
     let differing = Differing { look, target, property, value, live, is_told: told.is_some() };
     match differing.remedy(plan.reload.is_some())? {
         Remedy::Change(how) => {
@@ -155,8 +153,8 @@ impl Differing<'_> {
         if is_scope(target) {
             return Ok(Remedy::Restart);
         }
-        let known = units.get(&target.unit).map(|unit| as_live(property, unit));
-        if known.as_ref().is_some_and(|known| holds(value, known, look.machine)) {
+        let known = units.get(&target.unit).map(|unit| unit.resource(property));
+        if known.is_some_and(|known| is(value, known, look.machine)) {
             return Ok(self.not_written());
         }
         // A user's slice may have the value from all users' drop-in, unless something comes after that.
@@ -167,7 +165,7 @@ impl Differing<'_> {
         } else if reloads {
             Remedy::Change(How::Reload)
         } else {
-            let known = known.unwrap_or_else(|| "nothing".to_owned());
+            let known = known.map_or_else(|| "nothing".to_owned(), cgroup::text);
             Remedy::None(format!("systemd has {known}, and no file says why (systemctl cat {})", target.unit))
         })
     }
@@ -225,12 +223,12 @@ fn undeclared(
         ("unset".to_owned(), How::Reload)
     } else {
         let Some(unit) = units.get(&target.unit).filter(|_| !is_scope(target)) else { return Ok(()) };
-        if agrees(units, unit, property, live) {
+        if is_as_known(units, unit, property, live) {
             return Ok(());
         }
-        (as_live(property, unit), How::Write)
+        (cgroup::text(unit.resource(property)), How::Write)
     };
-    let change = Change { key: property.key, old: normal(property, live), new, how };
+    let change = Change { key: property.key, old: cgroup::value(live).to_owned(), new, how };
     plan.change(&target.unit, target.user.as_deref(), change);
     Ok(())
 }
@@ -269,10 +267,10 @@ fn write_once(root: &Path, names: &[String]) -> Result<bool> {
 fn is_written(root: &Path, units: &Units, unit: &Unit) -> bool {
     let Some(cgroup) = unit.cgroup() else { return true };
     PROPERTIES.into_iter().all(|property| match cgroup::attribute(root, &cgroup, property.attribute) {
-        Some(live) => agrees(units, unit, property, &live),
+        Some(live) => is_as_known(units, unit, property, &live),
         // The controller is off, which is as it should be where nothing is set.
         None => {
-            as_live(property, unit) == unset(property)
+            unit.resource(property) == property.unset()
                 || has_controller(root, &cgroup, property.attribute)
                 || !has_controller(root, Path::new(""), property.attribute)
         }
@@ -280,43 +278,13 @@ fn is_written(root: &Path, units: &Units, unit: &Unit) -> bool {
 }
 
 /// Whether cgroupfs has what PID 1 has.
-fn agrees(units: &Units, unit: &Unit, property: Property, live: &str) -> bool {
-    let known = as_live(property, unit);
+fn is_as_known(units: &Units, unit: &Unit, property: Property, live: &str) -> bool {
+    let known = unit.resource(property);
     let from_above = |name: &str| units.iter().any(|(_, unit)| unit.number(name).is_some_and(|set| set > 0));
-    normal(property, live) == normal(property, &known)
+    agrees(property, known, live)
         // A slice above may set what those without a value of their own get.
-        || (property == MEMORY_MIN && known == "0" && from_above("DefaultMemoryMin"))
-        || (property == MEMORY_LOW && known == "0" && from_above("DefaultMemoryLow"))
-}
-
-/// What PID 1 has, as cgroupfs prints it.
-fn as_live(property: Property, unit: &Unit) -> String {
-    match unit.number(property.unit) {
-        None => unset(property).to_owned(),
-        Some(u64::MAX) if matches!(property, CPU_WEIGHT | IO_WEIGHT) => unset(property).to_owned(),
-        Some(u64::MAX) => "max".to_owned(),
-        Some(number) => number.to_string(),
-    }
-}
-
-/// What cgroupfs has where nothing is set.
-fn unset(property: Property) -> &'static str {
-    match property {
-        CPU_WEIGHT | IO_WEIGHT => "100",
-        MEMORY_MIN | MEMORY_LOW => "0",
-        _ => "max",
-    }
-}
-
-/// A value for comparison and display: of `io.weight` the default, of memory whole pages.
-fn normal(property: Property, live: &str) -> String {
-    const PAGE: u64 = 4096;
-    let first = live.lines().next().unwrap_or_default();
-    let value = first.strip_prefix("default ").unwrap_or(first);
-    match value.parse::<u64>() {
-        Ok(bytes) if property.attribute.starts_with("memory.") => (bytes - bytes % PAGE).to_string(),
-        _ => value.to_owned(),
-    }
+        || (property == MEMORY_MIN && known == 0 && from_above("DefaultMemoryMin"))
+        || (property == MEMORY_LOW && known == 0 && from_above("DefaultMemoryLow"))
 }
 
 /// Without systemd: writes what differs to the cgroups that are still there.
