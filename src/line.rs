@@ -1,4 +1,4 @@
-//! Somebody else's text, made fit for one line of a log.
+//! Somebody else's text, made fit for one line of a log, or for a command line.
 #![forbid(unsafe_code)]
 
 /// `text` without characters that a terminal or a viewer acts on, which are escaped, and at most `longest`
@@ -20,6 +20,16 @@ pub fn one_line(text: &str, longest: usize) -> String {
     line
 }
 
+/// A word as a shell takes it: names of units can hold a backslash.
+#[must_use]
+pub fn quoted(word: &str) -> String {
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "/._-@:,+=%".contains(character);
+    if word.chars().all(is_plain) && !word.is_empty() {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
 /// Separators of lines and paragraphs, and what reverses the direction of writing: a name must not make
 /// the rest of its line look like another.
 fn is_layout(character: char) -> bool {
@@ -29,6 +39,19 @@ fn is_layout(character: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shell_takes_a_word_as_it_is() {
+        for (word, taken) in [
+            ("user@1000.service", "user@1000.service"),
+            (r"dev-disk\x2dby.service", r"'dev-disk\x2dby.service'"),
+            ("/etc/it's here", r"'/etc/it'\''s here'"),
+            ("$(reboot)", "'$(reboot)'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(word), taken);
+        }
+    }
 
     #[test]
     fn a_line_is_one_line() {

@@ -491,7 +491,7 @@ oom_score_adj
     assert_eq!((&json["version"], &json["chains"][0]["broken"]["code"]), (&1.into(), &"FS011".into()));
     assert_eq!(json["chains"][0]["links"][2]["holds"], false);
     let (code, _, err) = machine.run(&["explain", "unit", "local-sf"]);
-    assert!(err.contains("did you mean local-fs.service?"), "{err}");
+    assert!(err.contains("did you mean local-fs.service, local-slm.service?"), "{err}");
     assert_eq!(code, 2);
 }
 

@@ -208,10 +208,11 @@ fn names_are_units_with_or_without_suffix_and_users() {
     assert_eq!(first("local-idle"), "local-idle.service: inactive");
     let (code, out, err) = status(root, &["local-sf"]);
     assert_eq!((code, out.as_str()), (2, ""));
-    let said = "fairslice: nothing that runs or that the policy names is called \"local-sf\": is it local-";
-    assert!(err.starts_with(said) && err.contains("local-fs.service") && err.lines().count() == 1, "{err}");
+    let said = "fairslice: nothing that runs or that the policy names, and nobody who is logged in, is called \
+                \"local-sf\": did you mean local-fs.service, local-slm.service?\n";
+    assert_eq!(err, said);
     let (code, _, err) = status(root, &["xyz"]);
-    assert!(code == 2 && err.contains("no such user is logged in"), "{err}");
+    assert!(code == 2 && err.ends_with("is called \"xyz\"\n"), "{err}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 use super::{FOUND, How, Which, complain};
 use crate::enforce::adopt::{self, Plan};
 use crate::host::unit_file::Units;
+use crate::line::quoted;
 use crate::policy::{self, InForce, ServiceName};
 
 pub(super) fn adopt(root: &Path, which: Which, how: &How) -> Result<u8> {
@@ -86,19 +87,11 @@ fn change(
     if let Ok(running) = &told
         && !running.is_empty()
     {
-        let _ = writeln!(text, "restart for it to take effect: systemctl restart {}", quoted(running));
+        let running: Vec<String> = running.iter().map(|unit| quoted(unit)).collect();
+        let _ = writeln!(text, "restart for it to take effect: systemctl restart {}", running.join(" "));
     }
     let printed = anstream::stdout().write_all(text.as_bytes());
     result.and(told)?;
     printed?;
     Ok(code)
-}
-
-/// Names of units as a shell takes them.
-fn quoted(units: &[String]) -> String {
-    let quoted: Vec<String> = units
-        .iter()
-        .map(|unit| if unit.contains('\\') { format!("'{unit}'") } else { unit.clone() })
-        .collect();
-    quoted.join(" ")
 }

@@ -13,6 +13,8 @@ use crate::policy::{ServiceName, SliceName};
 
 /// The endings that a unit's name may be given without.
 const ENDINGS: [&str; 3] = ["service", "slice", "scope"];
+/// So many names are offered for one that nothing has.
+const MOST_LIKE: usize = 3;
 
 /// The slices of users, with the users' names; the number where nobody has it.
 pub(super) fn users(tree: &Tree) -> BTreeMap<Id, String> {
@@ -50,8 +52,8 @@ pub(super) fn find(tree: &Tree, users: &BTreeMap<Id, String>, name: &str) -> Res
     if let Some(id) = tree.ids().find(|id| tree[*id].name() == name) {
         return Ok(id);
     }
-    let nearest = nearest(tree, users, name);
-    let hint = if nearest.is_empty() { String::new() } else { format!(": did you mean {nearest}?") };
+    let units = tree.ids().filter(|id| *id != Tree::ROOT && is_unit(tree, *id)).map(|id| tree[id].name());
+    let hint = did_you_mean(name, units.chain(users.values().map(String::as_str)));
     bail!("nothing that runs, and nobody who is logged in, is called {name:?}{hint}")
 }
 
@@ -70,18 +72,22 @@ fn service_in_a_scope(tree: &Tree, name: &str) -> Option<Id> {
     own.or_else(|| ids.find(|id| service.has_scope(tree[*id].name())))
 }
 
-/// The names that are spelled most like this one.
-fn nearest(tree: &Tree, users: &BTreeMap<Id, String>, name: &str) -> String {
-    let units = tree.ids().filter(|id| *id != Tree::ROOT && is_unit(tree, *id)).map(|id| tree[id].name());
-    let distance = |known: &str| {
-        let stem = known.rsplit_once('.').map_or(known, |(stem, _)| stem);
-        strsim::damerau_levenshtein(name, known).min(strsim::damerau_levenshtein(name, stem))
-    };
-    let known = units.chain(users.values().map(String::as_str));
+/// `: did you mean NAME, NAME?`, of the names that are spelled most like this one, with its ending or without;
+/// empty where none is.
+pub(super) fn did_you_mean<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
+    let distance = |known: &str| strsim::damerau_levenshtein(stem(name), stem(known));
     let mut known: Vec<(usize, &str)> = known.map(|known| (distance(known), known)).collect();
-    known.retain(|(distance, _)| *distance <= 1 + name.chars().count() / 3);
+    known.retain(|(distance, _)| *distance <= 1 + stem(name).chars().count() / 3);
     known.sort_unstable();
     known.dedup();
-    let names: Vec<&str> = known.into_iter().take(3).map(|(_, known)| known).collect();
-    names.join(", ")
+    let nearest: Vec<&str> = known.into_iter().take(MOST_LIKE).map(|(_, known)| known).collect();
+    if nearest.is_empty() { String::new() } else { format!(": did you mean {}?", nearest.join(", ")) }
+}
+
+/// A unit's name without its ending.
+fn stem(name: &str) -> &str {
+    match name.rsplit_once('.') {
+        Some((stem, ending)) if ENDINGS.contains(&ending) => stem,
+        _ => name,
+    }
 }

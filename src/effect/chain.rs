@@ -14,6 +14,7 @@ use crate::host::processes::Process;
 use crate::host::snapshot::Snapshot;
 use crate::host::unit_file::Assignment;
 use crate::host::units::{Unit, Units};
+use crate::line::quoted;
 use crate::paths;
 use crate::policy::{Origin, Policy, ServiceName, SliceName};
 
@@ -202,7 +203,7 @@ impl<'a> Scene<'a> {
             Generator::Masked(mask) => (
                 "this file takes the generator's place".to_owned(),
                 Some(Place::of_file(mask)),
-                Fix::Command(format!("rm {} && fairslice apply", quoted(mask))),
+                Fix::Command(format!("rm {} && fairslice apply", quoted(&mask.to_string_lossy()))),
             ),
             Generator::Installed if self.facts.generated.is_empty() => (
                 "the generator has written nothing: no daemon-reload since it was installed, or it failed \
@@ -284,7 +285,7 @@ impl<'a> Scene<'a> {
                 code: Code::SetProperty,
                 cause: format!("systemctl set-property{until}"),
                 at,
-                fix: Fix::Command(format!("rm {} && fairslice apply", quoted(&file))),
+                fix: Fix::Command(format!("rm {} && fairslice apply", quoted(&file.to_string_lossy()))),
             };
         }
         Override {
@@ -319,10 +320,4 @@ fn generated_file(unit: &str) -> PathBuf {
 fn sorts_after_ours(file: &Path) -> bool {
     let is_drop_in = file.parent().is_some_and(|parent| parent.extension().is_some_and(|kind| kind == "d"));
     is_drop_in && file.file_name().is_some_and(|name| name > paths::DROP_IN)
-}
-
-/// A path as a shell takes it: names of units can hold a backslash.
-fn quoted(path: &Path) -> String {
-    let path = path.display().to_string();
-    if path.contains(['\\', ' ', '\'']) { format!("'{}'", path.replace('\'', "'\\''")) } else { path }
 }

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::cli::doctor::Look;
+use crate::cli::named::did_you_mean;
 use crate::cli::{FOUND, complain};
 use crate::effect::chain::Chain;
 use crate::effect::doctor;
@@ -31,7 +32,8 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
     let name = full_name(&options.unit)?;
     let chains: Vec<Chain> = doctor::chains(&scene).into_iter().filter(|chain| chain.unit == name).collect();
     if chains.is_empty() && look.units.get(&name).is_none() {
-        bail!("{name}: neither the policy nor PID 1 knows it{}", nearest(&look, &name));
+        let hint = did_you_mean(&name, look.units.iter().map(|(other, _)| other));
+        bail!("{name}: neither the policy nor PID 1 knows it{hint}");
     }
     let text =
         if options.json { report::unit_json(&name, &chains) } else { report::unit_text(&name, &chains) };
@@ -48,14 +50,5 @@ fn full_name(unit: &str) -> Result<String> {
     match ServiceName::new(unit) {
         Ok(service) => Ok(service.to_string()),
         Err(expected) => bail!("{unit}: neither a slice nor a service: {expected}"),
-    }
-}
-
-fn nearest(look: &Look, name: &str) -> String {
-    let distance = |other: &str| strsim::damerau_levenshtein(name, other);
-    let nearest = look.units.iter().map(|(other, _)| other).min_by_key(|other| distance(other));
-    match nearest.filter(|other| distance(other) <= 1 + name.chars().count() / 4) {
-        Some(nearest) => format!(": did you mean {nearest}?"),
-        None => String::new(),
     }
 }

@@ -10,6 +10,7 @@ use crate::effect::finding::{Code, Finding, Fix, Place};
 use crate::host::cgroup;
 use crate::host::processes::Process;
 use crate::host::units::Unit;
+use crate::line::quoted;
 use crate::paths;
 use crate::policy::{ServiceName, SliceName};
 
@@ -217,9 +218,4 @@ fn cost(slice: &str) -> String {
 
 fn in_cgroupfs(cgroup: &Path) -> Place {
     Place::of_file(Path::new(paths::CGROUPFS).join(cgroup))
-}
-
-/// A unit's name as a shell takes it.
-fn quoted(unit: &str) -> String {
-    if unit.contains('\\') { format!("'{unit}'") } else { unit.to_owned() }
 }
