@@ -13,6 +13,8 @@
 pub mod cli;
 pub mod effect;
 pub mod enforce;
+#[cfg(test)]
+mod fixture;
 pub mod host;
 pub mod line;
 pub mod memory;

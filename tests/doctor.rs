@@ -2,12 +2,15 @@
 //! well, and each cause by one change.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use common::write;
 use serde_json::Value;
 
 const SERVICES: &str = "foundry.slice/foundry-services.slice";
@@ -71,9 +74,7 @@ impl Machine {
     }
 
     fn write(&self, path: &str, text: &str) {
-        let path = self.root().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+        write(self.root(), path, text);
     }
 
     fn remove(&self, path: &str) {

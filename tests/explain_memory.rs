@@ -1,20 +1,17 @@
 //! `fairslice explain memory` and `explain oom` on a machine of their own.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod common;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use common::write;
 use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
 const SERVICES: &str = "foundry.slice/foundry-services.slice";
-
-fn write(root: &Path, path: &str, text: &str) {
-    let path = root.join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
-}
 
 fn cgroup(root: &Path, path: &str, attributes: &[(&str, u64)]) {
     let text = |name: &str| match attributes.iter().find(|(set, _)| *set == name) {

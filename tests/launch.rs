@@ -3,11 +3,15 @@
 //! What needs a real PID 1 is in `tests/vm`.
 #![allow(missing_docs, clippy::indexing_slicing, clippy::unwrap_used)]
 
+mod common;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use common::write;
 
 const SLICE: &str = "foundry.slice/foundry-services.slice";
 
@@ -18,12 +22,6 @@ fn root(cgroup: &str, score: &str) -> tempfile::TempDir {
     write(root.path(), "proc/self/oom_score_adj", score);
     fs::create_dir_all(root.path().join("run/systemd/system")).unwrap();
     root
-}
-
-fn write(root: &Path, path: &str, text: &str) {
-    let path = root.join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
 }
 
 fn drop_in(root: &Path, directory: &str, unit: &str, text: &str) {

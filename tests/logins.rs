@@ -1,10 +1,13 @@
 //! `fairslice explain login` and `fairslice apply --logins`, on a tree of its own with this machine's users.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod common;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use common::write;
 use serde_json::Value;
 
 const POLICY: &str = r#"
@@ -26,12 +29,6 @@ oom_score_adj = 10
 [private_dir.CARGO_TARGET_DIR]
 path = "/srv/{user}"
 "#;
-
-fn write(root: &Path, path: &str, text: &str) {
-    let path = root.join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
-}
 
 /// A machine with root logged in, who is in group root.
 fn machine() -> tempfile::TempDir {

@@ -1,11 +1,13 @@
 //! Shares of the CPUs: what must hold of any tree, and `fairslice explain share` on a tree of its own.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod common;
+
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use common::write;
 use fairslice::effect::share::{Busy, Shares, shares};
 use fairslice::host::tree::{Bandwidth, Cgroup, Cpu, Id, Tree};
 use proptest::prelude::*;
@@ -200,12 +202,6 @@ proptest! {
             }
         }
     }
-}
-
-fn write(root: &Path, path: &str, text: &str) {
-    let path = root.join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
 }
 
 /// F2 of a machine with two CPUs, a service that may use a tenth of one, and `system.slice` without

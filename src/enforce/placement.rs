@@ -269,15 +269,10 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::write;
     use crate::policy::{CPU_WEIGHT, CpuWeight, SettingValue, Weight};
 
     const SLICE: &str = "user.slice/user-1000.slice";
-
-    fn write(root: &Path, path: &str, text: &str) {
-        let path = root.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
 
     /// What is looked for in PAM is what runs there.
     #[cfg(feature = "cli")]

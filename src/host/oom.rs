@@ -210,12 +210,7 @@ fn earlyoom(root: &Path, pid: u32) -> Earlyoom {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn write(root: &Path, path: &str, text: &str) {
-        let path = root.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
+    use crate::fixture::write;
 
     #[test]
     fn what_kills_is_read_with_its_settings() {

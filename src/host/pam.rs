@@ -198,13 +198,12 @@ fn words(line: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::write;
 
     fn stack(files: &[(&str, &str)], service: &str) -> Result<Vec<String>> {
         let root = tempfile::tempdir().unwrap();
         for (name, text) in files {
-            let file = root.path().join(name);
-            fs::create_dir_all(file.parent().unwrap()).unwrap();
-            fs::write(file, text).unwrap();
+            write(root.path(), name, text);
         }
         let stack = session_stack(root.path(), service)?;
         Ok(stack.into_iter().map(|m| format!("{} {}:{}", m.name, m.file.display(), m.line)).collect())

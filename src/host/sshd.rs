@@ -106,13 +106,12 @@ fn is_like(name: &[u8], pattern: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::write;
 
     fn found(files: &[(&str, &str)]) -> Option<UsePam> {
         let root = tempfile::tempdir().unwrap();
         for (name, text) in files {
-            let file = root.path().join("etc/ssh").join(name);
-            fs::create_dir_all(file.parent().unwrap()).unwrap();
-            fs::write(file, text).unwrap();
+            write(root.path(), &format!("etc/ssh/{name}"), text);
         }
         use_pam(root.path())
     }

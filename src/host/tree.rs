@@ -390,12 +390,7 @@ fn memory(root: &Path, path: &Path) -> Option<Memory> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn write(root: &Path, path: &str, text: &str) {
-        let path = root.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
+    use crate::fixture::write;
 
     #[test]
     fn a_tree_is_read_as_it_stands() {

@@ -118,12 +118,8 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::fixture::write;
     use crate::policy::{load, load_for_login};
-
-    fn write(root: &Path, path: &str, text: &str) {
-        fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
-        fs::write(root.join(path), text).unwrap();
-    }
 
     /// A policy with a fragment, long settled, and compiled.
     fn machine() -> tempfile::TempDir {
