@@ -4,6 +4,7 @@
 //! line that set it.
 #![forbid(unsafe_code)]
 
+mod amount;
 mod check;
 mod compiled;
 mod diagnostic;
@@ -21,16 +22,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use amount::{Amount, CpuFloor, Memory, Percent, Tasks};
 pub use check::review;
 pub use compiled::compile;
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{InForce, Loaded, SourceFile, load, load_files, load_for_login};
 pub use name::{ServiceName, ServicePattern, SliceName};
 pub use template::{Filled, Owner, PathTemplate};
-pub use value::{
-    Amount, CpuFloor, CpuWeight, DirMode, MaxAge, Memory, OomScoreAdj, Percent, SetBy, Tasks, TotalWeight,
-    Weight,
-};
+pub use value::{CpuWeight, DirMode, MaxAge, OomScoreAdj, SetBy, TotalWeight, Weight};
 pub use variable::VariableName;
 
 /// Where a value was declared.
