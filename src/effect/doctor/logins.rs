@@ -274,7 +274,7 @@ fn slice(seen: &Seen<'_>, user: &User, declared: &Setting<'_>) -> Option<Finding
         at: Some(at),
         fix: match code {
             Code::Shadowed | Code::SetProperty => {
-                Fix::Edit(format!("take {}= out, then \"systemctl daemon-reload\"", property.unit))
+                Fix::Edit(format!("take {}= out, then: fairslice apply", property.unit))
             }
             _ => Fix::Apply,
         },
