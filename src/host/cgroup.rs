@@ -12,12 +12,15 @@ use anyhow::{Context, Result, bail};
 use crate::paths;
 use crate::policy::{CPU_WEIGHT, ServiceName, SliceName};
 
+/// The controllers that weights, limits and slices work by, as cgroup v1 names them.
+pub const V1_CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "cpuacct", "memory", "blkio", "pids"];
+
 /// The cgroup of a process on the unified hierarchy, relative to its root: `user.slice/…`.
 ///
 /// `process` is a number or `self`.
 ///
 /// # Errors
-/// The process is gone, `/proc` cannot be read, or the machine runs cgroup v1 or a hybrid of both.
+/// The process is gone, `/proc` cannot be read, or it is that of [`on_cgroup2`].
 pub fn of_process(root: &Path, process: &str) -> Result<PathBuf> {
     let file = root.join("proc").join(process).join("cgroup");
     let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
@@ -27,14 +30,17 @@ pub fn of_process(root: &Path, process: &str) -> Result<PathBuf> {
 /// The same, from the text of `/proc/PID/cgroup`, `cgroups(7)`.
 ///
 /// # Errors
-/// It is that of a machine with cgroup v1 or a hybrid of both.
+/// It is that of a machine where cgroup v1 holds one of [`V1_CONTROLLERS`], or without cgroup2. Another
+/// hierarchy beside cgroup2, such as that of `net_cls` or one that has but a name, takes nothing away.
 pub fn on_cgroup2(text: &str) -> Result<PathBuf> {
     let mut unified = None;
     for line in text.lines() {
         let mut fields = line.splitn(3, ':');
         match (fields.next(), fields.next(), fields.next()) {
             (Some("0"), Some(""), path) => unified = path,
-            (_, Some(controllers), _) if !controllers.starts_with("name=") => {
+            (_, Some(controllers), _)
+                if controllers.split(',').any(|name| V1_CONTROLLERS.contains(&name)) =>
+            {
                 bail!(
                     "this machine runs cgroup v1 (controller {controllers}): weights and slices need cgroup2 alone"
                 )
@@ -242,8 +248,16 @@ mod tests {
             of_process(root.path(), "self")
         };
         assert_eq!(read("0::/a.slice/b.service\n").unwrap(), Path::new("a.slice/b.service"));
-        assert_eq!(read("1:name=systemd:/x\n0::/y\n").unwrap(), Path::new("y"));
-        for v1 in ["4:memory:/\n1:name=systemd:/\n0::/\n", "1:name=systemd:/\n", ""] {
+        for beside in ["1:name=systemd:/x\n", "7:net_cls,net_prio:/\n", "3:freezer:/\n2:hugetlb:/\n"] {
+            assert_eq!(read(&format!("{beside}0::/y\n")).unwrap(), Path::new("y"), "{beside}");
+        }
+        for v1 in [
+            "4:memory:/\n1:name=systemd:/\n0::/\n",
+            "2:cpu,cpuacct:/\n0::/\n",
+            "1:name=systemd:/\n",
+            "7:net_cls:/\n",
+            "",
+        ] {
             assert!(format!("{:#}", read(v1).unwrap_err()).contains("cgroup v1"), "{v1}");
         }
     }

@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The controllers that weights, limits and slices work by, as cgroup v1 names them.
-const CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "cpuacct", "memory", "blkio", "pids"];
+use super::cgroup::V1_CONTROLLERS;
+
 /// The kernel's argument that asks systemd for cgroup v1.
 const ARGUMENT: &str = "systemd.unified_cgroup_hierarchy=";
 
@@ -41,7 +41,7 @@ pub fn found(mounts: &str, command_line: &str) -> Option<V1> {
         else {
             continue;
         };
-        let held = options.split(',').filter(|option| CONTROLLERS.contains(option));
+        let held = options.split(',').filter(|option| V1_CONTROLLERS.contains(option));
         let before = controllers.len();
         controllers.extend(held.map(str::to_owned));
         if controllers.len() > before {
