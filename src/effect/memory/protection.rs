@@ -1,6 +1,6 @@
-//! What memory settings come to: how much is protected from reclaim, and which ceiling is met first.
+//! How much memory is protected from reclaim.
 //!
-//! Protection follows the kernel's own rule: `propagate_protected_usage`, `effective_protection` and
+//! It follows the kernel's own rule: `propagate_protected_usage`, `effective_protection` and
 //! `page_counter_calculate_protection` of its `mm/page_counter.c` (`mm/memcontrol.c` before 6.11), for
 //! reclaim that the whole machine is in need of. All amounts are bytes; the kernel counts pages.
 #![forbid(unsafe_code)]
@@ -90,40 +90,6 @@ pub enum Because {
         /// Bytes.
         available: u64,
     },
-}
-
-/// Which limit is met first, from a cgroup upwards. `None` is no limit on the whole way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ceiling {
-    /// `memory.high`: above it, allocations wait for reclaim.
-    pub high: Option<Limit>,
-    /// `memory.max`: above it, the OOM killer takes a process.
-    pub max: Option<Limit>,
-    /// `memory.swap.max`.
-    pub swap: Option<Limit>,
-}
-
-impl Ceiling {
-    /// What holds of memory, in bytes; `u64::MAX` where there is no limit.
-    #[must_use]
-    pub fn of_memory(&self) -> u64 {
-        bytes_of(self.high).min(bytes_of(self.max))
-    }
-}
-
-/// The bytes of a limit; `u64::MAX` where there is none.
-#[must_use]
-pub fn bytes_of(limit: Option<Limit>) -> u64 {
-    limit.map_or(u64::MAX, |limit| limit.bytes)
-}
-
-/// A limit and whose it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit {
-    /// Bytes.
-    pub bytes: u64,
-    /// The cgroup itself or an ancestor; of several with the same limit, the innermost.
-    pub of: Id,
 }
 
 impl Guard {
@@ -319,74 +285,15 @@ fn effective(used: u64, setting: u64, parent: &Parent, recursive: bool) -> u64 {
     protected + part(parent.effective - parent.claimed, used - protected, parent.used - parent.claimed)
 }
 
-/// Which limits hold for a cgroup: the tightest on its way to the root.
-#[must_use]
-pub fn ceiling(tree: &Tree, id: Id) -> Ceiling {
-    let tightest = |setting: fn(&Memory) -> u64| {
-        let all =
-            tree.upwards(id).filter_map(|of| Some(Limit { bytes: setting(tree[of].memory.as_ref()?), of }));
-        all.filter(|limit| limit.bytes != u64::MAX).min_by_key(|limit| limit.bytes)
-    };
-    Ceiling {
-        high: tightest(|memory| memory.high),
-        max: tightest(|memory| memory.max),
-        swap: tightest(|memory| memory.swap_max),
-    }
-}
-
-/// Bytes for people: the largest unit of which there is at least one, to two decimals, cut: `1.36G`.
-#[must_use]
-pub fn size(bytes: u64) -> String {
-    match in_unit(bytes) {
-        _ if bytes == u64::MAX => "max".to_owned(),
-        None => bytes.to_string(),
-        Some((hundredths, suffix)) => match (hundredths / 100, hundredths % 100) {
-            (whole, 0) => format!("{whole}{suffix}"),
-            (whole, part) => format!("{whole}.{part:02}{suffix}"),
-        },
-    }
-}
-
-/// Hundredths of the largest unit of which there is at least one, and its suffix; `None` below 1 KiB.
-#[must_use]
-pub fn in_unit(bytes: u64) -> Option<(u128, &'static str)> {
-    const UNITS: [(u32, &str); 4] = [(40, "T"), (30, "G"), (20, "M"), (10, "K")];
-    let (shift, suffix) = UNITS.into_iter().find(|(shift, _)| bytes >> shift > 0)?;
-    Some(((u128::from(bytes) * 100) >> shift, suffix))
-}
-
-/// Bytes as a unit file takes them, without loss.
-#[must_use]
-pub fn exact(bytes: u64) -> String {
-    let text = size(bytes);
-    let is_whole = bytes.trailing_zeros() >= 10 && !text.contains('.');
-    if is_whole { text } else { bytes.to_string() }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::fixture::{NONE, cgroup};
     use super::*;
-    use crate::host::tree::{Cgroup, Controllers};
+    use crate::host::tree::Cgroup;
 
     const MIB: u64 = 1 << 20;
-    const NONE: Memory = Memory {
-        current: 0,
-        min: 0,
-        low: 0,
-        high: u64::MAX,
-        max: u64::MAX,
-        swap_current: 0,
-        swap_max: u64::MAX,
-        oom_group: false,
-    };
-
-    fn cgroup(memory: Memory) -> Cgroup {
-        let controllers = Controllers { memory: true, ..Controllers::default() };
-        Cgroup { memory: Some(memory), controllers, ..Cgroup::default() }
-    }
-
     /// A cgroup with what it uses and what it sets, as `memory.min` and `memory.low` alike.
     fn add(tree: &mut Tree, parent: Id, name: &str, current: u64, setting: u64) -> Id {
         tree.add(parent, name, cgroup(Memory { current, min: setting, low: setting, ..NONE }))
@@ -434,33 +341,6 @@ mod tests {
         assert_eq!(mins(&tree, false, &[claims, free]), [100, 0]);
         // 400 are left over, for 300 and 600 unprotected.
         assert_eq!(mins(&tree, true, &[claims, free]), [100 + 133, 266]);
-    }
-
-    #[test]
-    fn the_tightest_limit_holds_and_is_named() {
-        let mut tree = Tree::new(Cgroup::default());
-        let limited = Memory { high: 100, max: 300, ..NONE };
-        let outer = tree.add(Tree::ROOT, "a", cgroup(limited));
-        let inner = tree.add(outer, "b", cgroup(Memory { high: 200, max: 300, swap_max: 0, ..NONE }));
-        let ceiling = ceiling(&tree, inner);
-        assert_eq!(ceiling.high, Some(Limit { bytes: 100, of: outer }));
-        assert_eq!(ceiling.max, Some(Limit { bytes: 300, of: inner }));
-        assert_eq!(ceiling.swap, Some(Limit { bytes: 0, of: inner }));
-        assert_eq!(super::ceiling(&tree, Tree::ROOT), Ceiling { high: None, max: None, swap: None });
-    }
-
-    #[test]
-    fn amounts_are_readable_or_exact() {
-        for (bytes, readable, full) in [
-            (0, "0", "0"),
-            (1023, "1023", "1023"),
-            (600 * MIB, "600M", "600M"),
-            (1536 * MIB, "1.50G", "1610612736"),
-            (5 * MIB + 1, "5M", "5242881"),
-            (u64::MAX, "max", "18446744073709551615"),
-        ] {
-            assert_eq!((size(bytes).as_str(), exact(bytes).as_str()), (readable, full));
-        }
     }
 
     /// For each cgroup: in which of those before it, what it uses itself, what it sets.

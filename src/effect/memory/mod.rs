@@ -1,0 +1,31 @@
+//! What memory settings come to: how much is protected from reclaim, and which ceiling is met first.
+#![forbid(unsafe_code)]
+
+mod ceiling;
+mod protection;
+mod size;
+
+pub use ceiling::{Ceiling, Limit, bytes_of, ceiling};
+pub use protection::{Because, Guard, Link, Outcome, Protection, Protections, is_less, protection};
+pub use size::{exact, in_unit, size};
+
+#[cfg(test)]
+mod fixture {
+    use crate::host::tree::{Cgroup, Controllers, Memory};
+
+    pub(super) const NONE: Memory = Memory {
+        current: 0,
+        min: 0,
+        low: 0,
+        high: u64::MAX,
+        max: u64::MAX,
+        swap_current: 0,
+        swap_max: u64::MAX,
+        oom_group: false,
+    };
+
+    pub(super) fn cgroup(memory: Memory) -> Cgroup {
+        let controllers = Controllers { memory: true, ..Controllers::default() };
+        Cgroup { memory: Some(memory), controllers, ..Cgroup::default() }
+    }
+}

@@ -1,0 +1,52 @@
+//! Bytes as people read them, and as a unit file takes them.
+#![forbid(unsafe_code)]
+
+/// Bytes for people: the largest unit of which there is at least one, to two decimals, cut: `1.36G`.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    match in_unit(bytes) {
+        _ if bytes == u64::MAX => "max".to_owned(),
+        None => bytes.to_string(),
+        Some((hundredths, suffix)) => match (hundredths / 100, hundredths % 100) {
+            (whole, 0) => format!("{whole}{suffix}"),
+            (whole, part) => format!("{whole}.{part:02}{suffix}"),
+        },
+    }
+}
+
+/// Hundredths of the largest unit of which there is at least one, and its suffix; `None` below 1 KiB.
+#[must_use]
+pub fn in_unit(bytes: u64) -> Option<(u128, &'static str)> {
+    const UNITS: [(u32, &str); 4] = [(40, "T"), (30, "G"), (20, "M"), (10, "K")];
+    let (shift, suffix) = UNITS.into_iter().find(|(shift, _)| bytes >> shift > 0)?;
+    Some(((u128::from(bytes) * 100) >> shift, suffix))
+}
+
+/// Bytes as a unit file takes them, without loss.
+#[must_use]
+pub fn exact(bytes: u64) -> String {
+    let text = size(bytes);
+    let is_whole = bytes.trailing_zeros() >= 10 && !text.contains('.');
+    if is_whole { text } else { bytes.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn amounts_are_readable_or_exact() {
+        for (bytes, readable, full) in [
+            (0, "0", "0"),
+            (1023, "1023", "1023"),
+            (600 * MIB, "600M", "600M"),
+            (1536 * MIB, "1.50G", "1610612736"),
+            (5 * MIB + 1, "5M", "5242881"),
+            (u64::MAX, "max", "18446744073709551615"),
+        ] {
+            assert_eq!((size(bytes).as_str(), exact(bytes).as_str()), (readable, full));
+        }
+    }
+}
