@@ -288,6 +288,15 @@ fn a_user_may_lower_only_their_own_chances() {
     assert_eq!(differing(machine.path()), [""; 0]);
 }
 
+/// Also where no slice of the policy holds them.
+#[test]
+fn what_is_declared_for_a_template_holds_for_its_instances() {
+    let machine = machine();
+    write(machine.path(), "etc/fairslice/policy.d/50.toml", "[service.\"web@\"]\noom_score_adj = 100\n");
+    process(machine.path(), 20, 1, "system.slice/web@1.service", 0);
+    assert_eq!(differing(machine.path()), ["web@1.service oom_score_adj 0"]);
+}
+
 #[test]
 fn an_error_in_the_policy_is_said_and_counts() {
     let machine = machine();
