@@ -11,12 +11,12 @@ const PAGE: u64 = 4096;
 /// Whether `live`, a cgroup attribute's text, says what was declared.
 #[must_use]
 pub fn holds(declared: SettingValue, live: &str, machine: Machine) -> bool {
-    cgroup::number(live).is_some_and(|live| is(declared, live, machine))
+    cgroup::number(live).is_some_and(|live| equals(declared, live, machine))
 }
 
 /// Whether a number that PID 1 or the kernel has is what was declared.
 #[must_use]
-pub fn is(declared: SettingValue, number: u64, machine: Machine) -> bool {
+pub fn equals(declared: SettingValue, number: u64, machine: Machine) -> bool {
     same(matches!(declared, SettingValue::Memory(_)), number, machine.number(declared))
 }
 

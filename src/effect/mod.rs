@@ -22,7 +22,7 @@ pub mod share;
 mod status;
 
 pub use carry::{Carried, Given, ancestors, given, slices};
-pub use compare::{agrees, holds, is};
+pub use compare::{agrees, equals, holds};
 #[cfg(feature = "cli")]
 pub use headcount::total_weight_now;
 pub use headcount::{Headcount, Limit, broken_floors, headcount, limits, total_weight};

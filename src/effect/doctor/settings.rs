@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::effect::chain::{Chain, Link, Override, Scene, Stage};
 use crate::effect::finding::{Code, Finding, Fix, Place};
-use crate::effect::{given, holds, is, slices, total_weight_now};
+use crate::effect::{equals, given, holds, slices, total_weight_now};
 use crate::host::cgroup;
 use crate::host::snapshot::Attributes;
 use crate::host::unit_file::Assignment;
@@ -208,7 +208,7 @@ impl Wanted<'_> {
     fn add_property(&self, scene: &Scene<'_>, chain: &mut Chain, unit: &Unit) {
         let number = unit.resource(self.property);
         let value = self.property.value(number).map(|value| value.to_string());
-        let holds = is(self.value, number, scene.machine);
+        let holds = equals(self.value, number, scene.machine);
         let at = scene.last(self.unit, self.property.unit).map(Place::from);
         chain.add(Link { stage: Stage::Property, value: value.clone(), at, holds }, |_| {
             let Override { code, cause, at, fix } = scene.overridden(self.unit, self.property.unit);

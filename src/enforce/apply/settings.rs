@@ -11,7 +11,7 @@ use super::super::user_slice;
 use super::look::{Look, has_controller};
 use super::overrides::Overrides;
 use super::{Change, How, Left, PATIENCE, Plan, Restart, reload};
-use crate::effect::{Given, agrees, given, holds, is, slices, total_weight_now};
+use crate::effect::{Given, agrees, equals, given, holds, slices, total_weight_now};
 use crate::host::cgroup;
 use crate::host::pid1::Manager;
 use crate::host::units::{Unit, Units};
@@ -154,7 +154,7 @@ impl Differing<'_> {
             return Ok(Remedy::Restart);
         }
         let known = units.get(&target.unit).map(|unit| unit.resource(property));
-        if known.is_some_and(|known| is(value, known, look.machine)) {
+        if known.is_some_and(|known| equals(value, known, look.machine)) {
             return Ok(self.not_written());
         }
         // A user's slice may have the value from all users' drop-in, unless something comes after that.
