@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::string_slice)]
 
 mod common;
+mod schema;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,6 +22,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Pid;
+use schema::Schema;
 use serde_json::Value;
 use tempfile::TempDir;
 use zbus::Variant;
@@ -667,4 +669,32 @@ fn with_a_broken_policy_nothing_is_done() {
     let (code, _, err) = machine.run(&[]);
     assert!(code == Some(1) && err.contains("50.toml:2:14"), "{err}");
     check(&machine);
+}
+
+/// Every way in which a value is changed, and all that can be left.
+#[test]
+fn json_is_what_its_schema_says() {
+    let schema = Schema::of("apply");
+    let machine = Machine::new();
+    let root = machine.path();
+    let said = |arguments: &[&str]| schema.check(&machine.run(&[&["--json"], arguments].concat()).1);
+    machine.edit(AFTER);
+    said(&["--dry-run"]);
+    assert_eq!(said(&[])["after"]["units"], Value::Array(Vec::new()));
+    machine.edit(BEFORE);
+    said(&[]);
+    write(root, "sys/fs/cgroup/foundry.slice/cpu.weight", "7\n");
+    let theirs = "etc/systemd/system/user.slice.d/60-mine.conf";
+    write(root, theirs, "[Slice]\nCPUWeight=400\n");
+    for (pid, service) in [(40, "local-late"), (50, "ssh")] {
+        process(root, pid, 1, &format!("system.slice/{service}.service"), 0);
+    }
+    reload(root);
+    machine.edit(&BEFORE.replace(r#"["local-*"]"#, r#"["local-*", "ssh"]"#));
+    said(&["--restart"]);
+    fs::remove_dir(root.join("run/systemd/system")).unwrap();
+    machine.edit(AFTER);
+    said(&["--dry-run"]);
+    // No systemctl of this machine restarts what is below a test's root.
+    assert_eq!(schema.unseen(), ["/properties/restarted/items: string"]);
 }

@@ -1,139 +1,244 @@
-//! What `--json` prints is what `docs/json/*.schema.json` say.
-//!
-//! The crates `jsonschema` and `boon` bring 60 others for what the keywords below take 40 lines; a
-//! keyword that is not among them fails the test.
+//! What `--json` prints is what `docs/json/*.schema.json` say; and all that they say is printed
+//! somewhere. Of `fairslice apply`, which needs something to apply to, see `tests/apply.rs`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod common;
 mod fixture;
+mod schema;
 
 use std::fs;
+use std::os::unix::fs::{chown, symlink};
 use std::path::Path;
 
-use fixture::{SERVICES, cgroup, fairslice, load, machine, write};
+use common::replace;
+use fairslice::host::account::Account;
+use fixture::{SERVICES, cgroup, fairslice, load, write};
+use nix::unistd::geteuid;
+use schema::Schema;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-/// What is wrong with `value`, if anything is; what the schema does not name is wrong too.
-fn errors(schema: &Value, value: &Value, whole: &Value, at: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for (keyword, expected) in schema.as_object().unwrap() {
-        let holds = match keyword.as_str() {
-            "$schema" | "$defs" | "title" | "description" => true,
-            "$ref" => {
-                let target = whole.pointer(expected.as_str().unwrap().strip_prefix('#').unwrap()).unwrap();
-                found.extend(errors(target, value, whole, at));
-                true
-            }
-            "const" => value == expected,
-            "enum" => expected.as_array().unwrap().contains(value),
-            "anyOf" => expected.as_array().unwrap().iter().any(|s| errors(s, value, whole, at).is_empty()),
-            "minimum" => value.as_f64().is_none_or(|number| number >= expected.as_f64().unwrap()),
-            "maximum" => value.as_f64().is_none_or(|number| number <= expected.as_f64().unwrap()),
-            "type" => match expected {
-                Value::Array(types) => types.iter().any(|t| is(value, t.as_str().unwrap())),
-                one => is(value, one.as_str().unwrap()),
-            },
-            "required" => value.as_object().is_none_or(|object| {
-                expected.as_array().unwrap().iter().all(|key| object.contains_key(key.as_str().unwrap()))
-            }),
-            "items" => {
-                for (index, item) in value.as_array().into_iter().flatten().enumerate() {
-                    found.extend(errors(expected, item, whole, &format!("{at}/{index}")));
-                }
-                true
-            }
-            "properties" => {
-                for (key, field) in value.as_object().into_iter().flatten() {
-                    let at = format!("{at}/{key}");
-                    match expected.get(key) {
-                        Some(schema) => found.extend(errors(schema, field, whole, &at)),
-                        None => found.push(format!("{at} is not in the schema")),
-                    }
-                }
-                true
-            }
-            "additionalProperties" => {
-                for (key, field) in value.as_object().into_iter().flatten() {
-                    found.extend(errors(expected, field, whole, &format!("{at}/{key}")));
-                }
-                true
-            }
-            unknown => panic!("{unknown} is not checked"),
-        };
-        if !holds {
-            found.push(format!("{at}: {keyword} {expected}, found {value}"));
-        }
-    }
-    found
-}
-
-fn is(value: &Value, kind: &str) -> bool {
-    match kind {
-        "null" => value.is_null(),
-        "boolean" => value.is_boolean(),
-        "integer" => value.is_u64() || value.is_i64(),
-        "number" => value.is_number(),
-        "string" => value.is_string(),
-        "array" => value.is_array(),
-        "object" => value.is_object(),
-        unknown => panic!("{unknown}"),
-    }
-}
-
-fn schema(name: &str) -> Value {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/json").join(format!("{name}.schema.json"));
-    serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()
-}
+const CGROUP: &str = "sys/fs/cgroup";
 
 /// Runs the command, and holds what it prints to the schema.
-fn checked(name: &str, root: &Path, arguments: &[&str]) -> Value {
+fn checked(schema: &Schema, root: &Path, arguments: &[&str]) -> Value {
     let (_, out, err) = fairslice(root, arguments);
     assert_eq!(err, "");
-    let (schema, value) = (schema(name), serde_json::from_str(&out).unwrap());
-    assert_eq!(errors(&schema, &value, &schema, ""), [""; 0], "{out}");
-    value
+    schema.check(&out)
+}
+
+/// An attribute of a cgroup.
+fn set(root: &Path, cgroup: &str, attribute: &str, value: &str) {
+    write(root, &format!("{CGROUP}/{cgroup}/{attribute}"), &format!("{value}\n"));
+}
+
+/// The machine with the package, of which some things are not as they should be.
+fn ailing() -> TempDir {
+    let machine = common::machine("fairslice");
+    let root = machine.path();
+    // PID 1 has another value; a controller is off; a slice is killed whole.
+    set(root, SERVICES, "cpu.weight", "50");
+    fs::remove_file(root.join(CGROUP).join("user.slice/cpu.weight")).unwrap();
+    set(root, "system.slice", "memory.oom.group", "1");
+    // A service in another slice than its own.
+    let (from, to) = (format!("{SERVICES}/local-slm.service"), "system.slice/local-slm.service");
+    fs::rename(root.join(CGROUP).join(&from), root.join(CGROUP).join(to)).unwrap();
+    replace(root, "run/systemd/show", &format!("=/{from}"), &format!("=/{to}"));
+    for pid in fs::read_to_string(root.join(CGROUP).join(to).join("cgroup.procs")).unwrap().lines() {
+        write(root, &format!("proc/{pid}/cgroup"), &format!("0::/{to}\n"));
+    }
+    machine
 }
 
 #[test]
 fn status() {
-    let machine = machine();
+    let schema = Schema::of("status");
+    let machine = fixture::machine();
     let root = machine.path();
-    // Null in every place where there may be one, and not null in every place.
-    assert_eq!(checked("status", root, &["status", "--json"])["cgroups"][0]["memory"], Value::Null);
+    assert_eq!(checked(&schema, root, &["status", "--json"])["cgroups"][0]["memory"], Value::Null);
     load(root, &format!("{SERVICES}/local-fs.service"), 1 << 20, 3);
     cgroup(root, &format!("{SERVICES}/local-fs.service"), &[("pids.current", "1"), ("cpu.weight", "0")]);
     write(root, "etc/fairslice/policy.d/50.toml", "[logins]\ncpu_weight = 0\n");
-    checked("status", root, &["status", "--json"]);
-    let named = checked("status", root, &["status", "--json", "local-fs", "root", "local-idle"]);
+    checked(&schema, root, &["status", "--json"]);
+    let named = checked(&schema, root, &["status", "--json", "local-fs", "root", "local-idle"]);
     assert_eq!(named["cgroups"][0]["memory_events"]["oom_kill"], 1);
+    write(root, "run/fairslice/last-good/etc/fairslice/policy.toml", "[logins]\ncpu_weight = 100\n");
     fs::remove_file(root.join("etc/fairslice/policy.toml")).unwrap();
-    assert_eq!(checked("status", root, &["status", "--json"])["policy"]["in_force"], "nothing");
+    assert_eq!(checked(&schema, root, &["status", "--json"])["policy"]["in_force"], "last_good");
+    fs::remove_dir_all(root.join("run/fairslice")).unwrap();
+    assert_eq!(checked(&schema, root, &["status", "--json"])["policy"]["in_force"], "nothing");
+    let ailing = ailing();
+    // A kernel that counts what some wait for, and not what all do.
+    set(ailing.path(), "system.slice", "cpu.pressure", "some avg10=0.00 avg60=0.00 avg300=0.00 total=0");
+    checked(&schema, ailing.path(), &["status", "--json"]);
+    checked(&schema, ailing.path(), &["status", "--json", "local-fs"]);
+    assert_eq!(schema.unseen(), [""; 0]);
 }
 
 #[test]
 fn explain_login() {
-    let machine = machine();
+    let schema = Schema::of("explain-login");
+    let machine = fixture::machine();
     let root = machine.path();
-    for file in ["sshd", "cron"] {
-        write(root, &format!("etc/pam.d/{file}"), "session optional pam_fairslice.so\n");
+    for (service, lines) in [
+        ("sshd", "session optional pam_fairslice.so\n"),
+        ("cron", "session optional pam_fairslice.so\n"),
+        ("early", "session optional pam_fairslice.so\nsession optional pam_systemd.so\n"),
+        ("none", "session optional pam_unix.so\n"),
+    ] {
+        write(root, &format!("etc/pam.d/{service}"), lines);
     }
+    // Only root can give a directory away, and has none.
+    let other = Account::by_name("daemon").unwrap().unwrap();
+    let own = Account::by_uid(geteuid().as_raw()).unwrap().unwrap();
+    let user = if geteuid().is_root() { other } else { own };
+    let directory = root.join("srv").join(&user.name);
+    fs::create_dir_all(&directory).unwrap();
+    chown(&directory, Some(user.uid), None).unwrap();
+    symlink("srv", root.join("link")).unwrap();
     let policy = "[slice.\"a.slice\"]\ncpu_weight = 200\ncpu_floor = \"50%\"\n[logins]\ncpu_weight = 300\n\
-                  total_weight = \"sum\"\noom_score_adj = 0\n[private_dir.TMPDIR]\npath = \"/srv/{user}\"\n";
-    for policy in [policy, "[logins]\ntotal_weight = 100\n", "[service.a]\noom_score_adj = 0\n"] {
+                  total_weight = \"sum\"\noom_score_adj = 0\n[logins.group.tty]\ncpu_weight = 1\n\
+                  [private_dir.TMPDIR]\npath = \"/srv/{user}\"\nmin_uid = 1\n\
+                  [private_dir.GOCACHE]\npath = \"/link/{user}\"\nmin_uid = 1\n\
+                  [private_dir.CARGO_TARGET_DIR]\npath = \"/srv/{user}\"\nonly_if = \"/none\"\n";
+    let unlimited = policy.replace("cpu_floor = \"50%\"\n", "");
+    for policy in [policy, &unlimited, "[logins]\ntotal_weight = 100\n", "[service.a]\noom_score_adj = 0\n"] {
         write(root, "etc/fairslice/policy.toml", policy);
-        for arguments in [&["explain", "login", "root", "--json"][..], &["--service", "cron"]] {
-            let all = [&["explain", "login", "daemon", "--json"], arguments].concat();
-            let arguments = if arguments.len() == 2 { all.as_slice() } else { arguments };
-            checked("explain-login", root, arguments);
+        for service in ["sshd", "cron", "early", "none"] {
+            checked(&schema, root, &["explain", "login", &user.name, "--json", "--service", service]);
         }
     }
+    checked(&schema, common::machine("fairslice").path(), &["explain", "login", "daemon", "--json"]);
+    assert_eq!(schema.unseen(), [""; 0]);
+}
+
+#[test]
+fn doctor() {
+    let schema = Schema::of("doctor");
+    let ailing = ailing();
+    let root = ailing.path();
+    checked(&schema, root, &["doctor", "--json"]);
+    for name in ["debian-12", "kubernetes", "ubuntu"] {
+        checked(&schema, common::machine(name).path(), &["doctor", "--json", "--no-policy"]);
+    }
+    fs::remove_file(root.join("run/systemd/show")).unwrap();
+    let (_, out, err) = fairslice(root, &["doctor", "--json"]);
+    let missed = schema.check(&out)["missed"][0].clone();
+    assert!(err.contains(missed.as_str().unwrap()), "{err}");
+    let mount = "cgroup2 /sys/fs/cgroup cgroup2";
+    replace(root, "proc/mounts", mount, &format!("cgroup /cgroup cgroup rw,memory 0 0\n{mount}"));
+    assert_eq!(checked(&schema, root, &["doctor", "--json"])["settings"], 0);
+    // No code is minor as yet.
+    assert_eq!(schema.unseen(), ["/$defs/finding/properties/severity: \"minor\""]);
+}
+
+#[test]
+fn explain_unit() {
+    let schema = Schema::of("explain-unit");
+    let machine = ailing();
+    for unit in ["foundry.slice", "foundry-services.slice", "local-slm", "local-fs", "user.slice"] {
+        checked(&schema, machine.path(), &["explain", "unit", unit, "--json"]);
+    }
+    // What a finding may be, the doctor shows.
+    let mut unseen = schema.unseen();
+    unseen.retain(|place| !place.starts_with("/$defs/finding/"));
+    assert_eq!(unseen, [""; 0]);
+}
+
+/// What both print of a finding.
+#[test]
+fn a_finding_is_the_same_everywhere() {
+    let finding = |name: &str| Schema::of(name).part("/$defs/finding").clone();
+    assert_eq!(finding("doctor"), finding("explain-unit"));
+}
+
+#[test]
+fn explain_share() {
+    let schema = Schema::of("explain-share");
+    let machine = common::machine("fairslice");
+    let root = machine.path();
+    for cgroup in ["", SERVICES] {
+        set(root, cgroup, "cgroup.subtree_control", "cpuset cpu io memory pids");
+    }
+    set(root, "system.slice", "cpu.max", "1000 100000");
+    set(root, "user.slice", "cpuset.cpus.effective", "0");
+    set(root, "user.slice/user-1001.slice", "cpu.weight", "0");
+    // One thread on two CPUs.
+    for cgroup in ["foundry.slice", SERVICES, &format!("{SERVICES}/local-fs.service")] {
+        set(root, cgroup, "cpu.weight", "10000");
+    }
+    for arguments in
+        [&[][..], &["user-1000.slice"], &["local-fs", "--busy", "ssh"], &["--busy", "user.slice"]]
+    {
+        checked(&schema, root, &[&["explain", "share", "--json"], arguments].concat());
+    }
+    assert_eq!(schema.unseen(), [""; 0]);
+}
+
+#[test]
+fn explain_memory() {
+    let schema = Schema::of("explain-memory");
+    let machine = common::machine("fairslice");
+    let root = machine.path();
+    let explain =
+        |arguments: &[&str]| checked(&schema, root, &[&["explain", "memory", "--json"], arguments].concat());
+    set(root, SERVICES, "memory.min", "max");
+    set(root, &format!("{SERVICES}/local-fs.service"), "memory.low", "1000000");
+    let told = explain(&[]);
+    assert_eq!(told["cgroups"][0]["swap_max"], json!({ "set": "max", "effective": "max", "of": null }));
+    explain(&["local-fs"]);
+    write(root, "sys/kernel/mm/lru_gen/enabled", "0x0007\n");
+    replace(root, "proc/mounts", ",memory_recursiveprot", "");
+    // In a container the root has a limit, and no protection.
+    for (attribute, value) in
+        [("current", "9000"), ("max", "2000000000"), ("high", "max"), ("min", "0"), ("low", "0")]
+    {
+        set(root, "", &format!("memory.{attribute}"), value);
+    }
+    explain(&[]);
+    assert_eq!(schema.unseen(), [""; 0]);
+}
+
+#[test]
+fn explain_oom() {
+    let schema = Schema::of("explain-oom");
+    let explain = |machine: &TempDir, arguments: &[&str]| {
+        checked(&schema, machine.path(), &[&["explain", "oom", "--json"], arguments].concat())
+    };
+    for name in ["kubernetes", "ubuntu"] {
+        let machine = common::machine(name);
+        write(machine.path(), "etc/fairslice/policy.toml", "[service.a]\noom_score_adj = 0\n");
+        explain(&machine, &[]);
+    }
+    let machine = common::machine("fairslice");
+    let root = machine.path();
+    let slm = format!("{SERVICES}/local-slm.service");
+    set(root, &slm, "memory.oom.group", "1");
+    explain(&machine, &["--of", "local-slm"]);
+    for switch in ["panic_on_oom", "oom_kill_allocating_task"] {
+        write(root, &format!("proc/sys/vm/{switch}"), "1\n");
+    }
+    // The one that is to go last uses most of the memory.
+    let main = fs::read_to_string(root.join(format!("{CGROUP}/{SERVICES}/local-fs.service/cgroup.procs")));
+    let status = format!("proc/{}/status", main.unwrap().trim());
+    let text = fs::read_to_string(root.join(&status)).unwrap();
+    write(root, &status, &text.replace("VmRSS:", "VmRSS: 1900000 kB\nWas:"));
+    // And earlyoom, which then may take none of them.
+    fixture::process(root, 4000, 1, "system.slice/earlyoom.service", 0);
+    replace(root, "proc/4000/stat", "a (b) c", "earlyoom");
+    for options in ["--prefer\0^slm$", "--ignore\0."] {
+        write(root, "proc/4000/cmdline", &format!("earlyoom\0{options}\0"));
+        explain(&machine, &[]);
+    }
+    assert_eq!(schema.unseen(), [""; 0]);
 }
 
 /// The check itself.
 #[test]
 fn what_is_not_so_is_found() {
-    let machine = machine();
-    let good = checked("status", machine.path(), &["status", "--json"]);
-    let schema = schema("status");
+    let machine = fixture::machine();
+    let schema = Schema::of("status");
+    let good = checked(&schema, machine.path(), &["status", "--json"]);
     for (pointer, wrong) in [
         ("/version", json!(2)),
         ("/differing", json!(-1)),
@@ -146,6 +251,18 @@ fn what_is_not_so_is_found() {
     ] {
         let mut value = good.clone();
         *value.pointer_mut(pointer).unwrap() = wrong;
-        assert!(!errors(&schema, &value, &schema, "").is_empty(), "{pointer}");
+        assert!(!schema.errors(&value).is_empty(), "{pointer}");
     }
+    let schema = Schema::of("explain-share");
+    let good = json!({ "version": 1, "cpus": 2, "busy": null, "chain": [] });
+    assert_eq!(schema.errors(&good), [""; 0]);
+    assert_eq!(schema.unseen().iter().filter(|place| place.contains("busy: ")).count(), 1);
+    for (key, value) in [("cgroups", json!([])), ("cpus", json!(0)), ("busy", json!(["/", 7]))] {
+        let mut wrong = good.clone();
+        wrong[key] = value;
+        assert!(!schema.errors(&wrong).is_empty(), "{key}");
+    }
+    let schema = Schema::of("doctor");
+    let wrong = json!({ "version": 1, "settings": 0, "missed": [], "findings": [{ "code": "FS1" }] });
+    assert!(schema.errors(&wrong).iter().any(|error| error.contains("pattern")));
 }

@@ -2,17 +2,29 @@
 //! 0.0.4, which `node_exporter`'s textfile collector reads, both allow.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod common;
 mod fixture;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::Path;
 
-use fixture::{SERVICES, cgroup, fairslice, load, machine, write};
+use fixture::{SERVICES, cgroup, fairslice, load, write};
+use serde_json::Value;
+use tempfile::TempDir;
 
 type Labels = BTreeMap<String, String>;
+type Sample = (String, Labels, f64);
+
+/// One with a PID 1 that has nothing to say.
+fn machine() -> TempDir {
+    let machine = fixture::machine();
+    write(machine.path(), "run/systemd/show", "");
+    machine
+}
 
 /// Every sample by its metric's name; panics at what is not in both formats.
-fn parse(text: &str) -> Vec<(String, Labels, f64)> {
+fn parse(text: &str) -> Vec<Sample> {
     let (body, end) = text.split_at(text.len() - "# EOF\n".len());
     assert_eq!(end, "# EOF\n");
     let (mut samples, mut seen, mut done) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
@@ -51,7 +63,7 @@ fn is_name(name: &str) -> bool {
 }
 
 /// `name{key="value",…} number`, without a time stamp.
-fn sample(line: &str) -> (String, Labels, f64) {
+fn sample(line: &str) -> Sample {
     let (before, value) = line.rsplit_once(' ').unwrap();
     let value = match value {
         "+Inf" => f64::INFINITY,
@@ -90,14 +102,36 @@ fn sample(line: &str) -> (String, Labels, f64) {
     (name.to_owned(), labels, value)
 }
 
-fn metrics(root: &Path) -> (i32, Vec<(String, Labels, f64)>) {
-    let (code, text, err) = fairslice(root, &["status", "--format=openmetrics"]);
+fn metrics(root: &Path) -> (i32, Vec<Sample>) {
+    let (code, samples, err) = metrics_and_errors(root);
     assert_eq!(err, "");
-    (code, parse(&text))
+    (code, samples)
+}
+
+fn metrics_and_errors(root: &Path) -> (i32, Vec<Sample>, String) {
+    let (code, text, err) = fairslice(root, &["status", "--format=openmetrics"]);
+    (code, parse(&text), err)
+}
+
+/// Those about findings, and all others.
+fn parted(samples: Vec<Sample>) -> (Vec<Sample>, Vec<Sample>) {
+    samples.into_iter().partition(|(name, ..)| name.starts_with("fairslice_findings"))
+}
+
+/// What the doctor says: how many findings there are of each code and severity.
+fn diagnosed(root: &Path) -> BTreeMap<(String, String), u32> {
+    let (_, out, _) = fairslice(root, &["doctor", "--json"]);
+    let told: Value = serde_json::from_str(&out).unwrap();
+    let mut counts = BTreeMap::new();
+    for finding in told["findings"].as_array().unwrap() {
+        let text = |field: &str| finding[field].as_str().unwrap().to_owned();
+        *counts.entry((text("code"), text("severity"))).or_default() += 1;
+    }
+    counts
 }
 
 /// The one sample of this metric with these labels.
-fn value(samples: &[(String, Labels, f64)], name: &str, labels: &[(&str, &str)]) -> f64 {
+fn value(samples: &[Sample], name: &str, labels: &[(&str, &str)]) -> f64 {
     let found: Vec<f64> = samples
         .iter()
         .filter(|(other, have, _)| {
@@ -161,6 +195,88 @@ fn odd_names_are_escaped() {
     cgroup(root, &format!("system.slice/{odd}"), &[("cpu.weight", "7")]);
     let (_, samples) = metrics(root);
     assert!((value(&samples, "cpu_weight", &[("unit", odd)]) - 7.0).abs() < 1e-9);
+}
+
+#[test]
+fn findings_are_counted_by_code() {
+    let machine = common::machine("fairslice");
+    let root = machine.path();
+    let (code, samples) = metrics(root);
+    assert_eq!(
+        (code, parted(samples).0),
+        (0, vec![("fairslice_findings_all".to_owned(), Labels::new(), 0.0)])
+    );
+    // Two settings that systemd ignores, and a unit that there is not: no setting of the policy's.
+    for unit in ["cron", "ssh", "gone"] {
+        write(
+            root,
+            &format!("etc/systemd/system/{unit}.service.d/a.conf"),
+            "[Service]\nCPUWeigth=1\nMemoryMax=1G\n",
+        );
+    }
+    common::replace(
+        root,
+        "run/systemd/show",
+        "Id=cron.service\n",
+        "Id=cron.service\nDropInPaths=/etc/systemd/system/cron.service.d/a.conf\n",
+    );
+    common::replace(
+        root,
+        "run/systemd/show",
+        "Id=ssh.service\n",
+        "Id=ssh.service\nDropInPaths=/etc/systemd/system/ssh.service.d/a.conf\n",
+    );
+    let (code, samples) = metrics(root);
+    assert_eq!(code, 0);
+    for (code, severity, count) in [("FS070", "severe", 2.0), ("FS073", "moderate", 1.0)] {
+        let labels = [("code", code), ("severity", severity)];
+        assert!((value(&samples, "findings", &labels) - count).abs() < 1e-9, "{code}");
+    }
+    let diagnosed = diagnosed(root);
+    let all: u32 = diagnosed.values().sum();
+    assert!(
+        (value(&samples, "findings_all", &[]) - f64::from(all)).abs() < 1e-9 && all == 3,
+        "{diagnosed:?}"
+    );
+    for ((code, severity), count) in diagnosed {
+        let labels = [("code", code.as_str()), ("severity", severity.as_str())];
+        assert!((value(&samples, "findings", &labels) - f64::from(count)).abs() < 1e-9, "{code}");
+    }
+}
+
+#[test]
+fn where_the_doctor_cannot_look_the_rest_is_the_same() {
+    for name in ["ubuntu", "kubernetes"] {
+        let machine = common::machine(name);
+        let root = machine.path();
+        write(
+            root,
+            "etc/fairslice/policy.toml",
+            "[slice.\"a.slice\"]\ncpu_weight = 200\nmatch = [\"nginx\", \"kubelet\"]\n",
+        );
+        let (code, with) = metrics(root);
+        let (found, with) = parted(with);
+        assert!(code == 1 && found.len() > 2 && with.len() > 100, "{found:?}");
+        // Without what PID 1 says, it finds some things, and may miss others.
+        let shown = fs::read_to_string(root.join("run/systemd/show")).unwrap();
+        fs::remove_file(root.join("run/systemd/show")).unwrap();
+        let (code, without, err) = metrics_and_errors(root);
+        assert!(
+            code == 1 && err.contains("not looked at: what PID 1 says") && err.lines().count() == 1,
+            "{err}"
+        );
+        let (found, without) = parted(without);
+        assert!(found.iter().all(|(name, ..)| name == "fairslice_findings"), "{found:?}");
+        assert_eq!(without, with);
+        if name == "ubuntu" {
+            // A file of systemd-oomd's that cannot be read.
+            write(root, "run/systemd/show", &shown);
+            fs::create_dir_all(root.join("etc/systemd/oomd.conf")).unwrap();
+            let (code, without, err) = metrics_and_errors(root);
+            assert!(code == 1 && err.contains("oomd.conf") && err.lines().count() == 1, "{err}");
+            assert_eq!(parted(without), (Vec::new(), with));
+        }
+    }
 }
 
 #[test]

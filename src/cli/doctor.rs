@@ -26,7 +26,7 @@ use crate::host::snapshot::{self, Extent, Snapshot};
 use crate::host::tree::{self, Tree};
 use crate::host::unit_file::Assignment;
 use crate::host::units::Units;
-use crate::host::v1::{self, V1};
+use crate::host::v1;
 use crate::policy::{self, Loaded, Policy, SliceName};
 use crate::report::{self, Looked};
 
@@ -48,10 +48,10 @@ pub(super) struct Look {
     pub(super) policy: Policy,
     carried: BTreeMap<SliceName, Carried>,
     expected: BTreeMap<String, Vec<Assignment>>,
-    machine: Machine,
+    pub(super) machine: Machine,
     pub(super) units: Units,
     processes: Vec<Process>,
-    live: Snapshot,
+    pub(super) live: Snapshot,
     facts: Facts,
     oom: Oom,
     multi_gen_lru: bool,
@@ -59,25 +59,23 @@ pub(super) struct Look {
     private_dirs: Vec<Inspected>,
     adopted: Vec<Outdated>,
     /// What could not be looked at.
-    missed: Vec<String>,
+    pub(super) missed: Vec<String>,
 }
 
 /// What was found, and in how many settings.
-struct Found {
-    findings: Vec<Finding>,
+pub(super) struct Found {
+    pub(super) findings: Vec<Finding>,
     settings: usize,
 }
 
 pub(super) fn run(root: &Path, arguments: &Arguments) -> Result<u8> {
     let Arguments { fix, json, no_policy } = *arguments;
     let loaded = (!no_policy).then(|| policy::load(root));
-    if let Some(v1) = v1::read(root) {
-        return on_v1(root, &v1, json);
+    if let Some(found) = on_v1(root) {
+        return print(&[], &found, json);
     }
     let look = Look::at(root, loaded.as_ref())?;
-    for missed in &look.missed {
-        anstream::eprintln!("fairslice: not looked at: {missed}");
-    }
+    look.say_missed();
     let found = examine(&look, loaded.as_ref());
     if let Some(loaded) = loaded.as_ref().filter(|_| fix) {
         let mendable = found.findings.into_iter().filter(|finding| finding.fix == Fix::Apply);
@@ -87,10 +85,11 @@ pub(super) fn run(root: &Path, arguments: &Arguments) -> Result<u8> {
 }
 
 /// Where there is no cgroup2, nothing else needs to be looked at.
-fn on_v1(root: &Path, v1: &V1, json: bool) -> Result<u8> {
+pub(super) fn on_v1(root: &Path) -> Option<Found> {
+    let v1 = v1::read(root)?;
     let units = Units::read(root).unwrap_or_default();
-    let findings = doctor::stock::findings(Some(v1), &units, &Settings::read(root, &units));
-    print(&[], &Found { findings: sorted(findings), settings: 0 }, json)
+    let findings = doctor::stock::findings(Some(&v1), &units, &Settings::read(root, &units));
+    Some(Found { findings: sorted(findings), settings: 0 })
 }
 
 /// The whole tree, with its memory.
@@ -111,7 +110,7 @@ fn print(missed: &[String], found: &Found, json: bool) -> Result<u8> {
     Ok(if found.findings.is_empty() { 0 } else { FOUND })
 }
 
-fn examine(look: &Look, loaded: Option<&Loaded>) -> Found {
+pub(super) fn examine(look: &Look, loaded: Option<&Loaded>) -> Found {
     let scene = look.scene();
     let chains = doctor::chains(&scene);
     let mut findings = loaded.map(doctor::settings::findings).unwrap_or_default();
@@ -200,6 +199,12 @@ impl Look {
             adopted,
             missed,
         })
+    }
+
+    pub(super) fn say_missed(&self) {
+        for missed in &self.missed {
+            anstream::eprintln!("fairslice: not looked at: {missed}");
+        }
     }
 
     /// What the settings of the whole tree come to.

@@ -10,20 +10,21 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
-use super::complain;
+use super::{complain, doctor};
 use crate::effect::memory::{ceiling, protection};
 use crate::effect::screen::{self, Figures, Look, Picture, What};
 use crate::effect::share::{Busy, shares};
 use crate::effect::{self, Status};
 use crate::host::load::{self, CpuTime, Load};
 use crate::host::machine::Machine;
+use crate::host::snapshot::{self, Snapshot};
 use crate::host::tree::{self, Id, Tree};
-use crate::host::{cgroup, oom, process, processes, snapshot};
+use crate::host::{cgroup, oom, process, processes};
 use crate::policy::{self, Loaded};
-use crate::report::{self, Detail, Display};
+use crate::report::{self, Detail, Diagnosis, Display};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -71,36 +72,69 @@ pub(super) fn status(root: &Path, options: &Options) -> Result<u8> {
     if let Some(interval) = options.watch {
         return watch::watch(root, &loaded, interval);
     }
-    let format = if options.json { Format::Json } else { options.format };
-    let extent = match (format, options.names.as_slice()) {
-        (Format::Text, []) => Extent::Screen,
-        (_, []) => Extent::Everything,
-        (Format::Text | Format::Json, names) => Extent::Named(names),
-        (Format::Openmetrics, _) => anyhow::bail!("--format=openmetrics is about the whole machine: no NAME"),
+    if options.format == Format::Openmetrics {
+        return openmetrics(root, &loaded, &options.names);
+    }
+    let json = options.json || options.format == Format::Json;
+    let extent = match options.names.as_slice() {
+        [] if json => Extent::Everything,
+        [] => Extent::Screen,
+        names => Extent::Named(names),
     };
     let (picture, scores) = look(root, &loaded, extent, None)?;
     let mut details = Vec::new();
     for name in &options.names {
         details.push(detail(root, &picture, name)?);
     }
-    let text = match format {
-        Format::Text if details.is_empty() => report::screen(&picture, display()),
-        Format::Text => {
-            let each = details.iter().map(|detail| report::detail(&picture, detail, &scores, display()));
-            each.collect::<Vec<_>>().join("\n")
-        }
-        Format::Json => report::status_json(&picture, &loaded, &details),
-        Format::Openmetrics => report::openmetrics(&picture, &loaded),
+    let text = if json {
+        report::status_json(&picture, &loaded, &details)
+    } else if details.is_empty() {
+        report::screen(&picture, display())
+    } else {
+        let each = details.iter().map(|detail| report::detail(&picture, detail, &scores, display()));
+        each.collect::<Vec<_>>().join("\n")
     };
     anstream::stdout().write_all(text.as_bytes())?;
-    let broken =
-        if format == Format::Text { complain(&loaded) } else { u8::from(!loaded.diagnostics.is_empty()) };
+    let broken = if json { u8::from(!loaded.diagnostics.is_empty()) } else { complain(&loaded) };
     let differs = if details.is_empty() {
         picture.status.differing() > 0
     } else {
         details.iter().filter_map(|detail| detail.unit).any(effect::Unit::differs)
     };
     Ok(broken.max(u8::from(differs)))
+}
+
+/// The exit status is that of the text.
+fn openmetrics(root: &Path, loaded: &Loaded, names: &[String]) -> Result<u8> {
+    if !names.is_empty() {
+        bail!("--format=openmetrics is about the whole machine: no NAME");
+    }
+    let (picture, found) = look_with_doctor(root, loaded)?;
+    anstream::stdout().write_all(report::openmetrics(&picture, loaded, &found).as_bytes())?;
+    Ok(u8::from(!loaded.diagnostics.is_empty() || picture.status.differing() > 0))
+}
+
+/// Everything, and what the doctor finds, out of one look. Where the doctor cannot look, stderr says so,
+/// and the rest is read without it.
+fn look_with_doctor(root: &Path, loaded: &Loaded) -> Result<(Picture, Diagnosis)> {
+    if let Some(found) = doctor::on_v1(root) {
+        let (picture, _) = look(root, loaded, Extent::Everything, None)?;
+        return Ok((picture, Diagnosis { findings: found.findings, is_whole: true }));
+    }
+    match doctor::Look::at(root, Some(loaded)) {
+        Ok(look) => {
+            look.say_missed();
+            let findings = doctor::examine(&look, Some(loaded)).findings;
+            let found = Diagnosis { findings, is_whole: look.missed.is_empty() };
+            let (picture, _) = picture(root, loaded, look.machine, look.live, Extent::Everything, None)?;
+            Ok((picture, found))
+        }
+        Err(error) => {
+            let (picture, _) = look(root, loaded, Extent::Everything, None)?;
+            anstream::eprintln!("fairslice: not looked at: what \"fairslice doctor\" finds: {error:#}");
+            Ok((picture, Diagnosis::default()))
+        }
+    }
 }
 
 /// The CPU time of each cgroup at an earlier moment.
@@ -123,9 +157,21 @@ fn look(
 ) -> Result<(Picture, Vec<u16>)> {
     let machine = Machine::read(root)?;
     let tree = Tree::read(root).context("looking at the machine")?;
-    let carried = effect::ancestors(&loaded.policy, machine.ram);
     let live = snapshot::read(root, tree, &loaded.policy, snapshot::Extent::Declared)
         .context("looking at the machine")?;
+    picture(root, loaded, machine, live, extent, before)
+}
+
+/// The same, where the tree has been read, and maybe the memory of some of it.
+fn picture(
+    root: &Path,
+    loaded: &Loaded,
+    machine: Machine,
+    live: Snapshot,
+    extent: Extent<'_>,
+    before: Option<&Before>,
+) -> Result<(Picture, Vec<u16>)> {
+    let carried = effect::ancestors(&loaded.policy, machine.ram);
     let status = Status::new(&loaded.policy, &carried, machine, &live);
     let mut tree = live.tree;
     let ids = match extent {
@@ -139,7 +185,8 @@ fn look(
             found.into_iter().flat_map(|id| tree.upwards(id)).collect()
         }
     };
-    tree.read_memory(root, ids.iter().copied());
+    let unread: Vec<Id> = ids.iter().copied().filter(|id| tree[*id].memory.is_none()).collect();
+    tree.read_memory(root, unread);
     read_claims(root, &mut tree);
     let cpus = tree::online_cpus(root)?;
     let cgroups: Vec<&Path> = ids.iter().map(|id| tree[*id].path.as_path()).collect();

@@ -59,7 +59,8 @@ pub fn finding_text(finding: &Finding) -> String {
     text
 }
 
-fn severity(severity: Severity) -> (&'static str, Style) {
+/// The word for it, also as a label; and its colour.
+pub(super) fn severity(severity: Severity) -> (&'static str, Style) {
     match severity {
         Severity::Severe => ("severe", SEVERE),
         Severity::Moderate => ("moderate", MODERATE),

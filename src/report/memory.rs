@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
+use super::status_json::limit;
 use super::table::{DIM, PLAIN, Table};
 use crate::effect::doctor::memory::unit_name;
-use crate::effect::memory::{Because, Guard, Limit, Protections, ceiling, size};
+use crate::effect::memory::{Because, Guard, Limit, Protections, bytes_of, ceiling, size};
 use crate::host::tree::{Id, Memory, Tree};
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
@@ -202,16 +203,14 @@ pub fn memory_json(
 }
 
 fn one_json(tree: &Tree, protections: &Protections, id: Id) -> Value {
-    let bytes = |bytes: u64| if bytes == u64::MAX { Value::Null } else { json!(bytes) };
     let memory = tree[id].memory;
     let guard = |guard: Guard| {
         let link = protections.chain(tree, id, guard).last().copied();
         let outcome = protections.outcome(tree, id, guard);
         json!({
-            // max is no number.
-            "set": link.map(|link| if link.setting == u64::MAX { json!("max") } else { json!(link.setting) }),
+            "set": link.map(|link| limit(link.setting)),
             "claimed": link.map(|link| link.claimed),
-            "now": bytes(protections.of(id).by(guard).min(memory.map_or(0, |memory| memory.current))),
+            "now": protections.of(id).by(guard).min(memory.map_or(0, |memory| memory.current)),
             "effective": outcome.map(|outcome| outcome.effective),
             "because": outcome.and_then(|outcome| outcome.because).map(|because| reason(tree, guard, because)),
         })
@@ -224,13 +223,13 @@ fn one_json(tree: &Tree, protections: &Protections, id: Id) -> Value {
         "low": guard(Guard::Low),
     });
     for (name, setting, holds) in limits(tree, id) {
-        let limit = json!({
-            "set": memory.as_ref().map_or(Value::Null, |memory| bytes(setting(memory))),
-            "effective": holds.map(|limit| limit.bytes),
+        let told = json!({
+            "set": memory.as_ref().map(|memory| limit(setting(memory))),
+            "effective": limit(bytes_of(holds)),
             "of": holds.map(|limit| unit_name(&tree[limit.of].path)),
         });
         if let Some(object) = value.as_object_mut() {
-            object.insert(name.replace('.', "_"), limit);
+            object.insert(name.replace('.', "_"), told);
         }
     }
     value

@@ -25,7 +25,7 @@ pub use doctor::{Looked, doctor_json, doctor_text, finding_text};
 pub use explain::{login_json, login_text};
 pub use kill_order::{Order, oom_json, oom_text};
 pub use memory::{memory_json, memory_of_text, memory_text};
-pub use openmetrics::openmetrics;
+pub use openmetrics::{Diagnosis, openmetrics};
 pub use policy::policy;
 pub use screen::screen;
 pub use share::{ShareView, share_json, share_text};

@@ -7,23 +7,36 @@
 //! has a registry for what a process counts over its life; of that, nothing is needed here.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
+use super::doctor::severity;
 use super::screen::unit_name;
 use super::status_json::in_force;
 use crate::effect::Unit;
+use crate::effect::finding::{Code, Finding};
 use crate::effect::memory::bytes_of;
 use crate::effect::screen::{Look, Picture};
 use crate::host::cgroup;
 use crate::host::tree::{Cgroup, Id};
 use crate::policy::{InForce, Loaded};
 
-/// Everything that [`Picture::looks`] has, and every setting of the policy. What comes and goes with each
-/// session is left out: a user's slice is one figure.
+/// What the doctor has found.
+#[derive(Debug, Default)]
+pub struct Diagnosis {
+    /// Each of them.
+    pub findings: Vec<Finding>,
+    /// Whether everything was looked at.
+    pub is_whole: bool,
+}
+
+/// Everything that [`Picture::looks`] has, every setting of the policy, and how much the doctor has found.
+/// What comes and goes with each session is left out: a user's slice is one figure.
 #[must_use]
-pub fn openmetrics(picture: &Picture, loaded: &Loaded) -> String {
+pub fn openmetrics(picture: &Picture, loaded: &Loaded, found: &Diagnosis) -> String {
     let mut text = String::new();
     policy(picture, loaded, &mut text);
+    findings(found, &mut text);
     let of_cgroups = |of: &dyn Fn(&Cgroup, &Look) -> Option<f64>, family: &mut Family<'_>| {
         for (id, cgroup, look) in lasting(picture) {
             if let Some(value) = of(cgroup, look) {
@@ -106,6 +119,23 @@ fn policy(picture: &Picture, loaded: &Loaded, text: &mut String) {
             let weight = if setting.declared == "idle" { "0" } else { &setting.declared };
             declared.sample(&owner(unit), weight);
         }
+    }
+}
+
+/// The sum is there with 0 as well, and is not where it may be too small.
+fn findings(found: &Diagnosis, text: &mut String) {
+    let mut codes: BTreeMap<Code, usize> = BTreeMap::new();
+    for finding in &found.findings {
+        *codes.entry(finding.code).or_default() += 1;
+    }
+    let mut family = Family::new(text, "findings", "", "What fairslice doctor finds, by code.");
+    for (code, count) in codes {
+        let (severity, _) = severity(code.severity());
+        family.sample(&[("code", code.to_string()), ("severity", severity.to_owned())], count);
+    }
+    if found.is_whole {
+        let help = "What fairslice doctor finds; none where it could not look at everything.";
+        Family::new(text, "findings_all", "", help).sample(&[], found.findings.len());
     }
 }
 

@@ -147,6 +147,6 @@ fn memory(memory: Memory) -> Value {
 }
 
 /// Bytes; no limit is the kernel's word for it.
-fn limit(bytes: u64) -> Value {
+pub(super) fn limit(bytes: u64) -> Value {
     if bytes == u64::MAX { json!("max") } else { json!(bytes) }
 }
