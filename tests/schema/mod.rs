@@ -50,7 +50,7 @@ impl Schema {
     /// a type, a value, or that a field is absent.
     pub(crate) fn unseen(&self) -> Vec<String> {
         let mut allowed = BTreeSet::new();
-        self.list("", &self.whole, &mut allowed);
+        list("", &self.whole, &mut allowed);
         allowed.difference(&self.seen.borrow()).cloned().collect()
     }
 
@@ -130,40 +130,37 @@ impl Schema {
             }
         }
     }
+}
 
-    /// Lists what is allowed below `place`.
-    fn list(&self, place: &str, schema: &Value, allowed: &mut BTreeSet<String>) {
-        let mut add = |what: &str| allowed.insert(format!("{place}: {what}"));
-        for kind in schema.get("type").map(types).unwrap_or_default() {
-            if kind == "boolean" {
-                add("true");
-                add("false");
-            } else {
-                add(kind);
-            }
+/// Lists what is allowed below `place`.
+fn list(place: &str, schema: &Value, allowed: &mut BTreeSet<String>) {
+    let mut add = |what: &str| allowed.insert(format!("{place}: {what}"));
+    for kind in schema.get("type").map(types).unwrap_or_default() {
+        if kind == "boolean" {
+            add("true");
+            add("false");
+        } else {
+            add(kind);
         }
-        for value in schema.get("enum").and_then(Value::as_array).into_iter().flatten() {
-            add(&value.to_string());
+    }
+    for value in schema.get("enum").and_then(Value::as_array).into_iter().flatten() {
+        add(&value.to_string());
+    }
+    let fields = schema.get("properties").and_then(Value::as_object);
+    let required: Vec<&str> = schema.get("required").into_iter().flat_map(names).collect();
+    for (name, _) in fields.into_iter().flatten().filter(|(name, _)| !required.contains(&name.as_str())) {
+        add(&format!("no {name}"));
+    }
+    for keyword in ["properties", "$defs"] {
+        for (name, field) in schema.get(keyword).and_then(Value::as_object).into_iter().flatten() {
+            list(&format!("{place}/{keyword}/{name}"), field, allowed);
         }
-        let fields = schema.get("properties").and_then(Value::as_object);
-        let required: Vec<&str> = schema.get("required").into_iter().flat_map(names).collect();
-        for (name, _) in fields.into_iter().flatten().filter(|(name, _)| !required.contains(&name.as_str())) {
-            add(&format!("no {name}"));
-        }
-        for keyword in ["properties", "$defs"] {
-            for (name, field) in schema.get(keyword).and_then(Value::as_object).into_iter().flatten() {
-                self.list(&format!("{place}/{keyword}/{name}"), field, allowed);
-            }
-        }
-        for keyword in ["items", "additionalProperties"] {
-            schema
-                .get(keyword)
-                .into_iter()
-                .for_each(|s| self.list(&format!("{place}/{keyword}"), s, allowed));
-        }
-        for (number, one) in schema.get("anyOf").and_then(Value::as_array).into_iter().flatten().enumerate() {
-            self.list(&format!("{place}/anyOf/{number}"), one, allowed);
-        }
+    }
+    for keyword in ["items", "additionalProperties"] {
+        schema.get(keyword).into_iter().for_each(|s| list(&format!("{place}/{keyword}"), s, allowed));
+    }
+    for (number, one) in schema.get("anyOf").and_then(Value::as_array).into_iter().flatten().enumerate() {
+        list(&format!("{place}/anyOf/{number}"), one, allowed);
     }
 }
 

@@ -1,6 +1,7 @@
 """fairslice status on a real machine: the tree is the machine's, what is busy is seen to be, and the
 metrics are read by the parsers of those who defined them."""
 
+import collections
 import contextlib
 import json
 from pathlib import Path
@@ -43,22 +44,42 @@ def test_detail_agrees_with_the_kernel(installed):
     assert installed.root("fairslice status alise 2>&1 || echo $?").endswith("2\n")
 
 
+# Private directories that anybody may change, where a service sees another /home and another /tmp.
+DIRS = "/etc/fairslice/policy.d/60-dirs.toml"
+DIRS_POLICY = """
+[private_dir.GOCACHE]
+path = "{home}/.cache/go"
+[private_dir.SCCACHE_DIR]
+path = "/tmp/sccache-{user}"
+"""
+
+
 def test_the_metrics_are_what_collectors_read(installed):
-    installed.root(f"mkdir -p {COLLECTED} && systemctl start fairslice-metrics.service")
-    try:
-        text = installed.root(f"cd {COLLECTED}; stat -c %a fairslice.prom; ls; cat fairslice.prom")
-        mode, names, text = text.split("\n", 2)
-        assert (mode, names) == ("644", "fairslice.prom")
-        for read in parser.text_string_to_metric_families, openmetrics_parser.text_string_to_metric_families:
-            families = {family.name: family for family in read(text)}
-            weights = families["fairslice_cpu_weight"].samples
-            weights = {sample.labels["unit"]: sample.value for sample in weights}
-            assert weights["foundry-services.slice"] == 200
-            assert all(sample.value for sample in families["fairslice_setting_holds"].samples)
-        enabled = installed.root("systemctl is-enabled fairslice-metrics.timer || true").strip()
-        assert enabled == "disabled"
-    finally:
-        installed.root("rm -r /var/lib/prometheus")
+    with contextlib.closing(installed.session("alice")) as session:
+        session.run("mkdir -p ~/.cache; mkdir -m 777 ~/.cache/go /tmp/sccache-alice")
+        installed.put({DIRS: DIRS_POLICY})
+        installed.root(f"mkdir -p {COLLECTED} && systemctl start fairslice-metrics.service")
+        try:
+            text = installed.root(f"cd {COLLECTED}; stat -c %a fairslice.prom; ls; cat fairslice.prom")
+            findings = json.loads(installed.root("fairslice doctor --json", check=False))["findings"]
+            journal = installed.root("journalctl -b -o cat -t fairslice -u fairslice-metrics; journalctl -k -g 'type=1326'", check=False)
+            enabled = installed.root("systemctl is-enabled fairslice-metrics.timer || true").strip()
+        finally:
+            installed.root(f"rm -r /var/lib/prometheus {DIRS} /tmp/sccache-alice /home/alice/.cache/go")
+    mode, names, text = text.split("\n", 2)
+    assert (mode, names, enabled) == ("644", "fairslice.prom", "disabled")
+    # In the service it can look at as much as outside of it.
+    assert "not looked at" not in journal and "1326" not in journal, journal
+    codes = collections.Counter(finding["code"] for finding in findings)
+    assert codes["FS051"] == 2, findings
+    for read in parser.text_string_to_metric_families, openmetrics_parser.text_string_to_metric_families:
+        families = {family.name: family.samples for family in read(text)}
+        weights = {sample.labels["unit"]: sample.value for sample in families["fairslice_cpu_weight"]}
+        assert weights["foundry-services.slice"] == 200
+        assert all(sample.value for sample in families["fairslice_setting_holds"])
+        counts = {sample.labels["code"]: sample.value for sample in families["fairslice_findings"]}
+        assert counts == codes
+        assert families["fairslice_findings_all"][0].value == len(findings)
 
 
 def test_json_is_what_its_schema_says(installed):
@@ -66,10 +87,17 @@ def test_json_is_what_its_schema_says(installed):
     with contextlib.closing(installed.session("alice")) as session:
         session.run("true")
         for name, command in [
-            ("status", "status --json"),
-            ("status", "status --json local-fs alice"),
-            ("explain-login", "explain login alice --json"),
+            ("status", "status"),
+            ("status", "status local-fs alice"),
+            ("doctor", "doctor"),
+            ("explain-login", "explain login alice"),
+            ("explain-unit", "explain unit local-fs"),
+            ("explain-share", "explain share alice"),
+            ("explain-memory", "explain memory"),
+            ("explain-oom", "explain oom"),
+            ("apply", "apply --dry-run"),
         ]:
             schema = json.loads((schemas / f"{name}.schema.json").read_text())
             jsonschema.Draft202012Validator.check_schema(schema)
-            jsonschema.validate(json.loads(installed.root(f"fairslice {command}", check=False)), schema)
+            jsonschema.validate(json.loads(installed.root(f"fairslice {command} --json", check=False)), schema)
+        assert installed.root("ls /usr/share/doc/fairslice/json").split() == sorted(p.name for p in schemas.iterdir())
