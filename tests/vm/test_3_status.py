@@ -56,7 +56,7 @@ path = "/tmp/sccache-{user}"
 
 def test_the_metrics_are_what_collectors_read(installed):
     with contextlib.closing(installed.session("alice")) as session:
-        session.run("mkdir -p ~/.cache; mkdir -m 777 ~/.cache/go /tmp/sccache-alice")
+        session.run("umask 022; mkdir -p ~/.cache; mkdir -m 777 ~/.cache/go /tmp/sccache-alice")
         installed.put({DIRS: DIRS_POLICY})
         installed.root(f"mkdir -p {COLLECTED} && systemctl start fairslice-metrics.service")
         try:
