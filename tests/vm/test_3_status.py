@@ -48,7 +48,7 @@ def test_detail_agrees_with_the_kernel(installed):
 DIRS = "/etc/fairslice/policy.d/60-dirs.toml"
 DIRS_POLICY = """
 [private_dir.GOCACHE]
-path = "{home}/.cache/go"
+path = "{home}/go-cache"
 [private_dir.SCCACHE_DIR]
 path = "/tmp/sccache-{user}"
 """
@@ -56,7 +56,7 @@ path = "/tmp/sccache-{user}"
 
 def test_the_metrics_are_what_collectors_read(installed):
     with contextlib.closing(installed.session("alice")) as session:
-        session.run("umask 022; mkdir -p ~/.cache; mkdir -m 777 ~/.cache/go /tmp/sccache-alice")
+        session.run("mkdir -m 777 ~/go-cache /tmp/sccache-alice")
         installed.put({DIRS: DIRS_POLICY})
         installed.root(f"mkdir -p {COLLECTED} && systemctl start fairslice-metrics.service")
         try:
@@ -65,7 +65,7 @@ def test_the_metrics_are_what_collectors_read(installed):
             journal = installed.root("journalctl -b -o cat -u fairslice-metrics")
             enabled = installed.root("systemctl is-enabled fairslice-metrics.timer || true").strip()
         finally:
-            installed.root(f"rm -r /var/lib/prometheus {DIRS} /tmp/sccache-alice /home/alice/.cache/go")
+            installed.root(f"rm -r /var/lib/prometheus {DIRS} /tmp/sccache-alice /home/alice/go-cache")
     mode, names, text = text.split("\n", 2)
     assert (mode, names, enabled) == ("644", "fairslice.prom", "disabled")
     # In the service it can look at as much as outside of it.
