@@ -342,7 +342,7 @@ fn a_private_directory_is_found_for_what_is_wrong_with_it() {
     mode(&own_below, 0o700);
 
     mode("srv", 0o777);
-    assert_eq!(trouble(root), "FS052 /srv: somebody else than root can replace what is in it");
+    assert_eq!(trouble(root), "FS052 /srv: others can replace what is in it");
     mode("srv", 0o1777);
     assert_eq!(inspected(root), []);
     // Somebody who is gone.

@@ -24,7 +24,7 @@ pub(super) struct Options {
     /// Only what logins are given: users' slices, and the weight of all of them
     #[arg(long, conflicts_with_all = ["restart", "json"])]
     logins: bool,
-    /// Print JSON, in the shape that fairslice(1) describes
+    /// Print one object, as /usr/share/doc/fairslice/json describes it
     #[arg(long)]
     json: bool,
 }

@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     /// Do what needs no restart and changes nothing of the administrator's, after showing it
     #[arg(long, conflicts_with_all = ["json", "no_policy"])]
     fix: bool,
-    /// Print JSON, in the shape that fairslice(1) describes
+    /// Print one object, as /usr/share/doc/fairslice/json describes it
     #[arg(long)]
     json: bool,
     /// Leave the policy out: what is wrong on any machine

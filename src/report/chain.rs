@@ -63,7 +63,7 @@ fn stage(stage: Stage) -> &'static str {
     }
 }
 
-/// The same for programs; `fairslice(1)` describes the shape.
+/// The same for programs: `docs/json`.
 #[must_use]
 pub fn unit_json(unit: &str, chains: &[Chain]) -> String {
     let value = json!({

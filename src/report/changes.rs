@@ -111,7 +111,7 @@ fn rest_text(plan: &Plan<'_>) -> String {
     text
 }
 
-/// The same as [`plan_text`] for programs; `fairslice(1)` describes the shape.
+/// The same as [`plan_text`] for programs: `docs/json`.
 #[must_use]
 pub fn plan_json(plan: &Plan<'_>) -> String {
     text_of(&plan_value(plan))

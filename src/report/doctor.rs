@@ -88,7 +88,7 @@ fn command(fix: &Fix) -> Option<String> {
     }
 }
 
-/// The same for programs; `fairslice(1)` describes the shape.
+/// The same for programs: `docs/json`.
 #[must_use]
 pub fn doctor_json(findings: &[Finding], looked: Looked<'_>) -> String {
     let value = json!({

@@ -74,7 +74,7 @@ fn private_dirs(text: &mut String, explained: &Explained<'_>) {
     table.write_to(text, "private directories");
 }
 
-/// The same for programs; `fairslice(1)` describes the shape.
+/// The same for programs: `docs/json`.
 #[must_use]
 pub fn login_json(explained: &Explained<'_>, service: &str) -> String {
     let account = &explained.account;

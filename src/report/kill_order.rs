@@ -285,7 +285,7 @@ fn property(rule: Rule) -> &'static str {
     }
 }
 
-/// The same for programs; `fairslice(1)` describes the shape.
+/// The same for programs: `docs/json`.
 #[must_use]
 pub fn oom_json(order: &Order<'_>) -> String {
     let victims = order.victims().into_iter().map(|(rank, victim)| {

@@ -171,7 +171,7 @@ fn reason(tree: &Tree, guard: Guard, because: Because) -> String {
     }
 }
 
-/// The same for programs; `fairslice(1)` describes the shape. With `of`, the cgroup and its ancestors,
+/// The same for programs: `docs/json`. With `of`, the cgroup and its ancestors,
 /// the outermost first; else every cgroup that has a setting.
 #[must_use]
 pub fn memory_json(

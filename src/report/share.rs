@@ -42,7 +42,7 @@ pub fn share_text(view: &ShareView<'_>, of: Option<Id>) -> String {
     }
 }
 
-/// The same for programs; `fairslice(1)` describes the shape.
+/// The same for programs: `docs/json`.
 #[must_use]
 pub fn share_json(view: &ShareView<'_>, of: Option<Id>) -> String {
     let busy = match view.busy {

@@ -20,7 +20,7 @@ pub(in crate::cli) struct Options {
     /// The PAM service of the login: a file in /etc/pam.d
     #[arg(long, value_name = "SERVICE", default_value = "sshd")]
     service: String,
-    /// Print JSON, in the shape that fairslice(1) describes
+    /// Print one object, as /usr/share/doc/fairslice/json describes it
     #[arg(long)]
     json: bool,
 }

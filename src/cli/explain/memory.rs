@@ -18,7 +18,7 @@ pub(in crate::cli) struct Options {
     /// A unit with or without ".service" or ".slice", a user, or a cgroup's path
     #[arg(value_name = "NAME")]
     of: Option<String>,
-    /// Print JSON, in the shape that fairslice(1) describes
+    /// Print one object, as /usr/share/doc/fairslice/json describes it
     #[arg(long)]
     json: bool,
 }

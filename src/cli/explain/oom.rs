@@ -22,7 +22,7 @@ pub(in crate::cli) struct Options {
     /// The memory of this unit or user runs out, not the machine's
     #[arg(long, value_name = "NAME")]
     of: Option<String>,
-    /// Print JSON, in the shape that fairslice(1) describes
+    /// Print one object, as /usr/share/doc/fairslice/json describes it
     #[arg(long)]
     json: bool,
 }

@@ -21,7 +21,7 @@ pub(in crate::cli) struct Options {
     /// Only these are busy, each with a thread for every CPU; and the one that is asked about
     #[arg(long, value_name = "UNIT|USER|SLICE,…", value_delimiter = ',')]
     busy: Vec<String>,
-    /// Print JSON, in the shape that fairslice(1) describes
+    /// Print one object, as /usr/share/doc/fairslice/json describes it
     #[arg(long)]
     json: bool,
 }

@@ -20,7 +20,7 @@ pub(in crate::cli) struct Options {
     /// A slice, or a service with or without ".service"
     #[arg(value_name = "UNIT")]
     unit: String,
-    /// Print JSON, in the shape that fairslice(1) describes
+    /// Print one object, as /usr/share/doc/fairslice/json describes it
     #[arg(long)]
     json: bool,
 }

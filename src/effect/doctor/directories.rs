@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use crate::effect::finding::{Code, Finding, Fix, Place};
+use crate::line::quoted;
 use crate::policy::{DirMode, Origin};
 
 /// A private directory of one user, as far as something is wrong with it.
@@ -37,8 +38,10 @@ pub enum Trouble {
         /// The mode that one gets that is made.
         declared: DirMode,
     },
-    /// Somebody else can replace what is in a directory above it.
+    /// A directory above it belongs to somebody else than root and the user.
     Above,
+    /// Others can write to a directory above it.
+    Open,
     /// It, or a directory above it, is a link or no directory.
     Kind,
     /// It cannot be made or reached.
@@ -62,10 +65,10 @@ pub fn findings(inspected: &[Inspected]) -> Vec<Finding> {
 
 fn finding(inspected: &Inspected) -> Finding {
     let Inspected { variable, origin, user, trouble, path, said } = inspected;
-    let shown = path.display();
+    let shown = &quoted(&path.to_string_lossy());
     let unset =
         format!("{variable} is not set in logins of {user}, who build in a directory that others share");
-    let unset_for_all = format!("{variable} is set in nobody's logins");
+    let unset_below = format!("{variable} is not set in the logins whose directories are in it");
     let (code, what, cost, fix) = match trouble {
         Trouble::Owner => (
             Code::DirectoryOwner,
@@ -87,9 +90,15 @@ fn finding(inspected: &Inspected) -> Finding {
         ),
         Trouble::Above => (
             Code::DirectoryRoot,
-            "somebody else than root can replace what is in it".to_owned(),
-            Some(unset_for_all),
-            Fix::Command(format!("chown root {shown}; chmod go-w {shown}")),
+            "its owner, who is not root, can replace what is in it".to_owned(),
+            Some(unset_below),
+            Fix::Command(format!("chown root {shown}")),
+        ),
+        Trouble::Open => (
+            Code::DirectoryRoot,
+            "others can replace what is in it".to_owned(),
+            Some(unset_below),
+            Fix::Command(format!("chmod go-w {shown}")),
         ),
         Trouble::Kind => (
             Code::DirectoryKind,
@@ -106,7 +115,7 @@ fn finding(inspected: &Inspected) -> Finding {
     };
     Finding {
         code,
-        subject: shown.to_string(),
+        subject: path.display().to_string(),
         what,
         cost,
         cause: said.clone(),

@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -15,6 +14,7 @@ use super::refused::{Refused, Why};
 use super::wanted::{Wanted, wanted};
 use crate::effect::doctor::directories::{Inspected, Trouble};
 use crate::host::account::Account;
+use crate::host::directory;
 use crate::policy::{PathTemplate, Policy, PrivateDir};
 
 /// Looks at the private directory of every user who has one and of `logged_in`, as a login does, and
@@ -59,6 +59,7 @@ fn trouble(
                 Why::Owner => Trouble::Owner,
                 Why::Writable => Trouble::Writable,
                 Why::Above => Trouble::Above,
+                Why::Open => Trouble::Open,
                 Why::Missing => Trouble::Refused,
             };
             Some((trouble, refused.path.clone(), said))
@@ -114,22 +115,18 @@ fn filled_in<'n>(like: &str, placeholder: &str, name: &'n str) -> Option<&'n str
 /// The names in the directories that private ones lie in; links on the way are not followed.
 fn last_names(root: &Path, components: &[&str]) -> Vec<String> {
     let Some((_, above)) = components.split_last() else { return Vec::new() };
+    let names_in = |directory: &Path| directory::names(directory).unwrap_or_default();
     let mut directories = vec![root.to_owned()];
     for component in above {
         let below = directories.iter().flat_map(|directory| {
-            if component.contains('{') { names(directory) } else { vec![(*component).to_owned()] }
+            if component.contains('{') { names_in(directory) } else { vec![(*component).to_owned()] }
                 .into_iter()
                 .map(|name| directory.join(name))
         });
         directories =
             below.filter(|path| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())).collect();
     }
-    directories.iter().flat_map(|directory| names(directory)).collect()
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter_map(|entry| OsStr::to_str(&entry.file_name()).map(str::to_owned)).collect()
+    directories.iter().flat_map(|directory| names_in(directory)).collect()
 }
 
 #[cfg(test)]

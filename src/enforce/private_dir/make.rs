@@ -174,7 +174,7 @@ impl Place {
                 path.display(),
                 self.path.display()
             );
-            return Err(Refused::error(Why::Above, self.path.clone(), said));
+            return Err(Refused::error(Why::Open, self.path.clone(), said));
         }
         Ok(Some(Found { path, descriptor, stat }))
     }
@@ -259,7 +259,7 @@ impl Found {
         if mode.intersects(WRITABLE_BY_OTHERS) && !mode.contains(Mode::S_ISVTX) {
             let entitled = if is_users { "the user" } else { "root" };
             let said = format!("{shown} can be changed by others than {entitled}: chmod go-w or +t {shown}");
-            return Err(Refused::error(Why::Above, path, said));
+            return Err(Refused::error(Why::Open, path, said));
         }
         let ground = match ground {
             Ground::Roots if is_users && !owner.is_root() => {

@@ -27,8 +27,10 @@ pub(super) enum Why {
     Owner,
     /// Others than the user can write to it.
     Writable,
-    /// Somebody else can replace what is in a directory on the way.
+    /// A directory on the way belongs to somebody else than root and the user.
     Above,
+    /// Others can write to a directory on the way.
+    Open,
     /// A directory on the way is missing, and not the user's to make.
     Missing,
 }
