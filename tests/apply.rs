@@ -116,16 +116,20 @@ impl Machine {
         let root = directory.path();
         write(root, "etc/fairslice/policy.toml", BEFORE);
         write(root, "proc/meminfo", "MemTotal:        2097152 kB\n");
+        write(root, "sys/devices/system/cpu/online", "0-1\n");
+        write(root, "usr/lib/systemd/system-generators/fairslice-generator", "");
         write(root, "proc/self/cgroup", "0::/user.slice/user-0.slice/session-1.scope\n");
         write(root, "run/systemd/show-manager", "UnitsLoadTimestampMonotonic=5000000\n");
         fs::create_dir_all(root.join("run/systemd/system")).unwrap();
         write(root, "sys/fs/cgroup/cgroup.controllers", "cpu io memory pids\n");
+        write(root, "sys/fs/cgroup/cgroup.subtree_control", "cpu io memory pids\n");
         for unit in ["local-fs", "local-slm"] {
             write(root, &format!("etc/systemd/system/{unit}.service"), "[Service]\nExecStart=/bin/true\n");
         }
         for (cgroup, _) in CGROUPS {
             write(root, &format!("sys/fs/cgroup/{cgroup}/cgroup.procs"), "");
             write(root, &format!("sys/fs/cgroup/{cgroup}/cgroup.controllers"), "cpu memory pids\n");
+            write(root, &format!("sys/fs/cgroup/{cgroup}/cgroup.subtree_control"), "cpu memory pids\n");
         }
         let fs_service = format!("{SERVICES}/local-fs.service");
         process(root, 10, 1, &fs_service, -500);
@@ -151,8 +155,12 @@ impl Machine {
     }
 
     fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        self.fairslice("apply", arguments)
+    }
+
+    fn fairslice(&self, command: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_fairslice"))
-            .arg("apply")
+            .arg(command)
             .args(arguments)
             .env("FAIRSLICE_ROOT", self.path())
             .output()
@@ -234,13 +242,17 @@ fn show(root: &Path) {
         for (key, value) in settings(root, unit) {
             writeln!(text, "{key}={value}").unwrap();
         }
-        text.push('\n');
+        let files: Vec<String> = drop_ins(root, unit)
+            .iter()
+            .map(|file| format!("/{}", file.strip_prefix(root).unwrap().display()))
+            .collect();
+        writeln!(text, "DropInPaths={}\n", files.join(" ")).unwrap();
     }
     write(root, "run/systemd/show", &text);
 }
 
-/// What the drop-ins of a unit come to.
-fn settings(root: &Path, unit: &str) -> BTreeMap<String, String> {
+/// The drop-ins of a unit, in the order of their names.
+fn drop_ins(root: &Path, unit: &str) -> Vec<PathBuf> {
     let mut files = BTreeMap::new();
     for directory in [
         "run/systemd/generator",
@@ -248,8 +260,9 @@ fn settings(root: &Path, unit: &str) -> BTreeMap<String, String> {
         "run/systemd/system.control",
         "etc/systemd/system.control",
     ] {
-        for of in ["user-.slice", unit] {
-            if of == "user-.slice" && !unit.starts_with("user-") {
+        for of in ["user-.slice", "local-.service", unit] {
+            let (prefix, kind) = of.split_once('.').unwrap();
+            if !unit.starts_with(prefix) || !unit.ends_with(kind) {
                 continue;
             }
             for file in fs::read_dir(root.join(directory).join(format!("{of}.d"))).into_iter().flatten() {
@@ -258,8 +271,13 @@ fn settings(root: &Path, unit: &str) -> BTreeMap<String, String> {
             }
         }
     }
+    files.into_values().collect()
+}
+
+/// What the drop-ins of a unit come to.
+fn settings(root: &Path, unit: &str) -> BTreeMap<String, String> {
     let mut settings = BTreeMap::new();
-    for file in files.values() {
+    for file in drop_ins(root, unit) {
         for line in fs::read_to_string(file).unwrap().lines().filter(|line| !line.starts_with('#')) {
             if let Some((key, value)) = line.split_once('=') {
                 settings.insert(key.to_owned(), value.replace("1G", "1073741824"));
@@ -594,6 +612,89 @@ fn a_service_outside_of_its_slice_waits_for_a_restart() {
     // No systemctl of this machine is asked to restart what is below a test's root.
     let (code, _, err) = machine.run(&["--restart"]);
     assert!(code == Some(2) && err.contains("restarting local-late.service: there is no systemd"), "{err}");
+}
+
+#[test]
+fn a_service_that_a_restart_does_not_move_is_left_to_the_administrator() {
+    let machine = Machine::new();
+    let root = machine.path();
+    let unit = "etc/systemd/system/local-late.service";
+    write(root, unit, "[Service]\nKillMode=process\nExecStart=/bin/true\n");
+    write(root, "sys/fs/cgroup/system.slice/local-late.service/cgroup.procs", "");
+    process(root, 40, 1, "system.slice/local-late.service", 0);
+    // Its main process alone does not stay.
+    let (_, out, _) = machine.run(&[]);
+    assert!(out.contains("needs a restart (--restart)\n  local-late.service: runs in system.slice"), "{out}");
+    process(root, 41, 40, "system.slice/local-late.service", 0);
+    let (code, out, err) = machine.run(&["--restart"]);
+    assert!(
+        out.ends_with(
+            "needs a restart by hand\n  local-late.service: runs in system.slice, declared \
+             foundry-services.slice, and a restart does not move it: KillMode=process lets process 41 (local) \
+             live, which keeps it there: systemctl stop local-late.service; systemctl kill local-late.service; \
+             systemctl start local-late.service\n"
+        ),
+        "{out}"
+    );
+    // Not tried, so that nothing failed.
+    assert_eq!((code, err.as_str()), (Some(1), ""));
+    write(root, unit, "[Service]\nKillMode=mixed\nExecStart=/bin/true\n");
+    assert!(machine.run(&[]).1.contains("needs a restart (--restart)\n  local-late.service"));
+}
+
+#[test]
+fn doctor_mends_what_is_ours_and_says_what_became_of_it() {
+    let fix = |machine: &Machine| {
+        let (code, out, err) = machine.fairslice("doctor", &["--fix"]);
+        (code.unwrap(), out, err)
+    };
+    let machine = Machine::new();
+    assert_eq!(fix(&machine), (0, "nothing to mend\nnothing is left\n".to_owned(), String::new()));
+    machine.edit(&BEFORE.replace("cpu_weight = 200", "cpu_weight = 222"));
+    let theirs = "etc/systemd/system.control/user.slice.d/50-CPUWeight.conf";
+    write(machine.path(), theirs, "[Slice]\nCPUWeight=400\n");
+    reload(machine.path());
+    write_cgroup(machine.path(), "user.slice");
+    let (code, out, err) = fix(&machine);
+    let (shown, became) = out.split_once("\nmended: ").unwrap();
+    let found = "to be mended:\nFS014 severe    foundry-services.slice: cpu_weight 222 is 200 in cgroupfs\n";
+    assert!(shown.starts_with(found) && !shown.contains("FS012"), "{out}");
+    assert!(shown.contains("\nchanges:\nfoundry.slice\n  cpu_weight  200 -> 222"), "{out}");
+    assert!(became.contains("\nmended: FS014 foundry.slice: cpu_weight 222 is 200 in cgroupfs\n"), "{out}");
+    assert!(became.contains("\nleft, the administrator's:\nFS012 severe    user.slice"), "{out}");
+    assert_eq!((code, err.as_str()), (1, ""));
+    assert_eq!(machine.live("user.slice/cpu.weight"), "400");
+    machine.calls();
+    let before = machine.files(true);
+    let (code, out, _) = fix(&machine);
+    assert!(code == 1 && out.starts_with("nothing to mend\nleft, the administrator's:\nFS012"), "{out}");
+    assert_eq!((machine.calls().len(), machine.files(true)), (0, before));
+    fs::remove_file(machine.path().join(theirs)).unwrap();
+    reload(machine.path());
+    write_cgroup(machine.path(), "user.slice");
+    assert_eq!(fix(&machine).0, 0);
+}
+
+#[test]
+fn what_doctor_could_not_mend_is_not_said_to_be_mended() {
+    // Somebody else is at work.
+    let machine = Machine::new();
+    machine.edit(&BEFORE.replace("cpu_weight = 200", "cpu_weight = 222"));
+    write(machine.path(), "run/fairslice/apply.lock", "");
+    let file = fs::File::open(machine.path().join("run/fairslice/apply.lock")).unwrap();
+    let held = Flock::lock(file, FlockArg::LockExclusive).unwrap();
+    let (code, out, err) = machine.fairslice("doctor", &["--fix"]);
+    assert!(code == Some(2) && err.contains("another \"fairslice apply\" is at work"), "{out}{err}");
+    assert!(!out.contains("\nmended: ") && out.contains("could not be mended:\nFS010 "), "{out}");
+    drop(held);
+    // PID 1 does not write it.
+    fs::remove_file(machine.path().join("run/systemd/private")).unwrap();
+    let (code, out, err) = machine.fairslice("doctor", &["--fix"]);
+    assert!(code == Some(2) && !err.is_empty() && out.contains("could not be mended:\nFS010 "), "{out}{err}");
+    // Nor is anything said to be mended that could not be looked at.
+    fs::remove_file(machine.path().join("run/systemd/show")).unwrap();
+    let (code, out, _) = machine.fairslice("doctor", &["--fix"]);
+    assert!(code == Some(2) && !out.contains("\nmended: "), "{out}");
 }
 
 /// Wherever it is killed, the next run comes to the same.

@@ -279,7 +279,8 @@ fn two_values_in_one_file_are_one_finding() {
     let found = machine.findings(&[]);
     assert_eq!(found.len(), 1);
     assert_eq!(found[0]["what"], "cpu_weight 200 is overridden by 50; memory_high 50% is overridden by 1M");
-    assert_eq!(found[0]["cost"], "it weighs 50 against its siblings, not 200; the limit is 1M, not 50%");
+    let cost = "no share as long as it is alone in foundry.slice (against one of weight 100: declared 2 : 1, effective 1 : 2); the limit is 1M, not 50%";
+    assert_eq!(found[0]["cost"], cost);
 }
 
 #[test]
@@ -288,6 +289,9 @@ fn an_edit_without_a_reload_is_one_finding() {
     machine.write("etc/fairslice/policy.toml", &POLICY.replace("cpu_weight = 200", "cpu_weight = 300"));
     let expected = "FS010 foundry-services.slice, foundry.slice /etc/fairslice/policy.toml:3 apply";
     assert_eq!(machine.found(), [expected]);
+    let cost = "what was declared before stays in force; \
+                foundry.slice: declared 3 : 1 against all logins, effective 2 : 1";
+    assert_eq!(machine.findings(&[])[0]["cost"], cost);
     // A comment moves lines and changes no value.
     machine.write("etc/fairslice/policy.toml", &format!("# new\n\n{POLICY}"));
     assert_eq!(machine.found(), [""; 0]);
@@ -343,12 +347,52 @@ fn what_pid_1_has_not_written_is_told_from_what_was_written_past_it() {
 }
 
 #[test]
+fn what_is_not_in_force_is_told_as_a_ratio() {
+    let mut machine = Machine::new();
+    machine.attribute("foundry.slice", "cpu.weight", "100");
+    let cost = |machine: &Machine| machine.findings(&[])[0]["cost"].clone();
+    assert_eq!(cost(&machine), "declared 2 : 1 against all logins, effective 1 : 1");
+    // Also of what is declared of one service, and of a protection.
+    let more = "[service.local-slm]\ncpu_weight = 500\n";
+    let slice = POLICY.replacen("cpu_weight", "memory_min = \"512M\"\ncpu_weight", 1);
+    machine.write("etc/fairslice/policy.toml", &format!("{slice}{more}"));
+    machine.generate();
+    machine.attribute("foundry.slice", "cpu.weight", "200");
+    let own = format!("{GENERATED}/local-slm.service.d/40-fairslice.conf");
+    machine.set("local-slm.service", "DropInPaths", &own);
+    machine.set("local-slm.service", "CPUWeight", "500");
+    for (service, weight) in [("local-fs", "100"), ("local-slm", "50")] {
+        machine.attribute(&format!("{SERVICES}/{service}.service"), "cpu.weight", weight);
+    }
+    for (unit, cgroup) in [("foundry.slice", "foundry.slice"), (SLICE, SERVICES)] {
+        machine.set(unit, "MemoryMin", "536870912");
+        for (attribute, value) in [("current", "4096"), ("min", "0"), ("low", "0"), ("max", "max")] {
+            machine.attribute(cgroup, &format!("memory.{attribute}"), value);
+        }
+    }
+    machine.attribute("foundry.slice", "memory.high", "max");
+    let costs: Vec<Value> = machine.findings(&[]).iter().map(|found| found["cost"].clone()).collect();
+    assert_eq!(
+        costs,
+        [
+            "declared 512M protected, effective 0",
+            "declared 512M protected, effective 0",
+            "declared 5 : 1 against local-fs.service, effective 1 : 2",
+        ]
+    );
+}
+
+#[test]
 fn a_service_in_another_slice_needs_a_restart() {
     let mut machine = Machine::new();
+    machine.attribute("system.slice", "cpu.weight", "100");
     fs::remove_dir_all(machine.root().join(format!("sys/fs/cgroup/{SERVICES}/local-slm.service"))).unwrap();
     machine.service("local-slm.service", SLICE, "system.slice", 11, 0);
     let drop_in = format!("{GENERATED}/local-.service.d/40-fairslice.conf:4");
     assert_eq!(machine.found(), [format!("FS015 local-slm.service {drop_in} restart")]);
+    let cost = "declared 2 : 1 against all logins, effective 1 : 1; \
+                it has its share and its limits from system.slice";
+    assert_eq!(machine.findings(&[])[0]["cost"], cost);
     // A restart did not help, because of what it left.
     machine.write("etc/systemd/system/local-slm.service", "[Service]\n\nKillMode=process\n");
     machine.set("local-slm.service", "FragmentPath", "/etc/systemd/system/local-slm.service");
@@ -357,6 +401,19 @@ fn a_service_in_another_slice_needs_a_restart() {
     machine.starts(9, 100);
     let fragment = "/etc/systemd/system/local-slm.service:3";
     assert_eq!(machine.found(), [format!("FS015 local-slm.service {fragment} command")]);
+    assert!(
+        machine.findings(&[])[0]["cause"].as_str().unwrap().contains("process 9 (p) of an earlier start")
+    );
+    // Nor would one help that leaves what is there now.
+    machine.starts(9, 5000);
+    let found = &machine.findings(&[])[0];
+    assert!(found["cause"].as_str().unwrap().contains("lets process 9 (p) live"), "{found}");
+    assert_eq!(
+        found["fix"]["command"],
+        "systemctl stop local-slm.service; systemctl kill local-slm.service; systemctl start local-slm.service"
+    );
+    machine.set("local-slm.service", "KillMode", "control-group");
+    assert_eq!(machine.found(), [format!("FS015 local-slm.service {drop_in} restart")]);
     machine.remove("proc/9/stat");
     // The launcher has had it put where it belongs.
     machine.write("sys/fs/cgroup/system.slice/local-slm.service/cgroup.procs", "");
@@ -451,7 +508,7 @@ fn findings_are_text_for_people() {
     assert_eq!((code, err.as_str()), (1, ""));
     let expected = "\
 FS012 severe    foundry-services.slice: cpu_weight 200 is overridden by 50
-      cost   it weighs 50 against its siblings, not 200
+      cost   no share as long as it is alone in foundry.slice (against one of weight 100: declared 2 : 1, effective 1 : 2)
       cause  systemctl set-property --runtime, until the next boot (/run/systemd/system.control/foundry-services.slice.d/50-CPUWeight.conf:2)
       fix    rm /run/systemd/system.control/foundry-services.slice.d/50-CPUWeight.conf && fairslice apply
 FS030 severe    local-fs.service: its main process 10 (p) has oom_score_adj 0, not -500

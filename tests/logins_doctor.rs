@@ -38,7 +38,7 @@ fn found(root: &Path) -> Vec<Finding> {
     let processes = processes::read(root).unwrap();
     let (machine, logins) = (Machine::read(root).unwrap(), Logins::read(root));
     let (units, settings, live, processes) = (&units, &settings, &live, &processes[..]);
-    let seen = logins::Seen { machine, logins: &logins, live, units, settings, processes };
+    let seen = logins::Seen { machine, logins: &logins, live, units, settings, processes, cpus: 2 };
     sorted(logins::findings(&declared, &seen))
 }
 

@@ -1,6 +1,8 @@
 //! `fairslice doctor`.
 #![forbid(unsafe_code)]
 
+mod mend;
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
@@ -12,11 +14,11 @@ use super::FOUND;
 use crate::effect::chain::Scene;
 use crate::effect::doctor::directories::Inspected;
 use crate::effect::doctor::logins::Outdated;
-use crate::effect::finding::{Finding, Fix, Place, sorted};
+use crate::effect::finding::{Finding, Place, sorted};
 use crate::effect::kill_order;
 use crate::effect::memory::protection;
 use crate::effect::{self, Carried, doctor};
-use crate::enforce::{adopt, apply, generator, private_dir};
+use crate::enforce::{adopt, generator, private_dir};
 use crate::host::facts::{self, Facts};
 use crate::host::machine::Machine;
 use crate::host::oom::{self, Oom};
@@ -78,8 +80,7 @@ pub(super) fn run(root: &Path, arguments: &Arguments) -> Result<u8> {
     look.say_missed();
     let found = examine(&look, loaded.as_ref());
     if let Some(loaded) = loaded.as_ref().filter(|_| fix) {
-        let mendable = found.findings.into_iter().filter(|finding| finding.fix == Fix::Apply);
-        return mend(root, loaded, &mendable.collect::<Vec<_>>());
+        return mend::run(root, loaded, &look, &found.findings);
     }
     print(&look.missed, &found, json)
 }
@@ -122,31 +123,6 @@ pub(super) fn examine(look: &Look, loaded: Option<&Loaded>) -> Found {
     }
     findings.extend(doctor::stock::findings(None, &look.units, &look.facts.settings));
     Found { findings: sorted(findings), settings: chains.len() }
-}
-
-/// Shows what can be mended and what that changes, does it, and says what is left.
-fn mend(root: &Path, loaded: &Loaded, mendable: &[Finding]) -> Result<u8> {
-    let mut out = anstream::stdout();
-    for finding in mendable {
-        out.write_all(report::finding_text(finding).as_bytes())?;
-    }
-    if !mendable.is_empty() {
-        self::fix(root, loaded)?;
-    }
-    let look = Look::at(root, Some(loaded))?;
-    writeln!(out, "{}", if mendable.is_empty() { "nothing to mend; left:" } else { "mended; left:" })?;
-    print(&look.missed, &examine(&look, Some(loaded)), false)
-}
-
-/// What `fairslice apply` does.
-fn fix(root: &Path, loaded: &Loaded) -> Result<()> {
-    let plan = apply::plan(root, loaded)?;
-    anstream::stdout().write_all(report::changes_text(&plan).as_bytes())?;
-    let report = plan.carry_out(false)?;
-    for line in &report.failed {
-        anstream::eprintln!("fairslice: {line}");
-    }
-    Ok(())
 }
 
 impl Look {
@@ -240,6 +216,7 @@ impl Look {
             units: &self.units,
             settings: &self.facts.settings,
             processes: &self.processes,
+            cpus: self.cpus,
         };
         let mut found = doctor::logins::findings(&self.policy, &seen);
         found.extend(doctor::directories::findings(&self.private_dirs));
@@ -258,6 +235,8 @@ impl Look {
             processes: &self.processes,
             live: &self.live,
             facts: &self.facts,
+            cpus: self.cpus,
+            recursive: self.oom.recursive,
         }
     }
 }

@@ -37,6 +37,10 @@ pub struct Scene<'a> {
     pub live: &'a Snapshot,
     /// What is on disk.
     pub facts: &'a Facts,
+    /// How many CPUs are online.
+    pub cpus: u32,
+    /// `memory_recursiveprot` of the cgroup2 mount.
+    pub recursive: bool,
 }
 
 /// One value's way.

@@ -28,6 +28,13 @@ pub struct Finding {
     pub fix: Fix,
 }
 
+impl Finding {
+    /// What [`Finding::subject`] names, without what is said of it: `user-1000.slice (alice)`.
+    pub fn subjects(&self) -> impl Iterator<Item = &str> {
+        self.subject.split(", ").filter_map(|subject| subject.split(' ').next())
+    }
+}
+
 /// A file, and a line of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {

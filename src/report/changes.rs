@@ -42,6 +42,9 @@ pub fn report_text(report: &Report<'_>) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "restarted: {}", report.restarted.join(" "));
     }
+    if !report.in_vain.is_empty() {
+        let _ = writeln!(text, "restarted in vain: {}", report.in_vain.join(" "));
+    }
     if !report.after.is_empty() {
         let _ = writeln!(text, "still to be changed:");
         text.push_str(&changes_text(&report.after));
@@ -128,6 +131,7 @@ pub fn report_json(before: &Value, report: &Report<'_>) -> String {
         }
         fields.insert("failed".to_owned(), json!(report.failed));
         fields.insert("restarted".to_owned(), json!(report.restarted));
+        fields.insert("in_vain".to_owned(), json!(report.in_vain));
         fields.insert("after".to_owned(), after);
     }
     text_of(&value)

@@ -7,6 +7,7 @@ use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
 use crate::effect::finding::{Finding, Fix, Severity};
+use crate::enforce::apply::Left;
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
 const JSON_VERSION: u32 = 1;
@@ -56,6 +57,58 @@ pub fn finding_text(finding: &Finding) -> String {
         None => line("cause", &finding.cause),
     }
     line("fix", &remedy(&finding.fix));
+    text
+}
+
+/// What `--fix` is about to mend.
+#[must_use]
+pub fn mendable_text(findings: &[&Finding]) -> String {
+    let mut text = "to be mended:\n".to_owned();
+    text.extend(findings.iter().map(|finding| finding_text(finding)));
+    text.push_str("changes:\n");
+    text
+}
+
+/// What `--fix` has mended, and what was gone without a change of its.
+#[must_use]
+pub fn mended_text(mended: &[&Finding], by_itself: &[&Finding]) -> String {
+    let mut text = String::new();
+    for (heading, findings) in [("mended", mended), ("gone by itself", by_itself)] {
+        for Finding { code, subject, what, .. } in findings {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{heading}: {code} {subject}: {what}");
+        }
+    }
+    text
+}
+
+/// What `--fix` leaves, by whom it waits for; `reasons` are those of `fairslice apply`.
+#[must_use]
+pub fn left_text(findings: &[Finding], reasons: &[&Left]) -> String {
+    if findings.is_empty() {
+        return "nothing is left\n".to_owned();
+    }
+    let mut text = String::new();
+    for (heading, belongs) in [
+        ("could not be mended:", (|fix| *fix == Fix::Apply) as fn(&Fix) -> bool),
+        ("left, needs a restart (fairslice apply --restart):", |fix| matches!(fix, Fix::Restart(_))),
+        ("left, the administrator's:", |fix| matches!(fix, Fix::Command(_) | Fix::Edit(_))),
+    ] {
+        let mut group = findings.iter().filter(|finding| belongs(&finding.fix)).peekable();
+        if group.peek().is_some() {
+            text.push_str(heading);
+            text.push('\n');
+        }
+        for finding in group {
+            text.push_str(&finding_text(finding));
+            let of_it = |reason: &&&Left| finding.subjects().any(|subject| subject == reason.unit);
+            for Left { unit, key, why, .. } in
+                reasons.iter().filter(|_| finding.fix == Fix::Apply).filter(of_it)
+            {
+                let _ = writeln!(text, "      {DIM}why  {DIM:#}  {unit}: {key}: {why}");
+            }
+        }
+    }
     text
 }
 

@@ -32,6 +32,8 @@ PACKAGES = [
     "openssh-server", "sudo", "cron", "procps", "cgroup-tools",
     # Further ways in: test_3_ways_in.py.
     "at", "login", "systemd-container", "tmux",
+    # What else kills: test_4_oom.py starts them.
+    "earlyoom", "systemd-oomd",
 ]  # fmt: skip
 EXCLUDED = ["/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*"]
 DISK_SIZE = "3G"  # sparse

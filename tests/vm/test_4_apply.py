@@ -150,6 +150,48 @@ def test_what_needs_a_restart_is_named_and_done_when_asked_for(applying):
         applying.root(f"rm {FRAGMENT}; systemctl stop batch-kids; rm /etc/systemd/system/batch-kids.service; fairslice apply; true")
 
 
+def test_a_restart_that_does_not_move_a_service_is_said(applying):
+    if applying.image.release != conftest.THOROUGH:
+        pytest.skip(f"once is enough, on {conftest.THOROUGH}")
+    units = {name: f"/etc/systemd/system/{name}.service" for name in ("batch-left", "batch-late")}
+    # One has a child that a stop lets live, the other one starts that at its stop.
+    applying.put({
+        units["batch-left"]: "[Service]\nKillMode=process\nExecStart=/bin/sh -c 'sleep 1001 & exec sleep 1002'\n",
+        units["batch-late"]: "[Service]\nKillMode=process\n"
+        """ExecStart=perl -e '$SIG{TERM} = sub { fork or exec "sleep", "1003"; exit }; sleep 1 while 1'\n""",
+    })
+    applying.root("systemctl daemon-reload; systemctl start batch-left batch-late; sleep 1")
+    edit(applying, '[slice."batch.slice"]\nmatch = ["batch-*"]\n')
+    by_hand = (
+        r"needs a restart by hand\n(?:  batch-late.*\n)?"
+        r"  batch-left.service: runs in system.slice, declared batch.slice, and a restart does not move it:"
+        r" KillMode=process lets process \d+ \(sleep\) live, which keeps it there:"
+        r" systemctl stop batch-left.service; systemctl kill batch-left.service; systemctl start batch-left.service\n"
+    )
+    main = "systemctl show --value -p MainPID batch-left"
+    try:
+        code, said = apply(applying)
+        assert code == 1 and re.search(by_hand, said), said
+        assert "needs a restart (--restart)\n  batch-late.service: runs in system.slice" in said, said
+        before = applying.root(main)
+        code, said = apply(applying, "--restart")
+        assert code == 1 and re.search(by_hand, said), said
+        assert "restarted: batch-late.service\nrestarted in vain: batch-late.service\n" in said, said
+        assert "batch-late.service: runs in system.slice, declared batch.slice, and a restart does not" in said, said
+        # What it would not have moved was not interrupted.
+        assert applying.root(main) == before
+        # What it says to do does it.
+        recipes = re.findall(r"there: (systemctl stop .*)", said)
+        assert len(recipes) == 2
+        applying.root("; ".join(recipes))
+        assert apply(applying) == (0, "nothing to change\n")
+        found = measure.services(applying, list(units))
+        assert {process.slice for process in found.values()} == {"batch.slice"}
+    finally:
+        stop = "; ".join(f"systemctl stop {name}; systemctl kill {name} 2> /dev/null" for name in units)
+        applying.root(f"rm {FRAGMENT}; {stop}; rm {' '.join(units.values())}; fairslice apply; true")
+
+
 def test_it_may_be_killed_at_any_moment(applying):
     if applying.image.release != conftest.THOROUGH:
         pytest.skip(f"once is enough, on {conftest.THOROUGH}")

@@ -5,14 +5,14 @@
 //! is no mistake, nor one of several in a slice that an administrator has made for them.
 #![forbid(unsafe_code)]
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use super::cost::{ratio, with_logins};
 use crate::effect::Carried;
 use crate::effect::finding::{Code, Finding, Fix, Place};
 use crate::effect::share::{Busy, Limit, shares};
-use crate::host::tree::{Cgroup, Cpu, Id, Tree};
+use crate::host::tree::{Cgroup, Id, Tree};
 use crate::host::units::{Unit, Units};
 use crate::policy::{CPU_WEIGHT, CpuWeight, Policy, SliceName, Sourced};
 
@@ -286,12 +286,9 @@ impl<'a> Doctor<'a> {
 
     /// A unit's part against that of a login, beside these others.
     fn against_a_login(&self, unit: &Weighted<'_>, beside: &[Id]) -> Option<Compared> {
-        let mut tree = Cow::Borrowed(self.tree);
         // A login alone has all of what user.slice has.
-        let login = tree.find(&SliceName::user().cgroup()).unwrap_or_else(|| {
-            let cpu = Some(Cpu { weight: DEFAULT, max: None });
-            tree.to_mut().add(Tree::ROOT, SliceName::user().as_str(), Cgroup { cpu, ..Cgroup::default() })
-        });
+        let tree = with_logins(self.tree);
+        let login = tree.find(&SliceName::user().cgroup())?;
         let busy = beside.iter().copied().chain([unit.id, login]).collect();
         let all = shares(&tree, self.cpus, &Busy::Only(busy));
         let logins = tree[login].cpu.map_or(DEFAULT, |cpu| cpu.weight);
@@ -400,15 +397,6 @@ fn file_with(unit: &Unit, property: &str) -> Option<Place> {
     file.map(Place::of_file)
 }
 
-/// The smaller one is 1: `2 : 1`, `1 : 3.5`.
-fn ratio(a: f64, b: f64) -> String {
-    let short = |number: f64| {
-        let text = format!("{number:.1}");
-        text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
-    };
-    if a >= b { format!("{} : 1", short(a / b)) } else { format!("1 : {}", short(b / a)) }
-}
-
 #[allow(clippy::cast_precision_loss, reason = "weights are at most 10000")]
 fn real(weight: u64) -> f64 {
     weight as f64
@@ -417,7 +405,7 @@ fn real(weight: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::tree::{Bandwidth, Controllers};
+    use crate::host::tree::{Bandwidth, Controllers, Cpu};
     use crate::policy::load_files;
 
     const CPU: Controllers = Controllers { cpu: true, cpuset: false, io: false, memory: false, pids: true };

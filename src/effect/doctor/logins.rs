@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::cost;
 use crate::effect::finding::{Code, Finding, Fix, Place};
 use crate::effect::holds;
 use crate::host::cgroup;
@@ -17,7 +18,7 @@ use crate::host::sshd::UsePam;
 use crate::host::unit_file::Assignment;
 use crate::host::units::Units;
 use crate::paths;
-use crate::policy::{LoginRule, Origin, Policy, Setting, SliceName};
+use crate::policy::{CPU_WEIGHT, LoginRule, Origin, Policy, Setting, SliceName};
 
 const OURS: &str = "pam_fairslice.so";
 const LOGINDS: &str = "pam_systemd.so";
@@ -40,6 +41,8 @@ pub struct Seen<'a> {
     pub settings: &'a Settings,
     /// Every process.
     pub processes: &'a [Process],
+    /// How many CPUs are online.
+    pub cpus: u32,
 }
 
 /// What is wrong with logins: nothing where the policy declares nothing for them.
@@ -265,11 +268,16 @@ fn slice(seen: &Seen<'_>, user: &User, declared: &Setting<'_>) -> Option<Finding
         overridden(set, is_ours, property.unit, origin)
     };
     let has = live.map_or("without a value", String::as_str);
+    let weight = live.filter(|_| property == CPU_WEIGHT).and_then(|live| live.parse().ok());
+    let cost = weight.and_then(|live| {
+        let id = seen.live.tree.find(&slice.cgroup())?;
+        cost::weight(&seen.live.tree, seen.cpus, id, seen.machine.number(value), live)
+    });
     Some(Finding {
         code,
         subject: subject(user),
         what: format!("{} is {has}, declared {value}", property.key),
-        cost: None,
+        cost,
         cause,
         at: Some(at),
         fix: match code {

@@ -1,6 +1,7 @@
 //! What is not as it was meant: each file finds what is wrong in its part of the machine.
 #![forbid(unsafe_code)]
 
+pub mod cost;
 pub mod cpu;
 pub mod directories;
 pub mod kill_order;
@@ -71,9 +72,11 @@ fn file_of(finding: &Finding) -> Option<&PathBuf> {
 
 fn join(known: &mut Finding, next: &Finding) {
     let with = |text: &mut String, next: &str, separator: &str| {
-        if !text.split(separator).any(|part| part == next) {
-            text.push_str(separator);
-            text.push_str(next);
+        for next in next.split(separator) {
+            if !text.split(separator).any(|part| part == next) {
+                text.push_str(separator);
+                text.push_str(next);
+            }
         }
     };
     with(&mut known.subject, &next.subject, ", ");

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::cost;
 use crate::effect::chain::{Chain, Link, Override, Scene, Stage};
 use crate::effect::finding::{Code, Finding, Fix, Place};
 use crate::host::cgroup;
@@ -70,7 +71,11 @@ fn add_property(scene: &Scene<'_>, chain: &mut Chain, unit: &Unit, slice: &Slice
             Code::DropInMissing => format!("slice {slice} has not reached PID 1"),
             _ => format!("slice {slice} is overridden by {value}"),
         };
-        Finding { code, subject: chain.unit.clone(), what, cost: Some(cost(&value)), cause, at, fix }
+        let cost = ServiceName::new(&chain.unit).ok().and_then(|service| {
+            let is = scene.cgroup_of(&service)?;
+            Some(cost_of(scene, &value, is, &slice.cgroup().join(&chain.unit)))
+        });
+        Finding { code, subject: chain.unit.clone(), what, cost, cause, at, fix }
     });
 }
 
@@ -95,13 +100,14 @@ fn add_live(
     chain.add(
         Link { stage: Stage::Cgroup, value: Some(value), at: Some(in_cgroupfs(cgroup)), holds },
         |chain| {
+            let declared = slice.map(SliceName::cgroup).unwrap_or_default().join(&chain.unit);
             let slice = slice.map_or(root, SliceName::as_str);
             let (cause, at, fix) = why_elsewhere(scene, &chain.unit, unit, cgroup);
             Finding {
                 code: Code::WrongSlice,
                 subject: chain.unit.clone(),
                 what: format!("runs in {is_now}, not in {slice}"),
-                cost: Some(cost(&is_now)),
+                cost: Some(cost_of(scene, &is_now, cgroup, &declared)),
                 cause,
                 at,
                 fix,
@@ -116,30 +122,41 @@ fn add_live(
         at: Some(Place::of_file(Path::new("proc").join(main.pid.to_string()).join("cgroup"))),
         holds,
     };
-    chain.add(link, |chain| moved(chain, main, cgroup));
+    chain.add(link, |chain| moved(scene, chain, main, cgroup));
 }
 
 /// A restart moves a service, but not as long as an earlier start has left a process in its cgroup.
 fn why_elsewhere(scene: &Scene<'_>, name: &str, unit: &Unit, cgroup: &Path) -> (String, Option<Place>, Fix) {
     let main = scene.main_process(name);
-    let is_older = |process: &Process| {
-        process.cgroup.starts_with(cgroup) && main.is_some_and(|main| process.started < main.started)
+    let kill_mode = unit.text("KillMode").unwrap_or("unknown");
+    let lets_live = matches!(kill_mode, "process" | "none");
+    let is_older = |process: &Process| main.is_some_and(|main| process.started < main.started);
+    let stays = |process: &&Process| {
+        let is_main = main.is_some_and(|main| process.pid == main.pid);
+        process.cgroup.starts_with(cgroup) && !is_main && (lets_live || is_older(process))
     };
-    match scene.processes.iter().find(|process| is_older(process)) {
-        Some(left) => {
-            let kill_mode = unit.text("KillMode").unwrap_or("unknown");
-            let shell = quoted(name);
-            (
-                format!(
-                    "process {} ({}) of an earlier start, which KillMode={kill_mode} let live, keeps it there",
-                    left.pid, left.name
-                ),
-                scene.last(name, "KillMode").map(Place::from),
-                Fix::Command(format!(
-                    "systemctl stop {shell}; systemctl kill {shell}; systemctl start {shell}"
-                )),
-            )
-        }
+    let remedy = || {
+        let shell = quoted(name);
+        Fix::Command(format!("systemctl stop {shell}; systemctl kill {shell}; systemctl start {shell}"))
+    };
+    match scene.processes.iter().filter(stays).min_by_key(|process| process.started) {
+        Some(left) if is_older(left) => (
+            format!(
+                "process {} ({}) of an earlier start, which KillMode={kill_mode} let live, keeps it there",
+                left.pid, left.name
+            ),
+            scene.last(name, "KillMode").map(Place::from),
+            remedy(),
+        ),
+        Some(left) => (
+            format!(
+                "it was started before its Slice= was what it is, and a restart does not move it: \
+                 KillMode={kill_mode} lets process {} ({}) live, which keeps it there",
+                left.pid, left.name
+            ),
+            scene.last(name, "KillMode").map(Place::from),
+            remedy(),
+        ),
         None => (
             "it was started before its Slice= was what it is: systemd moves no running unit".to_owned(),
             scene.last(name, SLICE).map(Place::from),
@@ -148,15 +165,18 @@ fn why_elsewhere(scene: &Scene<'_>, name: &str, unit: &Unit, cgroup: &Path) -> (
     }
 }
 
-fn moved(chain: &Chain, main: &Process, cgroup: &Path) -> Finding {
+fn moved(scene: &Scene<'_>, chain: &Chain, main: &Process, cgroup: &Path) -> Finding {
     let (pid, name) = (main.pid, &main.name);
     Finding {
         code: Code::MovedByHand,
         subject: chain.unit.clone(),
         what: format!("its main process {pid} ({name}) is in {}", paths::absolute(&main.cgroup).display()),
-        cost: Some(
-            "it has the weight and the limits of that place; what it starts outlives a stop".to_owned(),
-        ),
+        cost: Some(with_share(
+            scene,
+            "it has the weight and the limits of that place; what it starts outlives a stop",
+            &main.cgroup,
+            cgroup,
+        )),
         cause: format!("it was moved out of {}: not by systemd", paths::absolute(cgroup).display()),
         at: Some(in_cgroupfs(&main.cgroup)),
         fix: Fix::Command(format!("systemctl restart {}", quoted(&chain.unit))),
@@ -200,9 +220,12 @@ fn leftover(scene: &Scene<'_>, unit: &str, cgroup: &Path, processes: &[&Process]
         code: Code::LeftOver,
         subject: unit.to_owned(),
         what: format!("{}{more} is left in {}", named.join(", "), paths::absolute(cgroup).display()),
-        cost: Some(
-            "it has the weight and the limits of that place, and no stop of the unit ends it".to_owned(),
-        ),
+        cost: Some(with_share(
+            scene,
+            "it has the weight and the limits of that place, and no stop of the unit ends it",
+            cgroup,
+            &known,
+        )),
         cause: format!(
             "it was moved there before a restart: PID 1 has the unit in {}",
             paths::absolute(&known).display()
@@ -212,8 +235,13 @@ fn leftover(scene: &Scene<'_>, unit: &str, cgroup: &Path, processes: &[&Process]
     }
 }
 
-fn cost(slice: &str) -> String {
-    format!("it has its share and its limits from {slice}")
+fn cost_of(scene: &Scene<'_>, slice: &str, is: &Path, declared: &Path) -> String {
+    with_share(scene, &format!("it has its share and its limits from {slice}"), is, declared)
+}
+
+/// The share that it comes to first, where that differs.
+fn with_share(scene: &Scene<'_>, words: &str, is: &Path, declared: &Path) -> String {
+    cost::place(scene, is, declared).map_or(words.to_owned(), |share| format!("{share}; {words}"))
 }
 
 fn in_cgroupfs(cgroup: &Path) -> Place {

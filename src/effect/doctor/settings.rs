@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::cost;
 use crate::effect::chain::{Chain, Link, Override, Scene, Stage};
 use crate::effect::finding::{Code, Finding, Fix, Place};
 use crate::effect::{equals, given, holds, slices, total_weight_now};
@@ -202,6 +203,9 @@ impl Wanted<'_> {
         if let Some(live) = live {
             self.add_cgroup(scene, &mut chain, &live.attributes);
         }
+        if let Some(cgroup) = self.cgroup.as_ref().filter(|_| self.property == CPU_WEIGHT) {
+            cost::add_until_reload(scene, &mut chain, cgroup, self.value);
+        }
         chain
     }
 
@@ -217,7 +221,7 @@ impl Wanted<'_> {
                 Code::DropInMissing => format!("{} {} has not reached PID 1", self.key, self.value),
                 _ => format!("{} {} is overridden by {value}", self.key, self.value),
             };
-            self.finding(code, what, self.cost(number), cause, at, fix)
+            self.finding(code, what, self.cost(scene, number), cause, at, fix)
         });
     }
 
@@ -257,7 +261,7 @@ impl Wanted<'_> {
                     "it was written past PID 1, or PID 1 has not written it yet".to_owned(),
                 ),
             };
-            self.finding(code, what, self.cost(number), cause, at, Fix::Apply)
+            self.finding(code, what, self.cost(scene, number), cause, at, Fix::Apply)
         });
     }
 
@@ -285,7 +289,13 @@ impl Wanted<'_> {
     }
 
     /// What another number than the declared one comes to.
-    fn cost(&self, number: u64) -> Option<String> {
+    fn cost(&self, scene: &Scene<'_>, number: u64) -> Option<String> {
+        let cgroup = self.cgroup.as_deref();
+        if let Some(cost) =
+            cgroup.and_then(|cgroup| cost::setting(scene, cgroup, self.property, self.value, number))
+        {
+            return Some(cost);
+        }
         let value = self.property.value(number)?;
         let declared = self.value;
         Some(match (self.property.key, number) {

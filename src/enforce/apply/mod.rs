@@ -121,8 +121,8 @@ pub struct Restart {
     pub unit: String,
     /// What for, in one line.
     pub why: String,
-    /// Whether it is left to the administrator even with `--restart`: people are logged in through it, or
-    /// the machine depends on it.
+    /// Whether it is left to the administrator even with `--restart`: people are logged in through it, the
+    /// machine depends on it, or a restart alone does not help.
     pub by_hand: bool,
 }
 
@@ -133,6 +133,8 @@ pub struct Report<'a> {
     pub failed: Vec<String>,
     /// What was restarted.
     pub restarted: Vec<String>,
+    /// What of it is still not as declared: see [`Report::after`] for the reasons.
+    pub in_vain: Vec<String>,
     /// What a run would find to do now.
     pub after: Plan<'a>,
 }
@@ -206,7 +208,7 @@ impl<'a> Plan<'a> {
         let wanted = if restart { self.restartable() } else { BTreeSet::new() };
         let restarts: Vec<String> = wanted.into_iter().map(str::to_owned).collect();
         if self.is_empty() && restarts.is_empty() {
-            return Ok(Report { failed, restarted, after: self });
+            return Ok(Report { failed, restarted, in_vain: Vec::new(), after: self });
         }
         let root = self.root;
         if root == Path::new("/") && !geteuid().is_root() {
@@ -233,7 +235,10 @@ impl<'a> Plan<'a> {
                 Err(error) => failed.push(format!("{error:#}")),
             }
         }
-        Ok(Report { failed, restarted, after: plan(root, self.loaded)? })
+        let after = plan(root, self.loaded)?;
+        let waits = |unit: &&String| after.restarts.iter().any(|restart| restart.unit == **unit);
+        let in_vain = restarted.iter().filter(waits).cloned().collect();
+        Ok(Report { failed, restarted, in_vain, after })
     }
 
     fn change_units(&self, mut record: &fs::File) -> Result<()> {

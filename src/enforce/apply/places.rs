@@ -8,8 +8,8 @@ use anyhow::Result;
 use super::super::drop_in::SLICE;
 use super::look::Look;
 use super::{Left, Plan, Restart};
-use crate::host::cgroup;
 use crate::host::unit_file::in_force;
+use crate::host::{cgroup, process};
 use crate::paths;
 use crate::policy::ServiceName;
 
@@ -51,14 +51,51 @@ pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) -> Result<()> {
             }
             _ => continue,
         };
-        plan.restarts.push(Restart { unit: name.to_string(), why, by_hand: false });
+        let restart = match survivors(look, name, cgroup)? {
+            None => Restart { unit: name.to_string(), why, by_hand: false },
+            Some(survivors) => {
+                let unit = quoted(name.as_str());
+                let why = format!(
+                    "{why}, and a restart does not move it: {survivors}: \
+                     systemctl stop {unit}; systemctl kill {unit}; systemctl start {unit}"
+                );
+                Restart { unit: name.to_string(), why, by_hand: true }
+            }
+        };
+        plan.restarts.push(restart);
     }
     let own = cgroup::of_process(look.root, "self").ok();
     let own = own.as_deref().and_then(cgroup::unit);
     for restart in &mut plan.restarts {
-        restart.by_hand = own == Some(&restart.unit) || is_by_hand(&restart.unit);
+        restart.by_hand |= own == Some(&restart.unit) || is_by_hand(&restart.unit);
     }
     Ok(())
+}
+
+/// The processes of a service that a restart lets live: as long as one is in its cgroup, PID 1 keeps that.
+fn survivors(look: &Look<'_>, name: &ServiceName, cgroup: &Path) -> Result<Option<String>> {
+    let Some(files) = look.files(name.as_str())? else { return Ok(None) };
+    let assignments = files.assignments(look.root)?;
+    let kill_mode = in_force(&assignments, "Service", &["KillMode"]).last().map(|set| set.value.as_str());
+    let Some(kill_mode @ ("process" | "none")) = kill_mode else { return Ok(None) };
+    let pids = cgroup::processes(look.root, cgroup);
+    let unit = look.units.as_ref().and_then(|units| units.get(name.as_str()));
+    let known = unit.and_then(|unit| unit.number("MainPID")).and_then(|pid| u32::try_from(pid).ok());
+    let main = known.filter(|pid| pids.contains(pid)).or_else(|| process::main_process(look.root, &pids));
+    let mut left = pids.iter().filter(|pid| Some(**pid) != main);
+    let Some(first) = left.next() else { return Ok(None) };
+    let comm = process::Stat::read(look.root, *first).map(|stat| format!(" ({})", stat.name));
+    let more = match left.count() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let comm = comm.unwrap_or_default();
+    Ok(Some(format!("KillMode={kill_mode} lets process {first}{comm}{more} live, which keeps it there")))
+}
+
+/// A unit's name as a shell takes it.
+fn quoted(unit: &str) -> String {
+    if unit.contains('\\') { format!("'{unit}'") } else { unit.to_owned() }
 }
 
 /// Whether a service is in a slice of somebody's making although nothing says so any more.

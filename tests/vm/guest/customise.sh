@@ -30,8 +30,8 @@ chroot "$tree" groupadd --system operators
 chroot "$tree" useradd --system --shell /usr/sbin/nologin foundry
 
 chroot "$tree" systemctl --quiet enable systemd-networkd.service ssh.service
-# A second of every boot; the test that needs it starts it.
-chroot "$tree" systemctl --quiet disable atd.service
+# The tests that need them start them.
+chroot "$tree" systemctl --quiet disable atd.service earlyoom.service systemd-oomd.service
 # Nothing here is part of what is tested, and each costs tenths of a second of emulated boot.
 chroot "$tree" systemctl --quiet mask \
     systemd-networkd-wait-online.service systemd-networkd-persistent-storage.service \

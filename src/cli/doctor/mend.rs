@@ -1,0 +1,61 @@
+//! `fairslice doctor --fix`.
+#![forbid(unsafe_code)]
+
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::super::{FAILED, FOUND};
+use super::{Look, examine};
+use crate::effect::finding::{Finding, Fix};
+use crate::enforce::apply::{self, Left, Plan};
+use crate::policy::Loaded;
+use crate::report;
+
+/// Shows what can be mended and what that changes, does it, looks again, and says what became of each.
+pub(super) fn run(root: &Path, loaded: &Loaded, first: &Look, found: &[Finding]) -> Result<u8> {
+    let mut out = anstream::stdout();
+    let mendable: Vec<&Finding> = found.iter().filter(|finding| finding.fix == Fix::Apply).collect();
+    if mendable.is_empty() {
+        out.write_all(format!("nothing to mend\n{}", report::left_text(found, &[])).as_bytes())?;
+        return Ok(code(first, &[], found));
+    }
+    out.write_all(report::mendable_text(&mendable).as_bytes())?;
+    let plan = apply::plan(root, loaded)?;
+    out.write_all(report::changes_text(&plan).as_bytes())?;
+    let touched: Vec<&Finding> = mendable.iter().filter(|finding| touches(&plan, finding)).copied().collect();
+    let (failed, reasons) = match plan.carry_out(false) {
+        Ok(report) => (report.failed, report.after.left),
+        Err(error) => (vec![format!("{error:#}")], Vec::new()),
+    };
+    for line in &failed {
+        anstream::eprintln!("fairslice: {line}");
+    }
+    let look = Look::at(root, Some(loaded))?;
+    look.say_missed();
+    let left = examine(&look, Some(loaded)).findings;
+    let gone: Vec<&Finding> = mendable.into_iter().filter(|finding| !is_among(finding, &left)).collect();
+    let (mended, by_itself): (Vec<&Finding>, Vec<&Finding>) =
+        gone.into_iter().partition(|finding| touched.contains(finding));
+    let reasons: Vec<&Left> = reasons.iter().filter(|reason| reason.differs).collect();
+    out.write_all(report::mended_text(&mended, &by_itself).as_bytes())?;
+    out.write_all(report::left_text(&left, &reasons).as_bytes())?;
+    Ok(code(&look, &failed, &left))
+}
+
+fn code(look: &Look, failed: &[String], left: &[Finding]) -> u8 {
+    if failed.is_empty() && look.missed.is_empty() { u8::from(!left.is_empty()) * FOUND } else { FAILED }
+}
+
+/// Whether a plan changes anything of what was found. A reload brings all that has not reached PID 1.
+fn touches(plan: &Plan<'_>, finding: &Finding) -> bool {
+    plan.reload.is_some()
+        || plan.units.iter().any(|unit| finding.subjects().any(|subject| subject == unit.unit))
+}
+
+/// Whether it was found again, of one of its units at least.
+fn is_among(finding: &Finding, left: &[Finding]) -> bool {
+    let mut same = left.iter().filter(|other| other.code == finding.code);
+    same.any(|other| other.subjects().any(|unit| finding.subjects().any(|subject| subject == unit)))
+}

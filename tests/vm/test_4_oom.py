@@ -1,0 +1,109 @@
+"""earlyoom and systemd-oomd: `fairslice explain oom` says what each takes first, and then each takes that."""
+
+import json
+
+import pytest
+
+# Neither has to do with the release of Debian, and both are disabled in the image.
+pytestmark = pytest.mark.thorough
+
+ARGUMENTS = "/etc/default/earlyoom"
+LIMITS = "/run/systemd/oomd.conf.d/zz-test.conf"
+SLICE = "oomdtest.slice"
+
+
+def explain(machine) -> dict:
+    return json.loads(machine.root("fairslice explain oom --json"))
+
+
+def started(names: dict[str, str]) -> str:
+    """Commands that start these services and wait until they hold their memory: name, options and size."""
+    run = [f"systemd-run --quiet --unit={name} {how.format(name=name)}" for name, how in names.items()]
+    # load sleeps once it holds what it was told to.
+    wait = [f"until grep -q S.*sleeping /proc/$({MAIN} {name})/status; do sleep 0.2; done" for name in names]
+    return "; ".join(run + wait)
+
+
+MAIN = "systemctl show --value -p MainPID"
+LOAD = "/usr/local/bin/load --name {name} --hold"
+
+
+def ended(machine, name: str) -> str:
+    """How a service ended; nothing where it has not, after 20 s."""
+    return machine.root(
+        f"for i in $(seq 100); do systemctl is-active -q {name} || break; sleep 0.2; done;"
+        f" systemctl is-active -q {name} || systemctl show --value -p Result {name}; sleep 1"
+    ).strip()
+
+
+def test_earlyoom_takes_whom_explain_oom_names(installed):
+    # With picked's memory free again there is more than the limit: nobody else is taken.
+    installed.put({f"{ARGUMENTS}.idle": 'EARLYOOM_ARGS="-r 0 -m 1 --prefer ^picked$"\n'})
+    pids = installed.root(
+        f"cp -p {ARGUMENTS} /tmp/earlyoom; cp {ARGUMENTS}.idle {ARGUMENTS};"
+        f" {started({'largest': f'{LOAD} 600', 'picked': f'{LOAD} 400'})}; systemctl start earlyoom; sleep 1;"
+        f" {MAIN} earlyoom picked"
+    ).split()
+    try:
+        said = explain(installed)
+        assert said["earlyoom"] == {"pid": int(pids[0]), "takes": int(pids[1])}
+        assert not said["oomd"]["runs"]
+        text = installed.root("fairslice explain oom")
+        assert f"earlyoom runs (pid {pids[0]}): takes picked (pid {pids[1]}) of picked.service, " in text, text
+        installed.root(f"sed -i 's/-m 1/-m 55/' {ARGUMENTS}; systemctl restart earlyoom")
+        assert ended(installed, "picked") == "success"
+        words = installed.root("systemctl is-active largest; journalctl -b -u earlyoom -o cat -g 'sending SIG'")
+        active, *killed = words.splitlines()
+        assert active == "active"
+        assert len(killed) == 1 and f"process {pids[1]} " in killed[0], killed
+    finally:
+        installed.root(
+            f"systemctl stop earlyoom; systemctl stop largest picked 2> /dev/null; mv /tmp/earlyoom {ARGUMENTS};"
+            f" rm {ARGUMENTS}.idle; systemctl reset-failed"
+        )
+    assert explain(installed)["earlyoom"] is None
+
+
+def watched(machine) -> set[tuple[str, str]]:
+    """What oomd itself says that it watches: property and path."""
+    found, property = set(), ""
+    for line in machine.root("oomctl --no-pager").splitlines():
+        if line.startswith("Swap Monitored"):
+            property = "ManagedOOMSwap"
+        elif line.startswith("Memory Pressure Monitored"):
+            property = "ManagedOOMMemoryPressure"
+        elif line.strip().startswith("Path:"):
+            found.add((property, line.split()[1]))
+    return found
+
+
+def test_systemd_oomd_takes_what_explain_oom_names(installed):
+    load = f"--slice={SLICE} -p MemoryMax={{limit}}M {LOAD} {{hold}}"
+    services = {
+        "most": load.format(name="{name}", limit=40, hold=140),
+        "less": load.format(name="{name}", limit=40, hold=75),
+        # RAM has to be used too.
+        "ballast": f"-p MemorySwapMax=0 {LOAD} 500",
+    }
+    installed.put({LIMITS: "[OOM]\nSwapUsedLimit=99%\nDefaultMemoryPressureLimit=99%\n"})
+    installed.root(
+        "fallocate -l 256M /swap; chmod 600 /swap; mkswap -q /swap; swapon /swap;"
+        f" systemctl set-property --runtime {SLICE} ManagedOOMSwap=kill; {started(services)}; systemctl start systemd-oomd"
+    )
+    try:
+        said = explain(installed)["oomd"]
+        assert said["runs"]
+        takes = {(one["unit"], one["property"]): one["takes"] for one in said["watched"]}
+        assert takes[SLICE, "ManagedOOMSwap"] == "most.service"
+        paths = {("/" if unit == "-.slice" else f"/{unit}", property) for unit, property in takes}
+        assert {(path, property) for property, path in watched(installed)} >= paths - {("/", "")}
+        installed.root(f"sed -i s/SwapUsedLimit=99%/SwapUsedLimit=25%/ {LIMITS}; systemctl restart systemd-oomd")
+        assert ended(installed, "most") == "oom-kill", installed.root("journalctl -b -u systemd-oomd; oomctl")
+        assert installed.root("systemctl is-active less ballast") == "active\nactive\n"
+    finally:
+        print(installed.root(
+            "journalctl -b -u systemd-oomd -o cat | tail; systemctl stop systemd-oomd.service systemd-oomd.socket 2>&1;"
+            f" systemctl stop most less ballast {SLICE} 2>&1; swapoff /swap; rm -r /swap {LIMITS}"
+            f" /run/systemd/system.control/{SLICE}.d; systemctl reset-failed; systemctl daemon-reload; true"
+        ))
+    assert not explain(installed)["oomd"]["runs"]
