@@ -21,6 +21,8 @@ use crate::policy::{OomScoreAdj, Policy, ServiceName};
 /// `OOM_SCORE_ADJ_MIN`: never killed.
 pub const NEVER: i16 = -1000;
 const PAGE: u64 = 4096;
+/// Percent of the swap: `THRESHOLD_SWAP_USED_PERCENT` of systemd's `oomd-manager.h`.
+pub const SWAPPED_LEAST: u64 = 5;
 
 /// What the order of kills is computed from.
 #[derive(Debug, Clone, Copy)]
@@ -380,13 +382,20 @@ fn candidates(tree: &Tree, from: Id) -> Vec<Id> {
 
 /// Which of `candidates` systemd-oomd takes first: `compare_swap_usage` and
 /// `compare_pgscan_rate_and_memory_usage` of its `oomd-util.h`, for which it looks how fast `pgscan`
-/// grows, and this at how far it has come.
+/// grows, and this at how far it has come. By swap it takes none that has not more than
+/// [`SWAPPED_LEAST`] of all.
 #[must_use]
-pub fn oomd_takes(tree: &Tree, rule: Rule, candidates: &[Id], reclaim: &dyn Fn(Id) -> Reclaim) -> Option<Id> {
+pub fn oomd_takes(
+    look: &Look<'_>,
+    rule: Rule,
+    candidates: &[Id],
+    reclaim: &dyn Fn(Id) -> Reclaim,
+) -> Option<Id> {
+    let least = look.swap / 100 * SWAPPED_LEAST;
     let amount = |id: Id| {
-        let memory = tree[id].memory?;
+        let memory = look.tree[id].memory?;
         match rule {
-            Rule::Swap => (memory.swap_current > 0).then_some((memory.swap_current, 0)),
+            Rule::Swap => (memory.swap_current > least).then_some((memory.swap_current, 0)),
             Rule::Pressure => Some((reclaim(id).scanned, memory.current)),
         }
     };
@@ -606,7 +615,7 @@ pub(super) mod tests {
         let units = Units::parse(
             "Id=x.slice\nActiveState=active\nControlGroup=/x.slice\nManagedOOMSwap=kill\nManagedOOMMemoryPressure=kill",
         );
-        let look = Look { tree: &tree, units: &units, processes: &[], ram: MIB, swap: MIB };
+        let look = Look { tree: &tree, units: &units, processes: &[], ram: MIB, swap: 1900 };
         let watched = watched(&look);
         assert_eq!(
             watched.iter().map(|watched| watched.rule).collect::<Vec<_>>(),
@@ -616,7 +625,7 @@ pub(super) mod tests {
         candidates.sort();
         assert_eq!(candidates, [a, b, c]);
         let takes = |rule, avoided: Option<Id>, omitted: Option<Id>| {
-            oomd_takes(&tree, rule, &candidates, &|id| Reclaim {
+            oomd_takes(&look, rule, &candidates, &|id| Reclaim {
                 scanned: if id == c { 5 } else { 1 },
                 preference: match Some(id) {
                     id if id == omitted => Preference::Omit,
@@ -629,6 +638,10 @@ pub(super) mod tests {
         assert_eq!(takes(Rule::Swap, Some(b), None), Some(a));
         assert_eq!(takes(Rule::Swap, Some(a), Some(b)), Some(a));
         assert_eq!(takes(Rule::Pressure, None, None), Some(c));
+        // Not more than a twentieth of the swap.
+        let large = Look { swap: 2000, ..look };
+        let none = |_| Reclaim { scanned: 0, preference: Preference::None };
+        assert_eq!(oomd_takes(&large, Rule::Swap, &[a, c], &none), None);
     }
 
     #[test]

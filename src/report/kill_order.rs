@@ -10,8 +10,8 @@ use super::table::{DIM, PLAIN, Table};
 use crate::effect::doctor::SetBy;
 use crate::effect::doctor::memory::unit_name;
 use crate::effect::kill_order::{
-    Domain, Look, Rule, Source, Spared, Takes, Victim, Watched, contradicted, earlyoom_takes, oomd_takes,
-    ranked, spared, victims, watched,
+    Domain, Look, Rule, SWAPPED_LEAST, Source, Spared, Takes, Victim, Watched, contradicted, earlyoom_takes,
+    oomd_takes, ranked, spared, victims, watched,
 };
 use crate::effect::memory::size;
 use crate::host::cgroup;
@@ -68,9 +68,8 @@ impl<'a> Order<'a> {
 
     /// What systemd-oomd watches, and what it would take first there.
     fn watched(&self) -> Vec<(Watched<'a>, Option<Id>)> {
-        let first = |watched: &Watched<'_>| {
-            oomd_takes(self.look.tree, watched.rule, &watched.candidates, self.reclaim)
-        };
+        let first =
+            |watched: &Watched<'_>| oomd_takes(&self.look, watched.rule, &watched.candidates, self.reclaim);
         watched(&self.look).into_iter().map(|watched| (watched.clone(), first(&watched))).collect()
     }
 
@@ -231,8 +230,13 @@ fn others(order: &Order<'_>, text: &mut String) {
             );
             for (watched, first) in watched {
                 let (unit, property) = (watched.unit, property(watched.rule));
-                let takes =
-                    first.map_or_else(|| "nothing".to_owned(), |id| oomd_choice(order, watched.rule, id));
+                let takes = match (first, watched.rule) {
+                    (Some(id), rule) => oomd_choice(order, rule, id),
+                    (None, Rule::Swap) => {
+                        format!("nothing: no cgroup has more than {SWAPPED_LEAST} % of the swap")
+                    }
+                    (None, Rule::Pressure) => "nothing".to_owned(),
+                };
                 let _ = writeln!(text, "  {unit}, {property}=kill: takes {takes}");
             }
         }
