@@ -380,6 +380,33 @@ fn what_is_not_in_force_is_told_as_a_ratio() {
             "declared 5 : 1 against local-fs.service, effective 1 : 2",
         ]
     );
+    // What PID 1 has holds from the next start on, and never more than what the tree makes of it.
+    machine.set(SLICE, "MemoryMin", "268435456");
+    for (ancestor, effective) in [("536870912", "256M"), ("134217728", "128M")] {
+        machine.attribute("foundry.slice", "memory.min", ancestor);
+        machine.attribute(SERVICES, "memory.min", "536870912");
+        let found = machine.findings(&[]);
+        let cost = format!("declared 512M protected, effective {effective}");
+        assert!(found.iter().any(|f| f["subject"] == SLICE && f["cost"] == cost), "{found:#?}");
+    }
+}
+
+/// Also where nothing runs in the right one yet.
+#[test]
+fn a_service_in_the_wrong_slice_is_compared_with_itself_in_the_right_one() {
+    let mut machine = Machine::new();
+    let batch = "[slice.\"batch-jobs.slice\"]\nmatch = [\"cron\"]\ncpu_weight = 300\n";
+    machine.write("etc/fairslice/policy.toml", &format!("{POLICY}{batch}"));
+    machine.generate();
+    machine.service("cron.service", "batch-jobs.slice", "system.slice", 14, 0);
+    machine.set("cron.service", "DropInPaths", &format!("{GENERATED}/cron.service.d/40-fairslice.conf"));
+    machine.attribute("system.slice", "cpu.weight", "50");
+    machine.attribute("system.slice/cron.service", "cpu.weight", "100");
+    let found = machine.findings(&[]);
+    assert_eq!((found.len(), &found[0]["code"]), (1, &"FS015".into()), "{found:#?}");
+    let cost = "declared 3 : 1 against all logins, effective 1 : 2; \
+                it has its share and its limits from system.slice";
+    assert_eq!(found[0]["cost"], cost);
 }
 
 #[test]
