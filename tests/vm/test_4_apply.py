@@ -158,7 +158,7 @@ def test_a_restart_that_does_not_move_a_service_is_said(applying):
     applying.put({
         units["batch-left"]: "[Service]\nKillMode=process\nExecStart=/bin/sh -c 'sleep 1001 & exec sleep 1002'\n",
         units["batch-late"]: "[Service]\nKillMode=process\n"
-        """ExecStart=perl -e '$SIG{TERM} = sub { fork or exec "sleep", "1003"; exit }; sleep 1 while 1'\n""",
+        """ExecStart=perl -e 'use strict; $SIG{TERM} = sub { fork or exec "sleep", "1003"; exit }; sleep 1 while 1'\n""",
     })
     applying.root("systemctl daemon-reload; systemctl start batch-left batch-late; sleep 1")
     edit(applying, '[slice."batch.slice"]\nmatch = ["batch-*"]\n')

@@ -30,8 +30,10 @@ chroot "$tree" groupadd --system operators
 chroot "$tree" useradd --system --shell /usr/sbin/nologin foundry
 
 chroot "$tree" systemctl --quiet enable systemd-networkd.service ssh.service
-# The tests that need them start them.
-chroot "$tree" systemctl --quiet disable atd.service earlyoom.service systemd-oomd.service
+# The tests that need them start them. user@.service would pull oomd in, disabled or not: its package
+# has ManagedOOMMemoryPressure=kill for that.
+chroot "$tree" systemctl --quiet disable atd.service earlyoom.service
+chroot "$tree" systemctl --quiet mask systemd-oomd.service systemd-oomd.socket
 # Nothing here is part of what is tested, and each costs tenths of a second of emulated boot.
 chroot "$tree" systemctl --quiet mask \
     systemd-networkd-wait-online.service systemd-networkd-persistent-storage.service \
