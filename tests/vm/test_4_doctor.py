@@ -126,17 +126,6 @@ CAUSES = {
         [("FS016", "local-slm.service", ELSEWHERE)],
         f"kill $(cat {ELSEWHERE}/cgroup.procs); sleep 0.3; rmdir {ELSEWHERE} {ELSEWHERE.rpartition('/')[0]}",
     ),
-    "the weight of all logins, set by hand": Cause(
-        "systemctl set-property --runtime user.slice CPUWeight=300",
-        [("FS012", "user.slice", "/run/systemd/system.control/user.slice.d/50-CPUWeight.conf:4")],
-        "true",
-    ),
-    # The one before goes on: as if fairslice had set it for a sum.
-    "the weight of all logins, of an earlier policy": Cause(
-        "mkdir -p /run/fairslice/properties; echo CPUWeight > /run/fairslice/properties/user.slice",
-        [("FS046", "user.slice", "/run/systemd/system.control/user.slice.d/50-CPUWeight.conf:4")],
-        "rm -r /run/systemd/system.control/user.slice.d /run/fairslice/properties/user.slice",
-    ),
     "protections that sum to more than the RAM": Cause(
         "systemctl set-property --runtime system.slice MemoryMin=3G",
         [("FS024", "-.slice", "/run/systemd/system.control/system.slice.d/50-MemoryMin.conf:4")],
@@ -162,6 +151,17 @@ CAUSES = {
         [("FS034", "local-hungry.service", "/etc/fairslice/policy.d/80-order.toml:2")],
         f"systemctl stop local-hungry; rm {measure.UNITS}/local-hungry.service /etc/fairslice/policy.d/80-order.toml;"
         " systemctl daemon-reload",
+    ),
+    "the weight of all logins, set by hand": Cause(
+        "systemctl set-property --runtime user.slice CPUWeight=300",
+        [("FS012", "user.slice", "/run/systemd/system.control/user.slice.d/50-CPUWeight.conf:4")],
+        "true",
+    ),
+    # The one before goes on: as if fairslice had set it for a sum.
+    "the weight of all logins, of an earlier policy": Cause(
+        "mkdir -p /run/fairslice/properties; echo CPUWeight > /run/fairslice/properties/user.slice",
+        [("FS046", "user.slice", "/run/systemd/system.control/user.slice.d/50-CPUWeight.conf:4")],
+        "rm -r /run/systemd/system.control/user.slice.d /run/fairslice/properties/user.slice",
     ),
     "no generator, a broken fragment": Cause(
         "mv /usr/lib/systemd/system-generators/fairslice-generator /tmp;"
@@ -231,7 +231,8 @@ def test_fix_mends_what_is_its_own_and_leaves_what_is_the_administrators(healthy
         before = healthy.root(f"cat {theirs}")
         left = f"left, the administrator's:\nFS012 severe    {SLICE}: memory_high 68.75% is overridden by 900M\n"
         code, said = fix("alice")
-        assert code == 2 and "only root can change" in said and "mended:" not in said.replace("to be mended:", "")
+        assert code == 2 and "only root can change" in said and "\nmended: " not in said, said
+        assert "could not be mended:\nFS013 " in said and left in said, said
         assert healthy.root(live).split()[:2] == ["200", "200"]
 
         code, said = fix()
