@@ -283,7 +283,7 @@ mod tests {
         assert_eq!(cost(&tree(100, 200), "foundry.slice", 200, 100).as_deref(), Some(told));
         // Whatever it is now: what PID 1 has holds from the next start on.
         assert_eq!(cost(&tree(200, 200), "foundry.slice", 200, 100).as_deref(), Some(told));
-        let told = "declared 2 : 1 against all logins, effective 1 : 341";
+        let told = "declared 2 : 1 against all logins, effective 1 : 256";
         assert_eq!(cost(&tree(0, 200), "foundry.slice", 200, 0).as_deref(), Some(told));
         // Where nobody has logged in yet.
         let mut nobody = Tree::new(Cgroup::default());
