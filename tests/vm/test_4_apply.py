@@ -157,8 +157,8 @@ def test_a_restart_that_does_not_move_a_service_is_said(applying):
     # One has a child that a stop lets live, the other one starts that at its stop.
     applying.put({
         units["batch-left"]: "[Service]\nKillMode=process\nExecStart=/bin/sh -c 'sleep 1001 & exec sleep 1002'\n",
-        units["batch-late"]: "[Service]\nKillMode=process\n"
-        """ExecStart=perl -e 'use strict; $SIG{TERM} = sub { fork or exec "sleep", "1003"; exit }; sleep 1 while 1'\n""",
+        units["batch-late"]: "[Service]\nKillMode=process\nExecStart=/bin/sleep 1003\n"
+        "ExecStopPost=/bin/sh -c 'sleep 1004 &'\n",
     })
     applying.root("systemctl daemon-reload; systemctl start batch-left batch-late; sleep 1")
     edit(applying, '[slice."batch.slice"]\nmatch = ["batch-*"]\n')
