@@ -2,7 +2,6 @@
 //! somewhere. Of `fairslice apply`, which needs something to apply to, see `tests/apply.rs`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-mod common;
 mod fixture;
 mod schema;
 
@@ -10,8 +9,8 @@ use std::fs;
 use std::os::unix::fs::{chown, symlink};
 use std::path::Path;
 
-use common::replace;
 use fairslice::host::account::Account;
+use fixture::common::{self, replace};
 use fixture::{SERVICES, cgroup, fairslice, load, write};
 use nix::unistd::geteuid;
 use schema::Schema;

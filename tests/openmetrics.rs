@@ -2,14 +2,13 @@
 //! 0.0.4, which `node_exporter`'s textfile collector reads, both allow.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-mod common;
 mod fixture;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use fixture::{SERVICES, cgroup, fairslice, load, write};
+use fixture::{SERVICES, cgroup, common, fairslice, load, write};
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -18,7 +18,7 @@ use crate::effect::memory::{ceiling, protection};
 use crate::effect::screen::{self, Figures, Look, Picture, What};
 use crate::effect::share::{Busy, shares};
 use crate::effect::{self, Status};
-use crate::host::load::{self, CpuTime, Load};
+use crate::host::load::{self, CpuTime, Load, OomScores};
 use crate::host::machine::Machine;
 use crate::host::snapshot::{self, Snapshot};
 use crate::host::tree::{self, Id, Tree};
@@ -126,7 +126,9 @@ fn look_with_doctor(root: &Path, loaded: &Loaded) -> Result<(Picture, Diagnosis)
             look.say_missed();
             let findings = doctor::examine(&look, Some(loaded)).findings;
             let found = Diagnosis { findings, is_whole: look.missed.is_empty() };
-            let (picture, _) = picture(root, loaded, look.machine, look.live, Extent::Everything, None)?;
+            let scores = OomScores::begin(root);
+            let (picture, _) =
+                picture(root, loaded, look.machine, look.live, scores, Extent::Everything, None)?;
             Ok((picture, found))
         }
         Err(error) => {
@@ -155,11 +157,12 @@ fn look(
     extent: Extent<'_>,
     before: Option<&Before>,
 ) -> Result<(Picture, Vec<u16>)> {
+    let scores = OomScores::begin(root);
     let machine = Machine::read(root)?;
     let tree = Tree::read(root).context("looking at the machine")?;
     let live = snapshot::read(root, tree, &loaded.policy, snapshot::Extent::Declared)
         .context("looking at the machine")?;
-    picture(root, loaded, machine, live, extent, before)
+    picture(root, loaded, machine, live, scores, extent, before)
 }
 
 /// The same, where the tree has been read, and maybe the memory of some of it.
@@ -168,6 +171,7 @@ fn picture(
     loaded: &Loaded,
     machine: Machine,
     live: Snapshot,
+    scores: OomScores,
     extent: Extent<'_>,
     before: Option<&Before>,
 ) -> Result<(Picture, Vec<u16>)> {
@@ -197,12 +201,18 @@ fn picture(
     });
     let looks = looks.collect();
     let mut picture = Picture::new(machine, load::memory_used(root), tree, status, looks);
-    let scores = fill_figures(root, &mut picture, extent, cpus);
+    let scores = fill_figures(root, &mut picture, scores, extent, cpus);
     Ok((picture, scores))
 }
 
 /// Computes what is shown; the OOM scores of all processes, sorted.
-fn fill_figures(root: &Path, picture: &mut Picture, extent: Extent<'_>, cpus: u32) -> Vec<u16> {
+fn fill_figures(
+    root: &Path,
+    picture: &mut Picture,
+    scores: OomScores,
+    extent: Extent<'_>,
+    cpus: u32,
+) -> Vec<u16> {
     let cgroup = |row: screen::Row| match row.what {
         What::Cgroup(id) => Some(id),
         What::Folded(_) => None,
@@ -211,7 +221,7 @@ fn fill_figures(root: &Path, picture: &mut Picture, extent: Extent<'_>, cpus: u3
         Extent::Screen => picture.rows().into_iter().filter_map(cgroup).collect(),
         Extent::Everything | Extent::Named(_) => picture.looks.keys().copied().collect(),
     };
-    let scores = load::oom_scores(root);
+    let scores = scores.get();
     let mut sorted: Vec<u16> = scores.values().copied().collect();
     sorted.sort_unstable();
     let of = figures(root, &picture.tree, cpus, &scores, &sorted);

@@ -29,9 +29,9 @@
 //! - threads in the root are the kernel's, which hardly run.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use crate::host::tree::{Bandwidth, Id, Tree};
+use crate::host::tree::{Bandwidth, Each, Id, Tree};
 
 /// What a thread weighs, and a cgroup whose weight nobody has set.
 const DEFAULT_WEIGHT: f64 = 100.0;
@@ -50,7 +50,7 @@ pub enum Busy {
 
 /// The share of every cgroup.
 #[derive(Debug, Clone)]
-pub struct Shares(HashMap<Id, Level>);
+pub struct Shares(Each<Level>);
 
 /// What one cgroup gets of its parent's time, and why.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -102,13 +102,13 @@ impl Shares {
     /// The part of the machine's CPU time that a cgroup gets, 0 to 1; 0 where nothing is busy.
     #[must_use]
     pub fn of(&self, id: Id) -> f64 {
-        self.0.get(&id).map_or(0.0, |level| level.share)
+        self.0.get(id).map_or(0.0, |level| level.share)
     }
 
     /// How a cgroup comes by its share; `None` where nothing in it is busy.
     #[must_use]
     pub fn level(&self, id: Id) -> Option<Level> {
-        self.0.get(&id).copied()
+        self.0.get(id).copied()
     }
 
     /// How a cgroup comes by its share, from the root down to it; empty where nothing in it is busy.
@@ -164,11 +164,11 @@ struct Competitor {
 
 impl Machine<'_> {
     /// What each cgroup in which something is busy can use.
-    fn demands(&self, busy: &Busy) -> HashMap<Id, Demand> {
-        let mut demands: HashMap<Id, Demand> = HashMap::new();
+    fn demands(&self, busy: &Busy) -> Each<Demand> {
+        let mut demands: Each<Demand> = Each::none(self.tree);
         for id in self.tree.ids().rev() {
             let below: Vec<&Demand> =
-                self.tree[id].children.iter().filter_map(|child| demands.get(child)).collect();
+                self.tree[id].children.iter().filter_map(|child| demands.get(*child)).collect();
             let own = match busy {
                 Busy::Everything => self.threads_in(id),
                 Busy::Only(named) if named.contains(&id) && below.is_empty() => self.cpus.into(),
@@ -217,21 +217,21 @@ impl Machine<'_> {
     }
 
     /// Hands the machine down the tree.
-    fn divide(&self, demands: &HashMap<Id, Demand>) -> HashMap<Id, Level> {
-        let mut levels = HashMap::new();
+    fn divide(&self, demands: &Each<Demand>) -> Each<Level> {
+        let mut levels = Each::none(self.tree);
         for id in self.tree.ids() {
-            let Some(demand) = demands.get(&id) else { continue };
+            let Some(demand) = demands.get(id) else { continue };
             if id == Tree::ROOT {
                 let (with, weight, share) = (Competing::Root, DEFAULT_WEIGHT, demand.most.min(1.0));
                 levels.insert(id, Level { share, with, weight, sum: weight, cap: demand.cap(share) });
             }
-            let Some(&Level { share, .. }) = levels.get(&id) else { continue };
+            let Some(&Level { share, .. }) = levels.get(id) else { continue };
             let mut competitors = self.competitors(id, demand, demands);
             let sum = competitors.iter().map(|competitor| competitor.weight).sum();
             fill(share, &mut competitors);
             for Competitor { who, with, weight, given: share, .. } in competitors {
                 if let Some(who) = who {
-                    let cap = demands.get(&who).and_then(|demand| demand.cap(share));
+                    let cap = demands.get(who).and_then(|demand| demand.cap(share));
                     levels.insert(who, Level { share, with, weight, sum, cap });
                 }
             }
@@ -240,9 +240,9 @@ impl Machine<'_> {
     }
 
     /// Who competes for the time of a cgroup: the busy ones in it, and its own threads.
-    fn competitors(&self, id: Id, own: &Demand, demands: &HashMap<Id, Demand>) -> Vec<Competitor> {
+    fn competitors(&self, id: Id, own: &Demand, demands: &Each<Demand>) -> Vec<Competitor> {
         let child = |id: &Id| {
-            let demand = demands.get(id)?;
+            let demand = demands.get(*id)?;
             let with = match self.tree[*id].cpu {
                 Some(cpu) => Competing::Weight(cpu.weight),
                 None => Competing::Threads(demand.threads),

@@ -4,12 +4,14 @@
 use std::collections::HashMap;
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, open, openat};
 
 use super::cgroup::attribute;
+use super::directory;
 use super::machine::amount;
 use super::parallel;
 use super::pressure::Pressure;
@@ -74,28 +76,47 @@ pub fn pairs(text: &str) -> Vec<(String, u64)> {
     text.lines().filter_map(pair).collect()
 }
 
-/// The `oom_score` of every process, `proc_pid_oom_score(5)`. The kernel kills the highest first.
-/// Threads of the kernel have one too, 0, and are never killed.
-#[must_use]
-pub fn oom_scores(root: &Path) -> HashMap<u32, u16> {
-    let proc = root.join("proc");
-    let Ok(entries) = fs::read_dir(&proc) else { return HashMap::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let pids: Vec<u32> = pids.collect();
-    let Ok(proc) = rustix::fs::open(&proc, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {
-        return HashMap::new();
-    };
-    parallel::map(&pids, |part| scores(&proc, part)).into_iter().collect()
+/// The `oom_score` of every process, `proc_pid_oom_score(5)`, that is being read. The kernel kills the highest
+/// first. Threads of the kernel have one too, 0, and are never killed.
+#[derive(Debug)]
+pub struct OomScores {
+    root: PathBuf,
+    /// `None` where no thread could be started.
+    reader: Option<JoinHandle<HashMap<u32, u16>>>,
 }
 
-fn scores(proc: &OwnedFd, pids: &[u32]) -> Vec<(u32, u16)> {
-    let score = |pid: u32| {
-        let file = openat(proc, format!("{pid}/oom_score"), OFlags::CLOEXEC, Mode::empty()).ok()?;
-        let mut text = [0; 8];
-        let read = rustix::io::read(&file, &mut text).ok()?;
-        Some((pid, str::from_utf8(text.get(..read)?).ok()?.trim_end().parse().ok()?))
+impl OomScores {
+    /// Begins to read them, while others read or compute something else.
+    #[must_use]
+    pub fn begin(root: &Path) -> Self {
+        let own = root.to_owned();
+        let reader = thread::Builder::new().spawn(move || oom_scores(&own)).ok();
+        Self { root: root.to_owned(), reader }
+    }
+
+    /// By the process's number; empty where `/proc` cannot be read.
+    #[must_use]
+    pub fn get(self) -> HashMap<u32, u16> {
+        let read = self.reader.and_then(|reader| reader.join().ok());
+        read.unwrap_or_else(|| oom_scores(&self.root))
+    }
+}
+
+fn oom_scores(root: &Path) -> HashMap<u32, u16> {
+    let path = root.join("proc");
+    let pids = directory::names(&path).unwrap_or_default();
+    let Ok(proc) = open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {
+        return HashMap::new();
     };
-    pids.iter().filter_map(|pid| score(*pid)).collect()
+    let score = |pid: String| Some((pid.parse().ok()?, oom_score(&proc, &pid)?));
+    pids.into_iter().filter_map(score).collect()
+}
+
+fn oom_score(proc: &OwnedFd, pid: &str) -> Option<u16> {
+    let file = openat(proc, format!("{pid}/oom_score"), OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut text = [0; 8];
+    let read = rustix::io::read(&file, &mut text).ok()?;
+    str::from_utf8(text.get(..read)?).ok()?.trim_end().parse().ok()
 }
 
 /// Bytes of RAM that a new process could not have: `MemTotal` without `MemAvailable` of `/proc/meminfo`.

@@ -5,30 +5,39 @@
 #![forbid(unsafe_code)]
 
 use std::num::NonZero;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-/// What starting a thread costs is worth so many reads.
-const WORTH_A_THREAD: usize = 64;
-/// The kernel's locks leave little to win with more.
+/// So many reads are worth what starting a thread costs, and are done at a stretch.
+const PART: usize = 64;
+/// The kernel's locks leave little to win with more threads.
 const MOST: usize = 8;
 
-/// What `each` makes of every part of `items`, in their order, parts at the same time. Where no thread can
-/// be started, one after the other.
+/// What `each` makes of every part of `items`, in their order. Each thread takes the next part when it has
+/// done one; where none can be started, this one does them all.
 pub(super) fn map<T: Sync, R: Send>(items: &[T], each: impl Fn(&[T]) -> Vec<R> + Sync) -> Vec<R> {
-    let cpus = thread::available_parallelism().map_or(1, NonZero::get).min(MOST);
-    let part = items.len().div_ceil(cpus).max(WORTH_A_THREAD);
-    let mut parts = items.chunks(part);
-    let own = parts.next().unwrap_or_default();
-    thread::scope(|scope| {
-        let each = &each;
-        let start = |part| (part, thread::Builder::new().spawn_scoped(scope, move || each(part)));
-        let others: Vec<_> = parts.map(start).collect();
-        let mut all = each(own);
-        for (part, thread) in others {
-            all.extend(thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| each(part)));
-        }
-        all
-    })
+    let parts: Vec<&[T]> = items.chunks(PART).collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let taken = std::iter::from_fn(|| {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            Some((index, each(parts.get(index)?)))
+        });
+        taken.collect::<Vec<_>>()
+    };
+    let cpus = thread::available_parallelism().map_or(1, NonZero::get).min(MOST).min(parts.len());
+    let mut done = thread::scope(|scope| {
+        let others: Vec<_> =
+            (1..cpus).filter_map(|_| thread::Builder::new().spawn_scoped(scope, work).ok()).collect();
+        let mut done = work();
+        done.extend(
+            others.into_iter().flat_map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic))),
+        );
+        done
+    });
+    done.sort_unstable_by_key(|(index, _)| *index);
+    done.into_iter().flat_map(|(_, results)| results).collect()
 }
 
 #[cfg(test)]
@@ -37,7 +46,7 @@ mod tests {
 
     #[test]
     fn the_order_stays() {
-        for count in [0, 1, WORTH_A_THREAD, WORTH_A_THREAD + 1, 10_007] {
+        for count in [0, 1, PART, PART + 1, 10_007] {
             let items: Vec<usize> = (0..count).collect();
             let doubled = map(&items, |part| part.iter().map(|item| item * 2).collect());
             assert_eq!(doubled, items.iter().map(|item| item * 2).collect::<Vec<_>>());

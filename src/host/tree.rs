@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 use std::ops::Index;
 use std::os::fd::OwnedFd;
@@ -22,7 +23,8 @@ use crate::paths;
 pub struct Tree {
     /// A parent before its children; the first is the root.
     cgroups: Vec<Cgroup>,
-    by_path: HashMap<PathBuf, Id>,
+    /// As bytes: a path is hashed component by component.
+    by_path: HashMap<OsString, Id>,
 }
 
 /// A cgroup of one [`Tree`].
@@ -109,6 +111,31 @@ pub struct Memory {
     pub oom_group: bool,
 }
 
+/// Something about some cgroups of one [`Tree`].
+#[derive(Debug, Clone)]
+pub struct Each<T>(Vec<Option<T>>);
+
+impl<T> Each<T> {
+    /// Nothing yet.
+    #[must_use]
+    pub fn none(tree: &Tree) -> Self {
+        Self(tree.ids().map(|_| None).collect())
+    }
+
+    /// What there is about this one.
+    #[must_use]
+    pub fn get(&self, id: Id) -> Option<&T> {
+        self.0.get(id.0)?.as_ref()
+    }
+
+    /// Adds or replaces it.
+    pub fn insert(&mut self, id: Id, about: T) {
+        if let Some(place) = self.0.get_mut(id.0) {
+            *place = Some(about);
+        }
+    }
+}
+
 impl Index<Id> for Tree {
     type Output = Cgroup;
 
@@ -126,14 +153,14 @@ impl Tree {
     #[must_use]
     pub fn new(mut root: Cgroup) -> Self {
         (root.path, root.parent, root.children) = (PathBuf::new(), None, Vec::new());
-        Self { by_path: HashMap::from([(PathBuf::new(), Self::ROOT)]), cgroups: vec![root] }
+        Self { by_path: HashMap::from([(OsString::new(), Self::ROOT)]), cgroups: vec![root] }
     }
 
     /// Adds a cgroup of this name; its path, parent and children are the tree's to set.
     pub fn add(&mut self, parent: Id, name: &str, mut cgroup: Cgroup) -> Id {
         let id = Id(self.cgroups.len());
         let path = self[parent].path.join(name);
-        self.by_path.insert(path.clone(), id);
+        self.by_path.insert(path.clone().into_os_string(), id);
         (cgroup.path, cgroup.parent, cgroup.children) = (path, Some(parent), Vec::new());
         self.cgroups.push(cgroup);
         if let Some(parent) = self.cgroups.get_mut(parent.0) {
@@ -150,7 +177,7 @@ impl Tree {
     /// The cgroup at this path from the root.
     #[must_use]
     pub fn find(&self, path: &Path) -> Option<Id> {
-        self.by_path.get(path).copied()
+        self.by_path.get(path.as_os_str()).copied()
     }
 
     /// A cgroup, its parent, and so on up to the root.
