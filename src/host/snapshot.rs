@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::account::Account;
 use super::tree::{Id, Tree};
-use super::{cgroup, process};
+use super::{cgroup, parallel, process};
 use crate::policy::{LoginRule, OomScoreAdj, PROPERTIES, Policy, ServiceName, SliceName};
 
 /// What is live of that which the policy names, or of everything: see [`Extent`].
@@ -95,21 +95,21 @@ pub enum Extent {
 /// # Errors
 /// NSS failed.
 pub fn read(root: &Path, tree: Tree, policy: &Policy, extent: Extent) -> Result<Snapshot> {
-    let mut cgroups = BTreeMap::new();
     let (slices, units): (Vec<Id>, Vec<Id>) = tree.units().partition(|id| tree[*id].is_slice());
     let above = |path: &Path| policy.slices.keys().any(|slice| slice.cgroup().starts_with(path));
     let logins = SliceName::user().cgroup();
-    for path in slices.iter().map(|id| &tree[*id].path) {
-        if extent == Extent::Everything || path.starts_with(&logins) || above(path) {
-            cgroups.insert(path.clone(), Cgroup { attributes: attributes(root, path), main_score: None });
-        }
-    }
+    let is_wanted = |path: &&Path| extent == Extent::Everything || path.starts_with(&logins) || above(path);
+    let slices = slices.iter().map(|id| tree[*id].path.as_path()).filter(is_wanted);
     let services = services(&tree, &units, policy, extent);
-    for (_, path) in &services {
-        let main = process::main_process(root, &cgroup::processes(root, path));
-        let main_score = main.and_then(|pid| process::oom_score_adj(root, &pid.to_string()).ok());
-        cgroups.insert(path.clone(), Cgroup { attributes: attributes(root, path), main_score });
-    }
+    let wanted: Vec<(&Path, bool)> = slices
+        .map(|path| (path, false))
+        .chain(services.iter().map(|(_, path)| (path.as_path(), true)))
+        .collect();
+    let one = |&(path, is_service): &(&Path, bool)| {
+        let main_score = is_service.then(|| main_score(root, path)).flatten();
+        (path.to_owned(), Cgroup { attributes: attributes(root, path), main_score })
+    };
+    let cgroups = parallel::map(&wanted, |part| part.iter().map(one).collect()).into_iter().collect();
     let in_logins = tree.find(&logins).map_or(&[][..], |id| &tree[id].children);
     let populated = in_logins.iter().filter(|id| tree[**id].populated);
     let mut users: Vec<u32> = populated.filter_map(|id| cgroup::user(&tree[*id].path)).collect();
@@ -120,15 +120,20 @@ pub fn read(root: &Path, tree: Tree, policy: &Policy, extent: Extent) -> Result<
 
 fn services(tree: &Tree, units: &[Id], policy: &Policy, extent: Extent) -> Vec<(ServiceName, PathBuf)> {
     let concerned = |service: &ServiceName| extent == Extent::Everything || policy.concerns(service);
-    let mut found = Vec::new();
-    for id in units {
-        let Some(service) = cgroup::service(&tree[*id].path).filter(concerned) else { continue };
+    let one = |id: &Id| {
+        let service = cgroup::service(&tree[*id].path).filter(concerned)?;
         let scope = || units.iter().find(|unit| service.has_scope(tree[**unit].name()));
         let emptied = if tree[*id].populated { None } else { scope() };
-        found.push((service, tree[*emptied.unwrap_or(id)].path.clone()));
-    }
+        Some((service, tree[*emptied.unwrap_or(id)].path.clone()))
+    };
+    let mut found = parallel::map(units, |part| part.iter().filter_map(one).collect());
     found.sort();
     found
+}
+
+fn main_score(root: &Path, cgroup: &Path) -> Option<OomScoreAdj> {
+    let main = process::main_process(root, &cgroup::processes(root, cgroup))?;
+    process::oom_score_adj(root, &main.to_string()).ok()
 }
 
 fn attributes(root: &Path, cgroup: &Path) -> Attributes {

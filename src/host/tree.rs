@@ -210,6 +210,8 @@ impl Tree {
         let mut level = below(&tree, Self::ROOT, names);
         while !level.is_empty() {
             let mut next = Vec::new();
+            tree.cgroups.reserve(level.len());
+            tree.by_path.reserve(level.len());
             for (found, cgroup) in level.iter().zip(read_all(&base, &tree, &level)) {
                 let Some((cgroup, names)) = cgroup else { continue };
                 let id = tree.add(found.parent, &found.name, cgroup);

@@ -10,6 +10,7 @@ use super::look::Look;
 use super::{Left, Plan, Restart};
 use crate::host::unit_file::in_force;
 use crate::host::{cgroup, process};
+use crate::line::quoted;
 use crate::paths;
 use crate::policy::ServiceName;
 
@@ -91,11 +92,6 @@ fn survivors(look: &Look<'_>, name: &ServiceName, cgroup: &Path) -> Result<Optio
     };
     let comm = comm.unwrap_or_default();
     Ok(Some(format!("KillMode={kill_mode} lets process {first}{comm}{more} live, which keeps it there")))
-}
-
-/// A unit's name as a shell takes it.
-fn quoted(unit: &str) -> String {
-    if unit.contains('\\') { format!("'{unit}'") } else { unit.to_owned() }
 }
 
 /// Whether a service is in a slice of somebody's making although nothing says so any more.
