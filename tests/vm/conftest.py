@@ -24,13 +24,14 @@ from machine import Machine, MachineHung, die_by_exception
 # What an admin may have added to a PAM file before the package came.
 ADMINS_LINE = "session optional pam_echo.so file=/etc/admins-own-motd"
 
-# What depends on our code alone, or on what both releases share, is tested on this one only.
+# What depends on our code alone, or on what both releases share, is tested on this one only, or on the other
+# where the mark says so: both have as much to do then.
 THOROUGH = "trixie"
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "alone: no test of another run goes on at the same time")
-    config.addinivalue_line("markers", f"thorough: on {THOROUGH} only, nothing in it depends on the release")
+    config.addinivalue_line("markers", f"thorough(release={THOROUGH}): on this one only, nothing in it depends on it")
     die_by_exception()
 
 
@@ -57,7 +58,8 @@ def pytest_runtest_protocol(item, nextitem):
 
 def is_wanted(item) -> bool:
     release = getattr(item, "callspec", None) and item.callspec.params.get("machine")
-    return release in (None, THOROUGH) or item.get_closest_marker("thorough") is None
+    marker = item.get_closest_marker("thorough")
+    return release is None or marker is None or release == (*marker.args, THOROUGH)[0]
 
 
 def pytest_collection_modifyitems(items):

@@ -60,7 +60,7 @@ def test_a_members_group_rule_and_a_users_own_rule(installed):
         assert facts(installed, "bob").cpu_weight == 100
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough("bookworm")
 def test_no_root_directory_no_variable_and_no_message(installed):
     mark = measure.journal_mark(installed)
     installed.root(f"mv {ROOT} {ROOT}.away")
@@ -72,7 +72,7 @@ def test_no_root_directory_no_variable_and_no_message(installed):
         installed.root(f"mv {ROOT}.away {ROOT}")
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough("bookworm")
 @pytest.mark.parametrize(
     "trap",
     [
@@ -123,7 +123,7 @@ def accounts(installed):
     installed.root("mv /etc/passwd.kept /etc/passwd; mv /etc/shadow.kept /etc/shadow")
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough("bookworm")
 @pytest.mark.parametrize(
     ("user", "owner"),
     [("nohome", "nohome:UNKNOWN"), ("nogroup", "nogroup:UNKNOWN")],
@@ -134,14 +134,14 @@ def test_a_login_without_home_or_group_works_and_has_its_directory(installed, ac
     assert login.cpu_weight == 100
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough("bookworm")
 @pytest.mark.parametrize("user", ["noshell", "dots.and-dashes_$"])
 def test_a_login_without_shell_or_with_a_long_name_has_its_directory(installed, accounts, user):
     answer = su(installed, user, 'echo "$CARGO_TARGET_DIR"; stat -c %a -- "$CARGO_TARGET_DIR"')
     assert answer == f"{ROOT}/{user}\n700\nexit 0\n"
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough("bookworm")
 @pytest.mark.parametrize("user", ["..", "a/b"])
 def test_a_name_that_is_no_file_name_gets_no_directory_but_a_login(installed, accounts, user):
     before = installed.root("find /srv -printf '%p %m %u\\n' | sort")
@@ -151,7 +151,7 @@ def test_a_name_that_is_no_file_name_gets_no_directory_but_a_login(installed, ac
     assert len(measure.journal_since(installed, mark, "pam_fairslice")) == 1
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough("bookworm")
 def test_a_name_with_a_space_gets_a_login(installed, accounts):
     assert su(installed, "two words", "echo here").splitlines()[-2:] == ["here", "exit 0"]
 
@@ -168,7 +168,7 @@ def test_a_real_login_of_root(installed):
     assert login.target_dir == ""
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough("bookworm")
 def test_of_20_logins_at_a_time_all_succeed_with_their_variable(installed, capsys):
     # 200 take some minutes of an emulated machine: those are in make bench-login, beside the same without us.
     right = f'[ "$CARGO_TARGET_DIR" = {ROOT}/$USER ]'

@@ -6,7 +6,6 @@ import json
 import random
 from dataclasses import dataclass
 
-import conftest
 import pytest
 
 RUN = "/run/systemd/system"
@@ -21,7 +20,8 @@ LEFT = 60
 MISSING_MIB = 4
 MISSING_OF_TREE, MISSING_OF_LEAF = 0.05, 0.30
 
-pytestmark = pytest.mark.alone
+# The kernel's rule is the same in both releases.
+pytestmark = [pytest.mark.alone, pytest.mark.thorough]
 
 
 @dataclass
@@ -65,8 +65,6 @@ def unit_files(tree: Tree) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def memory(installed):
-    if installed.image.release != conftest.THOROUGH:
-        pytest.skip("the kernel's rule is the same")
     trees = [tree(number) for number in range(TREES)]
     files = {path: text for tree in trees for path, text in unit_files(tree).items()} | oom_files()
     installed.put(files)

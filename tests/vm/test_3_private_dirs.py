@@ -6,7 +6,7 @@ import contextlib
 import measure
 import pytest
 
-pytestmark = pytest.mark.thorough
+pytestmark = pytest.mark.thorough("bookworm")
 
 ROOT = measure.TARGET_ROOT
 CLEAN = "sleep 1.1; systemctl start systemd-tmpfiles-clean"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import measure
 import pytest
 
-pytestmark = pytest.mark.thorough
+pytestmark = pytest.mark.thorough("bookworm")
 
 POLICY = "/etc/fairslice/policy.toml"
 

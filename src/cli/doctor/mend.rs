@@ -24,10 +24,15 @@ pub(super) fn run(root: &Path, loaded: &Loaded, first: &Look, found: &[Finding])
     out.write_all(report::mendable_text(&mendable).as_bytes())?;
     let plan = apply::plan(root, loaded)?;
     out.write_all(report::changes_text(&plan).as_bytes())?;
-    let touched: Vec<&Finding> = mendable.iter().filter(|finding| touches(&plan, finding)).copied().collect();
+    let mut touched: Vec<&Finding> =
+        mendable.iter().filter(|finding| touches(&plan, finding)).copied().collect();
     let (failed, reasons) = match plan.carry_out(false) {
         Ok(report) => (report.failed, report.after.left),
-        Err(error) => (vec![format!("{error:#}")], Vec::new()),
+        Err(error) => {
+            // PID 1 may write a cgroup meanwhile, whenever it starts a unit.
+            touched.clear();
+            (vec![format!("{error:#}")], Vec::new())
+        }
     };
     for line in &failed {
         anstream::eprintln!("fairslice: {line}");
