@@ -10,7 +10,7 @@
 //! - a cgroup weighs 10.24 for each 1 of its `cpu.weight`, rounded, and an idle one 3 in all. That is
 //!   divided among the CPUs on which it is busy, and on each of them rounded down, to 2 at least
 //!   (`calc_group_shares` and `scale_load_down`): on 2 CPUs an idle one weighs 4, and beside weight 100
-//!   gets 0.4 %, and on 64 CPUs 128, which is as much as a weight of 12 has there, and 11 % beside 100;
+//!   gets 0.4 %, and on 64 CPUs 128, as every weight up to 18 does there, and 11 % beside 100;
 //! - where a cgroup does not hand on the cpu controller, the cgroups in it are no cgroups to the
 //!   scheduler: their threads compete one by one, and each weighs what a cgroup of weight 100 does.
 //!   So do threads directly in a cgroup that has others in it.
@@ -422,6 +422,7 @@ mod tests {
         let all = shares(&tree, 16, &Busy::Everything);
         let weighs = [light, bound, heavy].map(|id| all.level(id).map(|level| level.weight * 10.24));
         assert_eq!(weighs, [Some(10.0), Some(8.0), Some(1024.0)]);
+        assert_eq!([0, 18, 19].map(|weight| counted(weight, 64)), [12.5, 12.5, 18.75]);
     }
 
     #[test]
