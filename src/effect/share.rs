@@ -422,7 +422,7 @@ mod tests {
         let all = shares(&tree, 16, &Busy::Everything);
         let weighs = [light, bound, heavy].map(|id| all.level(id).map(|level| level.weight * 10.24));
         assert_eq!(weighs, [Some(10.0), Some(8.0), Some(1024.0)]);
-        assert_eq!([0, 18, 19].map(|weight| counted(weight, 64)), [12.5, 12.5, 18.75]);
+        assert_eq!([0, 18, 19].map(|weight| counted(weight, 64).to_string()), ["12.5", "12.5", "18.75"]);
     }
 
     #[test]
