@@ -204,7 +204,7 @@ impl Tree {
         cgroup::of_process(root, "self")?;
         let base = root.join(paths::CGROUPFS);
         fs::read_dir(&base).with_context(|| format!("reading {}", base.display()))?;
-        let first = Reader::open(&base).map(|reader| reader.cgroup("", available(root)));
+        let first = Reader::open(&base).map(|reader| reader.cgroup(".", available(root)));
         let (first, names) = first.flatten().unwrap_or_default();
         let mut tree = Self::new(first);
         let mut level = below(&tree, Self::ROOT, names);
@@ -332,9 +332,9 @@ impl Reader {
         open(parent, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok().map(Self)
     }
 
-    /// A cgroup and the names of those in it; `None` where it is gone. The empty name is the directory's own.
+    /// A cgroup and the names of those in it; `None` where it is gone. `.` is the one that was opened.
     fn cgroup(&self, name: &str, controllers: Controllers) -> Option<(Cgroup, Vec<String>)> {
-        let directory = Directory { parent: &self.0, name: if name.is_empty() { "." } else { name } };
+        let directory = Directory { parent: &self.0, name };
         let children = directory.children()?;
         let tasks = controllers.pids.then(|| directory.number("pids.current")).flatten();
         let max = || directory.text("cpu.max").and_then(|text| Bandwidth::parse(&text));

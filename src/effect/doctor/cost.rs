@@ -15,7 +15,7 @@ use crate::host::tree::{Cgroup, Cpu, Id, Tree};
 use crate::policy::{CPU_WEIGHT, MEMORY_LOW, MEMORY_MIN, Property, SettingValue, SliceName};
 
 /// What a cgroup weighs when nobody said otherwise.
-const DEFAULT: u64 = 100;
+pub(super) const DEFAULT: u64 = 100;
 /// In it is nothing but PID 1, which competes with nobody for long.
 const INIT: &str = "init.scope";
 
@@ -154,16 +154,14 @@ impl<'t> Weights<'t> {
 
 /// What of the CPU time a cgroup gets, and what these others get together, when all of them are busy and
 /// nothing else is.
-#[must_use]
-pub fn against(tree: &Tree, cpus: u32, own: Id, rivals: &[Id]) -> (f64, f64) {
+fn against(tree: &Tree, cpus: u32, own: Id, rivals: &[Id]) -> (f64, f64) {
     let busy: BTreeSet<Id> = rivals.iter().copied().chain([own]).collect();
     let all = shares(tree, cpus, &Busy::Only(busy));
     (all.of(own), rivals.iter().map(|id| all.of(*id)).sum())
 }
 
 /// The smaller one is 1: `2 : 1`, `1 : 3.5`, `1 : 341`.
-#[must_use]
-pub fn ratio(a: f64, b: f64) -> String {
+pub(super) fn ratio(a: f64, b: f64) -> String {
     let short = |number: f64| {
         let text = if number < 10.0 { format!("{number:.1}") } else { format!("{number:.0}") };
         text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
@@ -172,8 +170,7 @@ pub fn ratio(a: f64, b: f64) -> String {
 }
 
 /// The tree with the cgroup of all logins, also where nobody has logged in yet.
-#[must_use]
-pub fn with_logins(tree: &Tree) -> Cow<'_, Tree> {
+pub(super) fn with_logins(tree: &Tree) -> Cow<'_, Tree> {
     let logins = SliceName::user();
     let mut tree = Cow::Borrowed(tree);
     if tree.find(&logins.cgroup()).is_none() {
@@ -236,8 +233,9 @@ fn memory(scene: &Scene<'_>, id: Id, guard: Guard, declared: u64, is: u64) -> St
     format!("declared {} protected, effective {}", size(declared), size(effective))
 }
 
+/// A weight, to divide it.
 #[allow(clippy::cast_precision_loss, reason = "weights are at most 10000")]
-fn real(weight: u64) -> f64 {
+pub(super) fn real(weight: u64) -> f64 {
     weight as f64
 }
 

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::cost::{ratio, with_logins};
+use super::cost::{DEFAULT, ratio, real, with_logins};
 use crate::effect::Carried;
 use crate::effect::finding::{Code, Finding, Fix, Place};
 use crate::effect::share::{Busy, Limit, shares};
@@ -16,8 +16,6 @@ use crate::host::tree::{Cgroup, Id, Tree};
 use crate::host::units::{Unit, Units};
 use crate::policy::{CPU_WEIGHT, CpuWeight, Policy, SliceName, Sourced};
 
-/// What a unit weighs when nobody said otherwise.
-const DEFAULT: u64 = 100;
 /// In these, siblings of every origin compete, and come and go.
 const COMMON: [&str; 3] = ["machine.slice", "system.slice", "user.slice"];
 /// A share that is this much of what was declared is what was declared: idle siblings take a little.
@@ -395,11 +393,6 @@ fn file_with(unit: &Unit, property: &str) -> Option<Place> {
         several => several.iter().find(is_named),
     };
     file.map(Place::of_file)
-}
-
-#[allow(clippy::cast_precision_loss, reason = "weights are at most 10000")]
-fn real(weight: u64) -> f64 {
-    weight as f64
 }
 
 #[cfg(test)]

@@ -125,6 +125,13 @@ fn add_live(
     chain.add(link, |chain| moved(scene, chain, main, cgroup));
 }
 
+/// The commands that start a service without what an earlier start has left of it.
+#[must_use]
+pub fn start_anew(service: &str) -> String {
+    let service = quoted(service);
+    format!("systemctl stop {service}; systemctl kill {service}; systemctl start {service}")
+}
+
 /// A restart moves a service, but not as long as an earlier start has left a process in its cgroup.
 fn why_elsewhere(scene: &Scene<'_>, name: &str, unit: &Unit, cgroup: &Path) -> (String, Option<Place>, Fix) {
     let main = scene.main_process(name);
@@ -135,10 +142,7 @@ fn why_elsewhere(scene: &Scene<'_>, name: &str, unit: &Unit, cgroup: &Path) -> (
         let is_main = main.is_some_and(|main| process.pid == main.pid);
         process.cgroup.starts_with(cgroup) && !is_main && (lets_live || is_older(process))
     };
-    let remedy = || {
-        let shell = quoted(name);
-        Fix::Command(format!("systemctl stop {shell}; systemctl kill {shell}; systemctl start {shell}"))
-    };
+    let remedy = || Fix::Command(start_anew(name));
     match scene.processes.iter().filter(stays).min_by_key(|process| process.started) {
         Some(left) if is_older(left) => (
             format!(

@@ -26,7 +26,7 @@ pub fn findings(tree: &Tree, units: &Units, cpus: u32, set_by: SetBy<'_>) -> Vec
             return None;
         }
         let (declared, effective) = parts(tree, id, cpus)?;
-        let shown = if weight == 0 { "idle".to_owned() } else { weight.to_string() };
+        let shown = CPU_WEIGHT.value(weight)?;
         let percent = |part: f64| format!("{:.1}%", part * 100.0);
         (effective - declared >= WORTH_A_WORD).then(|| Finding {
             code: Code::WeightRounded,

@@ -7,10 +7,11 @@ use anyhow::Result;
 
 use super::super::drop_in::SLICE;
 use super::look::Look;
+use super::scores::main_process;
 use super::{Left, Plan, Restart};
+use crate::effect::doctor::placement::start_anew;
 use crate::host::unit_file::in_force;
 use crate::host::{cgroup, process};
-use crate::line::quoted;
 use crate::paths;
 use crate::policy::ServiceName;
 
@@ -55,11 +56,8 @@ pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) -> Result<()> {
         let restart = match survivors(look, name, cgroup)? {
             None => Restart { unit: name.to_string(), why, by_hand: false },
             Some(survivors) => {
-                let unit = quoted(name.as_str());
-                let why = format!(
-                    "{why}, and a restart does not move it: {survivors}: \
-                     systemctl stop {unit}; systemctl kill {unit}; systemctl start {unit}"
-                );
+                let remedy = start_anew(name.as_str());
+                let why = format!("{why}, and a restart does not move it: {survivors}: {remedy}");
                 Restart { unit: name.to_string(), why, by_hand: true }
             }
         };
@@ -81,8 +79,7 @@ fn survivors(look: &Look<'_>, name: &ServiceName, cgroup: &Path) -> Result<Optio
     let Some(kill_mode @ ("process" | "none")) = kill_mode else { return Ok(None) };
     let pids = cgroup::processes(look.root, cgroup);
     let unit = look.units.as_ref().and_then(|units| units.get(name.as_str()));
-    let known = unit.and_then(|unit| unit.number("MainPID")).and_then(|pid| u32::try_from(pid).ok());
-    let main = known.filter(|pid| pids.contains(pid)).or_else(|| process::main_process(look.root, &pids));
+    let main = main_process(look.root, &pids, unit);
     let mut left = pids.iter().filter(|pid| Some(**pid) != main);
     let Some(first) = left.next() else { return Ok(None) };
     let comm = process::Stat::read(look.root, *first).map(|stat| format!(" ({})", stat.name));

@@ -53,7 +53,9 @@ pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) -> Result<()> {
         let of_service = |process: &&Process| process.cgroup.starts_with(cgroup);
         let processes: Vec<Process> = all.iter().flatten().filter(of_service).cloned().collect();
         let unit = look.units.as_ref().and_then(|units| units.get(name.as_str()));
-        let Some(main) = main_process(look.root, &processes, unit) else { continue };
+        let pids: Vec<u32> = processes.iter().map(|process| process.pid).collect();
+        let main = main_process(look.root, &pids, unit);
+        let Some(main) = processes.iter().find(|process| Some(process.pid) == main) else { continue };
         let score = main.oom_score_adj;
         let wanted = declared.get();
         let left = |why, differs| Left { unit: name.to_string(), key: KEY, why, differs };
@@ -90,14 +92,10 @@ pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The process that PID 1 started, or what has become of it.
-fn main_process<'p>(root: &Path, processes: &'p [Process], unit: Option<&Unit>) -> Option<&'p Process> {
-    let of_pid = |pid: u32| processes.iter().find(|process| process.pid == pid);
+/// Of a service's processes, the one that PID 1 started, or what has become of it.
+pub(super) fn main_process(root: &Path, pids: &[u32], unit: Option<&Unit>) -> Option<u32> {
     let known = unit.and_then(|unit| unit.number("MainPID")).and_then(|pid| u32::try_from(pid).ok());
-    known.and_then(of_pid).or_else(|| {
-        let pids: Vec<u32> = processes.iter().map(|process| process.pid).collect();
-        process::main_process(root, &pids).and_then(of_pid)
-    })
+    known.filter(|pid| pids.contains(pid)).or_else(|| process::main_process(root, pids))
 }
 
 /// How many processes have which scores beside these two.
