@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use super::table::{DIM, PLAIN, Table};
 use crate::effect::doctor::SetBy;
 use crate::effect::doctor::memory::unit_name;
+use crate::effect::kill_order::daemons::{Rule, SWAPPED_LEAST, Watched, earlyoom_takes, oomd_takes, watched};
 use crate::effect::kill_order::{
-    Domain, Look, Rule, SWAPPED_LEAST, Source, Spared, Takes, Victim, Watched, contradicted, earlyoom_takes,
-    oomd_takes, ranked, spared, victims, watched,
+    Domain, Look, Source, Spared, Takes, Victim, contradicted, ranked, spared, victims,
 };
 use crate::effect::memory::size;
 use crate::host::cgroup;

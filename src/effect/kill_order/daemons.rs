@@ -1,0 +1,183 @@
+//! Who is killed by a daemon before the kernel comes to it: systemd-oomd, earlyoom.
+#![forbid(unsafe_code)]
+
+use regex_lite::Regex;
+
+use super::{Look, can_be_killed};
+use crate::host::oom::{Earlyoom, Preference, Reclaim};
+use crate::host::processes::Process;
+use crate::host::tree::{Id, Tree};
+
+/// Percent of the swap: `THRESHOLD_SWAP_USED_PERCENT` of systemd's `oomd-manager.h`.
+pub const SWAPPED_LEAST: u64 = 5;
+
+/// A unit below which systemd-oomd kills.
+#[derive(Debug, Clone)]
+pub struct Watched<'a> {
+    /// The unit with `ManagedOOM…=kill`.
+    pub unit: &'a str,
+    /// When.
+    pub rule: Rule,
+    /// The cgroups that it chooses from: those without children or with `memory.oom.group`.
+    pub candidates: Vec<Id>,
+}
+
+/// When systemd-oomd kills.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// `ManagedOOMSwap=kill`: RAM and swap are nearly full. The candidate that swapped out most goes.
+    Swap,
+    /// `ManagedOOMMemoryPressure=kill`: the unit waits for memory too much. The candidate that is
+    /// reclaimed from most goes.
+    Pressure,
+}
+
+/// What systemd-oomd watches.
+#[must_use]
+pub fn watched<'a>(look: &Look<'a>) -> Vec<Watched<'a>> {
+    let mut found = Vec::new();
+    for (name, unit) in look.units.iter().filter(|(_, unit)| unit.is_active()) {
+        // The root slice's cgroup is printed as an empty text.
+        let path = unit.cgroup().or_else(|| (name == "-.slice").then(Default::default));
+        let Some(id) = path.and_then(|path| look.tree.find(&path)) else { continue };
+        for (property, rule) in [("ManagedOOMSwap", Rule::Swap), ("ManagedOOMMemoryPressure", Rule::Pressure)]
+        {
+            if unit.text(property) == Some("kill") {
+                found.push(Watched { unit: name, rule, candidates: candidates(look.tree, id) });
+            }
+        }
+    }
+    found
+}
+
+/// `recursively_get_cgroup_context` of systemd's `oomd-manager.c`.
+fn candidates(tree: &Tree, from: Id) -> Vec<Id> {
+    let (mut found, mut left) = (Vec::new(), vec![from]);
+    while let Some(id) = left.pop() {
+        let whole = id != from && tree[id].memory.is_some_and(|memory| memory.oom_group);
+        if whole || tree[id].children.is_empty() {
+            found.extend((tree[id].memory.is_some() && tree[id].populated).then_some(id));
+        } else {
+            left.extend(&tree[id].children);
+        }
+    }
+    found
+}
+
+/// Which of `candidates` systemd-oomd takes first: `compare_swap_usage` and
+/// `compare_pgscan_rate_and_memory_usage` of its `oomd-util.h`, for which it looks how fast `pgscan`
+/// grows, and this at how far it has come. By swap it takes none that has not more than
+/// [`SWAPPED_LEAST`] of all.
+#[must_use]
+pub fn oomd_takes(
+    look: &Look<'_>,
+    rule: Rule,
+    candidates: &[Id],
+    reclaim: &dyn Fn(Id) -> Reclaim,
+) -> Option<Id> {
+    let least = look.swap / 100 * SWAPPED_LEAST;
+    let amount = |id: Id| {
+        let memory = look.tree[id].memory?;
+        match rule {
+            Rule::Swap => (memory.swap_current > least).then_some((memory.swap_current, 0)),
+            Rule::Pressure => Some((reclaim(id).scanned, memory.current)),
+        }
+    };
+    let all = candidates.iter().filter(|id| reclaim(**id).preference != Preference::Omit);
+    let ranked = all.filter_map(|id| Some((*id, reclaim(*id).preference != Preference::Avoid, amount(*id)?)));
+    ranked.max_by_key(|(_, wanted, amount)| (*wanted, *amount)).map(|(id, ..)| id)
+}
+
+/// Whom earlyoom takes first: the highest `oom_score`, 300 more or less for a name that it prefers or
+/// avoids, and of equals the one with the most memory (`is_larger` of its `kill.c`).
+///
+/// # Errors
+/// A pattern of its command line that this program does not understand.
+pub fn earlyoom_takes<'a>(
+    earlyoom: &Earlyoom,
+    processes: &'a [Process],
+) -> Result<Option<&'a Process>, regex_lite::Error> {
+    let pattern = |text: &Option<String>| text.as_deref().map(Regex::new).transpose();
+    let (prefer, avoid, ignore) =
+        (pattern(&earlyoom.prefer)?, pattern(&earlyoom.avoid)?, pattern(&earlyoom.ignore)?);
+    let named = |pattern: &Option<Regex>, process: &Process| {
+        pattern.as_ref().is_some_and(|pattern| pattern.is_match(&process.name))
+    };
+    let badness = |process: &&Process| {
+        let score = i32::from(process.oom_score);
+        score + 300 * i32::from(named(&prefer, process)) - 300 * i32::from(named(&avoid, process))
+    };
+    let all = processes.iter().filter(|process| {
+        can_be_killed(process)
+            && !named(&ignore, process)
+            && !(earlyoom.ignores_root && process.uid == 0)
+            && process.pid != earlyoom.pid
+    });
+    Ok(all.max_by_key(|process| {
+        if earlyoom.by_resident { (0, process.resident) } else { (badness(process), process.resident) }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effect::kill_order::tests::{A, B, MIB, add, memory, process};
+    use crate::host::tree::{Cgroup, Memory};
+    use crate::host::units::Units;
+
+    #[test]
+    fn oomd_takes_the_most_swapped_out_or_reclaimed() {
+        let mut tree = Tree::new(Cgroup::default());
+        let swapped = |swap_current, oom_group| Memory { swap_current, oom_group, ..memory(10) };
+        let a = add(&mut tree, A, swapped(100, false));
+        let b = add(&mut tree, B, swapped(300, true));
+        add(&mut tree, "x.slice/b.service/inner", swapped(300, false));
+        let c = add(&mut tree, "x.slice/c.service", swapped(0, false));
+        let units = Units::parse(
+            "Id=x.slice\nActiveState=active\nControlGroup=/x.slice\nManagedOOMSwap=kill\nManagedOOMMemoryPressure=kill",
+        );
+        let look = Look { tree: &tree, units: &units, processes: &[], ram: MIB, swap: 1900 };
+        let watched = watched(&look);
+        assert_eq!(
+            watched.iter().map(|watched| watched.rule).collect::<Vec<_>>(),
+            [Rule::Swap, Rule::Pressure]
+        );
+        let mut candidates = watched.first().unwrap().candidates.clone();
+        candidates.sort();
+        assert_eq!(candidates, [a, b, c]);
+        let takes = |rule, avoided: Option<Id>, omitted: Option<Id>| {
+            oomd_takes(&look, rule, &candidates, &|id| Reclaim {
+                scanned: if id == c { 5 } else { 1 },
+                preference: match Some(id) {
+                    id if id == omitted => Preference::Omit,
+                    id if id == avoided => Preference::Avoid,
+                    _ => Preference::None,
+                },
+            })
+        };
+        assert_eq!(takes(Rule::Swap, None, None), Some(b));
+        assert_eq!(takes(Rule::Swap, Some(b), None), Some(a));
+        assert_eq!(takes(Rule::Swap, Some(a), Some(b)), Some(a));
+        assert_eq!(takes(Rule::Pressure, None, None), Some(c));
+        // Not more than a twentieth of the swap.
+        let large = Look { swap: 2000, ..look };
+        let none = |_| Reclaim { scanned: 0, preference: Preference::None };
+        assert_eq!(oomd_takes(&large, Rule::Swap, &[a, c], &none), None);
+    }
+
+    #[test]
+    fn earlyoom_takes_the_highest_score_but_for_names() {
+        let scored = |pid, oom_score, mib| Process { oom_score, ..process(pid, A, 0, mib) };
+        let processes = [scored(3, 700, 5), scored(4, 800, 1), scored(5, 700, 9), scored(6, 900, 9)];
+        let takes = |earlyoom: Earlyoom| earlyoom_takes(&earlyoom, &processes).map(|p| p.map(|p| p.pid));
+        let named = |text: &str| Some(text.to_owned());
+        let plain = Earlyoom { pid: 6, ..Earlyoom::default() };
+        assert_eq!(takes(plain.clone()), Ok(Some(4)));
+        assert_eq!(takes(Earlyoom { prefer: named("^p(3|5)$"), ..plain.clone() }), Ok(Some(5)));
+        assert_eq!(takes(Earlyoom { avoid: named("4"), ..plain.clone() }), Ok(Some(5)));
+        assert_eq!(takes(Earlyoom { ignore: named("[45]"), ..plain.clone() }), Ok(Some(3)));
+        assert_eq!(takes(Earlyoom { by_resident: true, ..plain.clone() }), Ok(Some(5)));
+        assert_eq!(takes(Earlyoom { ignores_root: true, ..plain.clone() }), Ok(None));
+        assert!(takes(Earlyoom { avoid: named("("), ..plain }).is_err());
+    }
+}
