@@ -7,14 +7,9 @@ use std::fmt::{Display, Write as _};
 use crate::effect::{Carried, Given, ancestors, given, slices};
 use crate::paths;
 use crate::policy::{
-    Origin, Policy, Resources, ServiceName, ServicePattern, Setting, SliceName, TotalWeight,
+    OOM_SCORE_ADJUST, Origin, Policy, Resources, SLICE, ServiceName, ServicePattern, Setting, SliceName,
+    TotalWeight,
 };
-
-/// The setting that puts a service into its slice, and the one of its OOM score: what the launcher
-/// reads back.
-pub(super) const SLICE: &str = "Slice";
-/// See [`SLICE`].
-pub(super) const OOM_SCORE_ADJUST: &str = "OOMScoreAdjust";
 
 /// The service that ages what `tmpfiles.d(5)` says, once a day.
 const TMPFILES_CLEAN: &str = "systemd-tmpfiles-clean";

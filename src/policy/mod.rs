@@ -223,6 +223,11 @@ const TASKS_MAX: Property = Property { key: "tasks_max", unit: "TasksMax", attri
 pub const PROPERTIES: [Property; 8] =
     [CPU_WEIGHT, IO_WEIGHT, MEMORY_MIN, MEMORY_LOW, MEMORY_HIGH, MEMORY_MAX, MEMORY_SWAP_MAX, TASKS_MAX];
 
+/// The setting of a unit file, and PID 1's property, that says which slice a service is in: `Slice=`
+pub const SLICE: &str = "Slice";
+/// The same of the OOM score that a service's processes are started with: `OOMScoreAdjust=`
+pub const OOM_SCORE_ADJUST: &str = "OOMScoreAdjust";
+
 impl Property {
     /// What the kernel has where nothing is set; [`u64::MAX`] is no limit.
     #[must_use]

@@ -18,7 +18,7 @@ use crate::host::cgroup;
 use crate::host::oom::{Oom, Reclaim};
 use crate::host::processes::Process;
 use crate::host::tree::{Id, Tree};
-use crate::policy::Policy;
+use crate::policy::{OOM_SCORE_ADJUST, Policy};
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
 const JSON_VERSION: u32 = 1;
@@ -84,9 +84,9 @@ impl<'a> Order<'a> {
     }
 
     fn why(&self, why: Spared<'_>) -> String {
-        let said = |unit: &str| match (self.set_by)(unit, "OOMScoreAdjust") {
-            Some(place) => format!("OOMScoreAdjust= of {unit} ({place})"),
-            None => format!("OOMScoreAdjust= of {unit}"),
+        let said = |unit: &str| match (self.set_by)(unit, OOM_SCORE_ADJUST) {
+            Some(place) => format!("{OOM_SCORE_ADJUST}= of {unit} ({place})"),
+            None => format!("{OOM_SCORE_ADJUST}= of {unit}"),
         };
         match why {
             Spared::Init => "PID 1".to_owned(),

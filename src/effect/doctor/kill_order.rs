@@ -13,7 +13,7 @@ use crate::host::cgroup;
 use crate::host::processes::Process;
 use crate::host::tree::Tree;
 use crate::host::units::Unit;
-use crate::policy::{Policy, PrivateDir};
+use crate::policy::{OOM_SCORE_ADJUST, Policy, PrivateDir};
 
 /// What starts processes in the name of others: a score of its own is not meant for those.
 const STARTERS: [&str; 4] = ["ssh", "sshd", "cron", "atd"];
@@ -88,15 +88,15 @@ fn starts_for_others(unit: &str) -> bool {
 }
 
 fn inherited_from(process: &Process, from: Source<'_>, set_by: SetBy<'_>) -> (String, Option<Place>) {
-    let key = "OOMScoreAdjust";
+    let set = |unit: &str| set_by(unit, OOM_SCORE_ADJUST);
     match from {
-        Source::Unit(unit) => (format!("{unit} has {key}={}", process.oom_score_adj), set_by(unit, key)),
+        Source::Unit(unit) => (format!("{unit} has {OOM_SCORE_ADJUST}={}", process.oom_score_adj), set(unit)),
         Source::Inherited { from, unit: Some(unit) } => (
             format!(
-                "inherited from {} (pid {}): {unit} has {key}={}",
+                "inherited from {} (pid {}): {unit} has {OOM_SCORE_ADJUST}={}",
                 from.name, from.pid, from.oom_score_adj
             ),
-            set_by(unit, key),
+            set(unit),
         ),
         Source::Inherited { from, unit: None } => {
             (format!("inherited from {} (pid {}), which has it by itself", from.name, from.pid), None)

@@ -13,9 +13,8 @@ use crate::host::processes::Process;
 use crate::host::units::Unit;
 use crate::line::quoted;
 use crate::paths;
-use crate::policy::{ServiceName, SliceName};
+use crate::policy::{SLICE, ServiceName, SliceName};
 
-const SLICE: &str = "Slice";
 /// So many processes are named.
 const MOST_NAMED: usize = 3;
 

@@ -7,9 +7,8 @@ use crate::effect::chain::{Chain, Link, Override, Scene, Stage};
 use crate::effect::finding::{Code, Finding, Fix, Place};
 use crate::host::processes::Process;
 use crate::host::units::Unit;
-use crate::policy::{OomScoreAdj, ServiceName};
+use crate::policy::{OOM_SCORE_ADJUST, OomScoreAdj, ServiceName};
 
-const SETTING: &str = "OOMScoreAdjust";
 const KEY: &str = "oom_score_adj";
 
 /// The score of each service that the policy gives one.
@@ -28,7 +27,7 @@ fn follow(scene: &Scene<'_>, name: &ServiceName) -> Option<Chain> {
     let is_ours = rule.score_to_set().is_some();
     let unit = scene.loaded(name.as_str());
     if is_ours {
-        scene.add_drop_in(&mut chain, SETTING, &score.to_string());
+        scene.add_drop_in(&mut chain, OOM_SCORE_ADJUST, &score.to_string());
         if let Some(unit) = unit {
             add_property(scene, &mut chain, unit, score);
         }
@@ -50,11 +49,11 @@ fn follow(scene: &Scene<'_>, name: &ServiceName) -> Option<Chain> {
 }
 
 fn add_property(scene: &Scene<'_>, chain: &mut Chain, unit: &Unit, score: OomScoreAdj) {
-    let value = unit.text(SETTING).map(str::to_owned);
+    let value = unit.text(OOM_SCORE_ADJUST).map(str::to_owned);
     let holds = value.as_ref().is_some_and(|value| *value == score.to_string());
-    let at = scene.last(&chain.unit, SETTING).map(Place::from);
+    let at = scene.last(&chain.unit, OOM_SCORE_ADJUST).map(Place::from);
     chain.add(Link { stage: Stage::Property, value: value.clone(), at, holds }, |chain| {
-        let Override { code, cause, at, fix } = scene.overridden(&chain.unit, SETTING);
+        let Override { code, cause, at, fix } = scene.overridden(&chain.unit, OOM_SCORE_ADJUST);
         let value = value.unwrap_or_default();
         let what = match code {
             Code::DropInMissing => format!("{KEY} {score} has not reached PID 1"),
@@ -70,7 +69,7 @@ fn add_property(scene: &Scene<'_>, chain: &mut Chain, unit: &Unit, score: OomSco
 /// given another score than the unit has now.
 #[must_use]
 pub fn has_set_itself(main: &Process, unit: &Unit, reloaded: Option<u64>) -> bool {
-    let given = unit.text(SETTING).and_then(|text| text.parse::<i16>().ok()).unwrap_or(0);
+    let given = unit.text(OOM_SCORE_ADJUST).and_then(|text| text.parse::<i16>().ok()).unwrap_or(0);
     let started = unit.number("ExecMainStartTimestampMonotonic");
     given != main.oom_score_adj && started.zip(reloaded).is_some_and(|(started, reloaded)| started > reloaded)
 }

@@ -15,6 +15,7 @@ use crate::host::settings::{File, Settings};
 use crate::host::unit_file::Assignment;
 use crate::host::units::{Unit, Units};
 use crate::host::v1::V1;
+use crate::policy::OOM_SCORE_ADJUST;
 
 /// What a setting takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,16 +178,16 @@ fn cgroup_v1(v1: &V1) -> Finding {
 /// the score that it was started with.
 fn ssh(name: &str, unit: &Unit, settings: &Settings) -> Option<Finding> {
     let stem = name.strip_suffix(".service")?;
-    let score: i64 = unit.text("OOMScoreAdjust")?.parse().ok()?;
+    let score: i64 = unit.text(OOM_SCORE_ADJUST)?.parse().ok()?;
     if score >= 0 || !SSH.contains(&stem.split('@').next().unwrap_or_default()) {
         return None;
     }
-    let at = settings.setting(unit, "OOMScoreAdjust").map(Place::from);
+    let at = settings.setting(unit, OOM_SCORE_ADJUST).map(Place::from);
     let lot = if score <= -1000 { "can never be killed for memory" } else { "are killed late" };
     Some(Finding {
         code: Code::ScoreOnSshd,
         subject: name.to_owned(),
-        what: format!("OOMScoreAdjust={score}: every login inherits it"),
+        what: format!("{OOM_SCORE_ADJUST}={score}: every login inherits it"),
         cost: Some(format!("all processes of logins over ssh {lot}; services are killed instead")),
         cause: "sshd protects its listener by itself, and gives logins the score it was started with"
             .to_owned(),

@@ -15,7 +15,7 @@ use crate::host::cgroup;
 use crate::host::processes::Process;
 use crate::host::tree::{Id, Tree};
 use crate::host::units::Units;
-use crate::policy::{OomScoreAdj, Policy, ServiceName};
+use crate::policy::{OOM_SCORE_ADJUST, OomScoreAdj, Policy, ServiceName};
 
 /// `OOM_SCORE_ADJ_MIN`: never killed.
 pub const NEVER: i16 = -1000;
@@ -284,7 +284,7 @@ pub fn source<'a>(look: &Look<'a>, process: &'a Process) -> Source<'a> {
 
 fn said_by_unit<'a>(look: &Look<'_>, process: &'a Process) -> Option<&'a str> {
     let name = cgroup::unit(&process.cgroup)?;
-    let said: i16 = look.units.get(name)?.text("OOMScoreAdjust")?.parse().ok()?;
+    let said: i16 = look.units.get(name)?.text(OOM_SCORE_ADJUST)?.parse().ok()?;
     (said == process.oom_score_adj).then_some(name)
 }
 

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::super::drop_in::SLICE;
 use super::look::Look;
 use super::scores::main_process;
 use super::{Left, Plan, Restart};
@@ -13,7 +12,7 @@ use crate::effect::doctor::placement::start_anew;
 use crate::host::unit_file::in_force;
 use crate::host::{cgroup, process};
 use crate::paths;
-use crate::policy::ServiceName;
+use crate::policy::{SLICE, ServiceName};
 
 /// Where services are that say nothing; instances are in slices below it.
 const SYSTEM: &str = "system.slice";

@@ -18,11 +18,9 @@ use crate::effect::doctor::scores::has_set_itself;
 use crate::host::process::{self, Stat};
 use crate::host::processes::{self, Process};
 use crate::host::units::{self, Unit};
-use crate::policy::OomScoreAdj;
+use crate::policy::{OOM_SCORE_ADJUST, OomScoreAdj};
 
 const KEY: &str = "oom_score_adj";
-/// The setting of a unit file, and PID 1's property.
-const SETTING: &str = "OOMScoreAdjust";
 /// How often a service is looked at again for children that were started meanwhile.
 const ROUNDS: usize = 3;
 
@@ -60,7 +58,7 @@ pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) -> Result<()> {
         let wanted = declared.get();
         let left = |why, differs| Left { unit: name.to_string(), key: KEY, why, differs };
         if score != wanted {
-            if let Some(admins) = look.overrides(name.as_str())?.of_drop_in(SETTING)? {
+            if let Some(admins) = look.overrides(name.as_str())?.of_drop_in(OOM_SCORE_ADJUST)? {
                 plan.left.push(left(format!("{score}, declared {declared}: {admins}"), true));
                 continue;
             }

@@ -7,10 +7,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::enforce::drop_in::{OOM_SCORE_ADJUST, SLICE};
 use crate::host::unit_file::drop_in_directories;
 use crate::paths;
-use crate::policy::{self, OomScoreAdj, Policy, ServiceName, SliceName};
+use crate::policy::{self, OOM_SCORE_ADJUST, OomScoreAdj, Policy, SLICE, ServiceName, SliceName};
 
 /// What the policy says of one service.
 #[derive(Debug, Default)]

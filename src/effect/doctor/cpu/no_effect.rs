@@ -10,6 +10,7 @@ use crate::effect::finding::{Code, Finding, Fix};
 use crate::effect::share::{Busy, Limit, shares};
 use crate::host::tree::{Cgroup, Id, Tree};
 use crate::host::units::Unit;
+use crate::policy::SLICE;
 
 /// In these, siblings of every origin compete, and come and go.
 const COMMON: [&str; 3] = ["machine.slice", "system.slice", "user.slice"];
@@ -134,8 +135,7 @@ impl Doctor<'_> {
     /// Whether nothing that is there, or that PID 1 has loaded, can compete with it.
     fn is_alone(&self, id: Id, parent: Id) -> bool {
         let (name, parent_name) = (self.name(id), self.name(parent));
-        let is_other =
-            |(other, unit): (&str, &Unit)| other != name && unit.text("Slice") == Some(parent_name);
+        let is_other = |(other, unit): (&str, &Unit)| other != name && unit.text(SLICE) == Some(parent_name);
         self.tree[parent].children.len() == 1 && !self.units.iter().any(is_other)
     }
 
