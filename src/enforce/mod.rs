@@ -10,7 +10,7 @@ mod cgroup2;
 mod drop_in;
 #[cfg(feature = "cli")]
 pub mod generator;
-#[cfg(feature = "cli")]
+#[cfg(feature = "launcher")]
 pub mod launch;
 pub mod login;
 mod placement;

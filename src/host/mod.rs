@@ -5,9 +5,9 @@
 
 pub mod account;
 pub mod cgroup;
-#[cfg(feature = "cli")]
+#[cfg(feature = "launcher")]
 pub mod directory;
-#[cfg(feature = "cli")]
+#[cfg(feature = "launcher")]
 pub mod entry;
 #[cfg(feature = "cli")]
 pub mod facts;
@@ -36,7 +36,7 @@ pub mod snapshot;
 pub mod sshd;
 #[cfg(feature = "cli")]
 pub mod tree;
-#[cfg(feature = "cli")]
+#[cfg(feature = "launcher")]
 pub mod unit_file;
 #[cfg(feature = "cli")]
 pub mod units;
