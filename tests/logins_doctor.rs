@@ -11,7 +11,7 @@ use std::path::Path;
 
 use common::{machine, replace, write};
 use fairslice::effect::doctor::{directories, logins};
-use fairslice::effect::finding::{Finding, sorted};
+use fairslice::effect::finding::{Finding, Fix, sorted};
 use fairslice::enforce::{adopt, private_dir};
 use fairslice::host::account::Account;
 use fairslice::host::logins::Logins;
@@ -352,30 +352,36 @@ fn a_private_directory_is_found_for_what_is_wrong_with_it() {
 
 #[test]
 fn an_adopted_unit_whose_command_changed_is_found() {
+    const UNIT: &str = r"local-a\x2db.service";
+    const FILE: &str = r"/usr/lib/systemd/system/local-a\x2db.service";
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     write(root, "/usr/bin/fairslice-launch", "");
-    write(root, "/usr/lib/systemd/system/local-fs.service", "[Service]\nExecStart=/bin/sleep 1\n");
+    write(root, FILE, "[Service]\nExecStart=/bin/sleep 1\n");
     let units = fairslice::host::unit_file::Units::read(root).unwrap();
     fs::create_dir_all(root.join("etc/systemd/system")).unwrap();
-    let plan = adopt::adopt(root, &units, "local-fs", &BTreeSet::default()).unwrap();
+    let plan = adopt::adopt(root, &units, UNIT, &BTreeSet::default()).unwrap();
     plan.change.unwrap().make(root).unwrap();
     assert_eq!(adopt::outdated(root).unwrap(), []);
-    write(root, "/usr/lib/systemd/system/local-fs.service", "[Service]\nExecStart=/bin/sleep 2\n");
+    write(root, FILE, "[Service]\nExecStart=/bin/sleep 2\n");
     let found = logins::adopted(&adopt::outdated(root).unwrap());
     let [finding] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!(
         (finding.code.to_string().as_str(), finding.subject.as_str(), finding.cause.as_str()),
         (
             "FS060",
-            "local-fs.service",
-            "ExecStart= of /usr/lib/systemd/system/local-fs.service or of a drop-in has changed since"
+            UNIT,
+            r"ExecStart= of /usr/lib/systemd/system/local-a\x2db.service or of a drop-in has changed since"
         )
     );
     assert_eq!(
         finding.at.as_ref().unwrap().to_string(),
-        "/etc/systemd/system/local-fs.service.d/zz-fairslice-launch.conf"
+        r"/etc/systemd/system/local-a\x2db.service.d/zz-fairslice-launch.conf"
     );
-    fs::remove_file(root.join("usr/lib/systemd/system/local-fs.service")).unwrap();
-    assert!(adopt::outdated(root).unwrap()[0].why.contains("no such unit"));
+    assert_eq!(finding.fix, Fix::Command(r"fairslice adopt 'local-a\x2db.service'".to_owned()));
+    fs::remove_file(root.join(FILE.trim_start_matches('/'))).unwrap();
+    let outdated = adopt::outdated(root).unwrap();
+    assert!(outdated[0].why.contains("no such unit"));
+    let fix = &logins::adopted(&outdated)[0].fix;
+    assert_eq!(*fix, Fix::Command(r"fairslice release 'local-a\x2db.service'".to_owned()));
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::effect::finding::{Finding, Fix, Severity};
 use crate::enforce::apply::Left;
+use crate::line::quoted;
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
 const JSON_VERSION: u32 = 1;
@@ -134,8 +135,7 @@ fn remedy(fix: &Fix) -> String {
 fn command(fix: &Fix) -> Option<String> {
     match fix {
         Fix::Apply => Some("fairslice apply".to_owned()),
-        Fix::Restart(unit) if unit.contains('\\') => Some(format!("systemctl restart '{unit}'")),
-        Fix::Restart(unit) => Some(format!("systemctl restart {unit}")),
+        Fix::Restart(unit) => Some(format!("systemctl restart {}", quoted(unit))),
         Fix::Command(command) => Some(command.clone()),
         Fix::Edit(_) => None,
     }

@@ -110,7 +110,7 @@ fn finding(inspected: &Inspected) -> Finding {
             Code::DirectoryRefused,
             "cannot be made or reached".to_owned(),
             Some(unset),
-            Fix::Edit(format!("see {origin}, and \"fairslice explain login {user}\"")),
+            Fix::Edit(format!("see {origin}, and \"fairslice explain login {}\"", quoted(user))),
         ),
     };
     Finding {

@@ -13,6 +13,8 @@ use crate::host::cgroup;
 use crate::host::processes::Process;
 use crate::host::tree::Tree;
 use crate::host::units::Unit;
+use crate::line::quoted;
+use crate::paths;
 use crate::policy::{OOM_SCORE_ADJUST, Policy, PrivateDir};
 
 /// What starts processes in the name of others: a score of its own is not meant for those.
@@ -164,8 +166,13 @@ fn whole_slice(look: &Look<'_>, name: &str, path: &Path) -> Finding {
         cause: "memory.oom.group is 1, and systemd sets it of no slice: something else has written it"
             .to_owned(),
         at: None,
-        fix: Fix::Command(format!("echo 0 > /sys/fs/cgroup/{}/memory.oom.group", path.display())),
+        fix: set_oom_group(path, 0),
     }
+}
+
+fn set_oom_group(cgroup: &Path, value: u8) -> Fix {
+    let file = paths::absolute(paths::CGROUPFS).join(cgroup).join("memory.oom.group");
+    Fix::Command(format!("echo {value} > {}", quoted(&file.to_string_lossy())))
 }
 
 fn unit_group(
@@ -195,11 +202,7 @@ fn unit_group(
                     .to_owned(),
             ),
             "the cgroup's value was written behind PID 1's back".to_owned(),
-            Fix::Command(format!(
-                "echo {} > /sys/fs/cgroup/{}/memory.oom.group",
-                1 - attribute,
-                path.display()
-            )),
+            set_oom_group(path, 1 - attribute),
         ));
     }
     let survivor = look.processes.iter().find(|p| p.cgroup.starts_with(path) && p.oom_score_adj == NEVER)?;
@@ -366,10 +369,15 @@ mod tests {
         assert_eq!(cause(true, "OOMPolicy=continue\nDelegate=yes\n"), []);
         assert_eq!(cause(false, "OOMPolicy=stop\n"), []);
 
-        let mut machine = Machine::stock();
-        add(&mut machine.tree, "x.slice", Memory { oom_group: true, ..memory(0) });
-        machine.units = Units::parse("Id=x.slice\nActiveState=active\n");
-        let [found] = machine.findings().try_into().unwrap();
-        assert_eq!(found.fix, Fix::Command("echo 0 > /sys/fs/cgroup/x.slice/memory.oom.group".to_owned()));
+        for (name, file) in [
+            ("x.slice", "/sys/fs/cgroup/x.slice/memory.oom.group"),
+            (r"x\x2dy.slice", r"'/sys/fs/cgroup/x\x2dy.slice/memory.oom.group'"),
+        ] {
+            let mut machine = Machine::stock();
+            add(&mut machine.tree, name, Memory { oom_group: true, ..memory(0) });
+            machine.units = Units::parse(&format!("Id={name}\nActiveState=active\n"));
+            let [found] = machine.findings().try_into().unwrap();
+            assert_eq!(found.fix, Fix::Command(format!("echo 0 > {file}")));
+        }
     }
 }

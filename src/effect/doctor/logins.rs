@@ -17,6 +17,7 @@ use crate::host::snapshot::{Snapshot, User};
 use crate::host::sshd::UsePam;
 use crate::host::unit_file::Assignment;
 use crate::host::units::Units;
+use crate::line::quoted;
 use crate::paths;
 use crate::policy::{CPU_WEIGHT, LoginRule, Origin, Policy, Setting, SliceName};
 
@@ -366,11 +367,11 @@ pub fn adopted(outdated: &[Outdated]) -> Vec<Finding> {
         cost: Some("what an upgrade changed of the command is not in force".to_owned()),
         cause: outdated.why.clone(),
         at: Some(Place::of_file(&outdated.drop_in)),
-        fix: Fix::Command(if outdated.can_adopt {
-            format!("fairslice adopt {}", outdated.unit)
-        } else {
-            format!("fairslice release {}", outdated.unit)
-        }),
+        fix: Fix::Command(format!(
+            "fairslice {} {}",
+            if outdated.can_adopt { "adopt" } else { "release" },
+            quoted(&outdated.unit)
+        )),
     };
     outdated.iter().map(finding).collect()
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::SetBy;
+use super::{SetBy, set_property};
 use crate::effect::Carried;
 use crate::effect::finding::{Code, Finding, Fix};
 use crate::effect::memory::{Because, Guard, Limit, Outcome, Protections, ceiling, exact, is_less, size};
@@ -213,7 +213,7 @@ fn set(name: &str, property: &str, value: &str) -> Fix {
     if name.contains('/') {
         Fix::Edit(format!("set {property}={value} for {name}"))
     } else {
-        Fix::Command(format!("systemctl set-property {name} {property}={value}"))
+        Fix::Command(set_property(name, property, value))
     }
 }
 
@@ -293,6 +293,9 @@ mod tests {
         let expected = "FS023 a-b.slice: memory.min = 600M protects nothing; 600M declared, 0 effective; a.slice, which \
                         it is in, has memory.min = 0 (/MemoryMin:3); systemctl set-property a.slice MemoryMin=600M";
         assert_eq!(said(&bare), [expected]);
+        // A shell takes the name as it is.
+        let odd = tree(&[(r"a\x2db.slice", min(500, 0)), (r"a\x2db.slice/c.service", min(500, 600))]);
+        assert!(said(&odd)[0].ends_with(r"systemctl set-property 'a\x2db.slice' MemoryMin=600M"), "{odd:?}");
         let carried = Carried {
             memory_min: Some(policy::Memory(policy::Amount::Absolute(600 * MIB))),
             ..Carried::default()

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 
 use super::chain::{Chain, Scene};
 use super::finding::{Code, Finding, Fix, Place};
+use crate::line::quoted;
 use crate::policy::CPU_WEIGHT;
 
 /// Where a setting of a unit stands: by the unit's name and the key, `("ssh.service", "OOMScoreAdjust")`.
@@ -36,6 +37,11 @@ pub fn chains(scene: &Scene<'_>) -> Vec<Chain> {
     let undeclared = settings::undeclared(scene).into_iter().chain(placement::undeclared(scene));
     chains.extend(undeclared.filter(|chain| !declared.contains(&(chain.unit.clone(), chain.key))));
     chains
+}
+
+/// The command that gives a unit a property for good.
+fn set_property(unit: &str, property: &str, value: &str) -> String {
+    format!("systemctl set-property {} {property}={value}", quoted(unit))
 }
 
 fn property_of(key: &'static str) -> &'static str {

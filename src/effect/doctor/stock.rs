@@ -15,6 +15,7 @@ use crate::host::settings::{File, Settings};
 use crate::host::unit_file::Assignment;
 use crate::host::units::{Unit, Units};
 use crate::host::v1::V1;
+use crate::line::quoted;
 use crate::policy::OOM_SCORE_ADJUST;
 
 /// What a setting takes.
@@ -183,6 +184,7 @@ fn ssh(name: &str, unit: &Unit, settings: &Settings) -> Option<Finding> {
         return None;
     }
     let at = settings.setting(unit, OOM_SCORE_ADJUST).map(Place::from);
+    let restart = format!("systemctl restart {}", quoted(name));
     let lot = if score <= -1000 { "can never be killed for memory" } else { "are killed late" };
     Some(Finding {
         code: Code::ScoreOnSshd,
@@ -193,9 +195,9 @@ fn ssh(name: &str, unit: &Unit, settings: &Settings) -> Option<Finding> {
             .to_owned(),
         fix: Fix::Edit(match &at {
             Some(at) => {
-                format!("remove the line {at}, then \"systemctl daemon-reload; systemctl restart {name}\"")
+                format!("remove the line {at}, then \"systemctl daemon-reload; {restart}\"")
             }
-            None => format!("see \"systemctl cat {name}\", then \"systemctl restart {name}\""),
+            None => format!("see \"systemctl cat {}\", then \"{restart}\"", quoted(name)),
         }),
         at,
     })
@@ -228,9 +230,9 @@ fn contradiction(name: &str, unit: &Unit, settings: &Settings) -> Option<Finding
         cost: Some(cost.to_owned()),
         cause: match &other {
             Some(other) => format!("{}= is set in {other}", second.0),
-            None => format!("{}= is set as well: \"systemctl show {name}\"", second.0),
+            None => format!("{}= is set as well: \"systemctl show {}\"", second.0, quoted(name)),
         },
-        fix: Fix::Edit(format!("set {} below {}: \"systemctl edit {name}\"", first.0, second.0)),
+        fix: Fix::Edit(format!("set {} below {}: \"systemctl edit {}\"", first.0, second.0, quoted(name))),
         at: at.or(other),
     })
 }

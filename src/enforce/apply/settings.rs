@@ -15,6 +15,7 @@ use crate::effect::{Given, agrees, equals, given, holds, slices, total_weight_no
 use crate::host::cgroup;
 use crate::host::pid1::Manager;
 use crate::host::units::{Unit, Units};
+use crate::line::quoted;
 use crate::paths;
 use crate::policy::{CPU_WEIGHT, MEMORY_LOW, MEMORY_MIN, PROPERTIES, Property, SettingValue, SliceName};
 
@@ -166,7 +167,8 @@ impl Differing<'_> {
             Remedy::Change(How::Reload)
         } else {
             let known = known.map_or_else(|| "nothing".to_owned(), cgroup::text);
-            Remedy::None(format!("systemd has {known}, and no file says why (systemctl cat {})", target.unit))
+            let unit = quoted(&target.unit);
+            Remedy::None(format!("systemd has {known}, and no file says why (systemctl cat {unit})"))
         })
     }
 

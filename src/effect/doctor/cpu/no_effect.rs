@@ -6,11 +6,13 @@ use std::collections::BTreeSet;
 
 use super::{Doctor, NEARLY, Weighted, file_with, weight};
 use crate::effect::doctor::cost::DEFAULT;
+use crate::effect::doctor::set_property;
 use crate::effect::finding::{Code, Finding, Fix};
 use crate::effect::share::{Busy, Limit, shares};
 use crate::host::tree::{Cgroup, Id, Tree};
 use crate::host::units::Unit;
-use crate::policy::SLICE;
+use crate::line::quoted;
+use crate::policy::{CPU_WEIGHT, SLICE};
 
 /// In these, siblings of every origin compete, and come and go.
 const COMMON: [&str; 3] = ["machine.slice", "system.slice", "user.slice"];
@@ -29,7 +31,7 @@ impl Doctor<'_> {
             let parent = self.tree[unit.id].parent.map_or("-.slice", |parent| self.name(parent));
             let fix = match unit.declared {
                 Some(_) => Fix::Apply,
-                None => Fix::Command(format!("systemd-run --quiet --wait --slice={parent} true")),
+                None => Fix::Command(format!("systemd-run --quiet --wait --slice={} true", quoted(parent))),
             };
             (format!("{name} does not hand on the cpu controller (cgroup.subtree_control)"), fix)
         } else {
@@ -62,7 +64,7 @@ impl Doctor<'_> {
             return None;
         }
         let (weight, name) = (unit.setting_value(), self.name(parent));
-        let raise = |id: &Id| format!("systemctl set-property {} CPUWeight={weight}", self.name(*id));
+        let raise = |id: &Id| set_property(self.name(*id), CPU_WEIGHT.unit, &weight);
         let fix = match unit.declared {
             Some(_) => Fix::Apply,
             None => Fix::Command(ancestors.iter().map(raise).collect::<Vec<_>>().join(" && ")),
@@ -128,7 +130,7 @@ impl Doctor<'_> {
                 self.cpus
             ),
             at: limited.and_then(|unit| file_with(unit, setting)),
-            fix: Fix::Command(format!("systemctl set-property {name} {setting}=")),
+            fix: Fix::Command(set_property(name, setting, "")),
         })
     }
 
@@ -228,5 +230,36 @@ mod tests {
         assert_eq!(found.fix, Fix::Command("systemctl set-property a.slice CPUQuota=".to_owned()));
         assert_eq!(with(50_000, "b.service").findings(), []);
         assert_eq!(with(60_000, "a.slice").findings(), []);
+    }
+
+    #[test]
+    fn a_name_with_a_backslash_is_quoted_in_the_fix() {
+        // Of a.slice's, to show that it is the name alone.
+        let fix = |slice: &str, on: Controllers, max: Option<Bandwidth>| {
+            let mut host = Host::stock();
+            let above =
+                Cgroup { subtree_control: on, cpu: Some(Cpu { weight: 100, max }), ..Cgroup::default() };
+            host.cgroup(slice, above, "CPUWeight=[not set]");
+            let cpu = on.cpu.then_some(Cpu { weight: 300, max: None });
+            let below = Cgroup { cpu, ..Cgroup::default() };
+            host.cgroup(&format!("{slice}/b.service"), below, "CPUWeight=300");
+            if max.is_some() {
+                host.unit(&format!("{slice}/c.service"), 100, "CPUWeight=[not set]");
+            }
+            match host.only().fix {
+                Fix::Command(command) => command,
+                other => panic!("{other:?}"),
+            }
+        };
+        let off = Controllers { cpu: false, ..CPU };
+        let limit = Some(Bandwidth { quota: 20_000, period: 100_000 });
+        for (on, max, command) in [
+            (off, None, "systemd-run --quiet --wait --slice=NAME true"),
+            (CPU, None, "systemctl set-property NAME CPUWeight=300"),
+            (CPU, limit, "systemctl set-property NAME CPUQuota="),
+        ] {
+            assert_eq!(fix("a.slice", on, max), command.replace("NAME", "a.slice"));
+            assert_eq!(fix(r"a\x2db.slice", on, max), command.replace("NAME", r"'a\x2db.slice'"));
+        }
     }
 }
