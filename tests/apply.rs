@@ -640,6 +640,12 @@ fn a_service_that_a_restart_does_not_move_is_left_to_the_administrator() {
     assert_eq!((code, err.as_str()), (Some(1), ""));
     write(root, unit, "[Service]\nKillMode=mixed\nExecStart=/bin/true\n");
     assert!(machine.run(&[]).1.contains("needs a restart (--restart)\n  local-late.service"));
+    // After a stop there would be no unit any more.
+    fs::remove_file(root.join(unit)).unwrap();
+    let unit = "run/systemd/transient/local-late.service";
+    write(root, unit, "[Service]\nKillMode=process\nExecStart=/bin/true\n");
+    let (_, out, _) = machine.run(&[]);
+    assert!(out.ends_with("keeps it there: kill 41; systemctl restart local-late.service\n"), "{out}");
 }
 
 #[test]

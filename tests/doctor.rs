@@ -439,6 +439,8 @@ fn a_service_in_another_slice_needs_a_restart() {
         found["fix"]["command"],
         "systemctl stop local-slm.service; systemctl kill local-slm.service; systemctl start local-slm.service"
     );
+    machine.set("local-slm.service", "Transient", "yes");
+    assert_eq!(machine.findings(&[])[0]["fix"]["command"], "kill 9; systemctl restart local-slm.service");
     machine.set("local-slm.service", "KillMode", "control-group");
     assert_eq!(machine.found(), [format!("FS015 local-slm.service {drop_in} restart")]);
     machine.remove("proc/9/stat");

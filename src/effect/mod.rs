@@ -15,6 +15,8 @@ pub mod kill_order;
 #[cfg(feature = "cli")]
 pub mod memory;
 #[cfg(feature = "cli")]
+pub mod restart;
+#[cfg(feature = "cli")]
 pub mod screen;
 #[cfg(feature = "cli")]
 pub mod share;

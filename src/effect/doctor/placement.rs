@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::cost;
 use crate::effect::chain::{Chain, Link, Override, Scene, Stage};
 use crate::effect::finding::{Code, Finding, Fix, Place};
+use crate::effect::restart::Kept;
 use crate::host::cgroup;
 use crate::host::processes::Process;
 use crate::host::units::Unit;
@@ -124,48 +125,27 @@ fn add_live(
     chain.add(link, |chain| moved(scene, chain, main, cgroup));
 }
 
-/// The commands that start a service without what an earlier start has left of it.
-#[must_use]
-pub fn start_anew(service: &str) -> String {
-    let service = quoted(service);
-    format!("systemctl stop {service}; systemctl kill {service}; systemctl start {service}")
-}
-
-/// A restart moves a service, but not as long as an earlier start has left a process in its cgroup.
+/// A restart moves a service, but not as long as it leaves a process in its cgroup.
 fn why_elsewhere(scene: &Scene<'_>, name: &str, unit: &Unit, cgroup: &Path) -> (String, Option<Place>, Fix) {
     let main = scene.main_process(name);
-    let kill_mode = unit.text("KillMode").unwrap_or("unknown");
-    let lets_live = matches!(kill_mode, "process" | "none");
-    let is_older = |process: &Process| main.is_some_and(|main| process.started < main.started);
-    let stays = |process: &&Process| {
-        let is_main = main.is_some_and(|main| process.pid == main.pid);
-        process.cgroup.starts_with(cgroup) && !is_main && (lets_live || is_older(process))
+    let kill_mode = unit.text("KillMode").unwrap_or_default();
+    let in_cgroup = scene.processes.iter().filter(|process| process.cgroup.starts_with(cgroup));
+    let Some(kept) = Kept::by(kill_mode, main.map(|main| main.pid), in_cgroup) else {
+        let cause = "it was started before its Slice= was what it is: systemd moves no running unit";
+        let at = scene.last(name, SLICE).map(Place::from);
+        return (cause.to_owned(), at, Fix::Restart(name.to_owned()));
     };
-    let remedy = || Fix::Command(start_anew(name));
-    match scene.processes.iter().filter(stays).min_by_key(|process| process.started) {
-        Some(left) if is_older(left) => (
-            format!(
-                "process {} ({}) of an earlier start, which KillMode={kill_mode} let live, keeps it there",
-                left.pid, left.name
-            ),
-            scene.last(name, "KillMode").map(Place::from),
-            remedy(),
-        ),
-        Some(left) => (
-            format!(
-                "it was started before its Slice= was what it is, and a restart does not move it: \
-                 KillMode={kill_mode} lets process {} ({}) live, which keeps it there",
-                left.pid, left.name
-            ),
-            scene.last(name, "KillMode").map(Place::from),
-            remedy(),
-        ),
-        None => (
-            "it was started before its Slice= was what it is: systemd moves no running unit".to_owned(),
-            scene.last(name, SLICE).map(Place::from),
-            Fix::Restart(name.to_owned()),
-        ),
-    }
+    let oldest = kept.oldest;
+    let cause = if main.is_some_and(|main| oldest.started < main.started) {
+        format!(
+            "process {} ({}) of an earlier start, which KillMode={kill_mode} let live, keeps it there",
+            oldest.pid, oldest.name
+        )
+    } else {
+        format!("it was started before its Slice= was what it is, and a restart does not move it: {kept}")
+    };
+    let at = scene.last(name, "KillMode").map(Place::from);
+    (cause, at, Fix::Command(kept.remedy(name, unit.is("Transient"))))
 }
 
 fn moved(scene: &Scene<'_>, chain: &Chain, main: &Process, cgroup: &Path) -> Finding {

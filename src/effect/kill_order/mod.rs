@@ -11,6 +11,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::memory::ceiling;
+use super::restart::outlives_stop;
 use crate::host::cgroup;
 use crate::host::processes::Process;
 use crate::host::tree::{Id, Tree};
@@ -218,13 +219,12 @@ fn takes<'a>(
 ) -> (Takes<'a>, Vec<u32>) {
     let name = cgroup::unit(&victim.cgroup).unwrap_or_default();
     let unit = look.units.get(name);
-    let main = unit.and_then(|unit| unit.number("MainPID"));
-    // Of a unit with KillMode=process systemd ends the main process only.
-    let all = unit.is_none_or(|unit| !matches!(unit.text("KillMode"), Some("process" | "none")));
+    let main = unit.and_then(|unit| unit.number("MainPID")?.try_into().ok());
+    let kill_mode = unit.and_then(|unit| unit.text("KillMode")).unwrap_or_default();
     let stopped: Vec<u32> = match unit.and_then(|unit| unit.text("OOMPolicy")) {
         Some("stop" | "kill") => {
             let members = members.get(name).into_iter().flatten().map(|process| process.pid);
-            members.filter(|pid| all || *pid == victim.pid || main == Some(u64::from(*pid))).collect()
+            members.filter(|pid| *pid == victim.pid || !outlives_stop(kill_mode, main, *pid)).collect()
         }
         _ => Vec::new(),
     };

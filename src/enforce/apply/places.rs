@@ -8,9 +8,9 @@ use anyhow::Result;
 use super::look::Look;
 use super::scores::main_process;
 use super::{Left, Plan, Restart};
-use crate::effect::doctor::placement::start_anew;
+use crate::effect::restart::Kept;
 use crate::host::unit_file::in_force;
-use crate::host::{cgroup, process};
+use crate::host::{cgroup, processes};
 use crate::paths;
 use crate::policy::{SLICE, ServiceName};
 
@@ -52,15 +52,11 @@ pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) -> Result<()> {
             }
             _ => continue,
         };
-        let restart = match survivors(look, name, cgroup)? {
-            None => Restart { unit: name.to_string(), why, by_hand: false },
-            Some(survivors) => {
-                let remedy = start_anew(name.as_str());
-                let why = format!("{why}, and a restart does not move it: {survivors}: {remedy}");
-                Restart { unit: name.to_string(), why, by_hand: true }
-            }
+        let (why, by_hand) = match kept(look, name, cgroup)? {
+            Some(kept) => (format!("{why}, and a restart does not move it: {kept}"), true),
+            None => (why, false),
         };
-        plan.restarts.push(restart);
+        plan.restarts.push(Restart { unit: name.to_string(), why, by_hand });
     }
     let own = cgroup::of_process(look.root, "self").ok();
     let own = own.as_deref().and_then(cgroup::unit);
@@ -70,24 +66,18 @@ pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The processes of a service that a restart lets live: as long as one is in its cgroup, PID 1 keeps that.
-fn survivors(look: &Look<'_>, name: &ServiceName, cgroup: &Path) -> Result<Option<String>> {
+/// What keeps a service where it is through a restart, and the commands that move it all the same.
+fn kept(look: &Look<'_>, name: &ServiceName, cgroup: &Path) -> Result<Option<String>> {
     let Some(files) = look.files(name.as_str())? else { return Ok(None) };
     let assignments = files.assignments(look.root)?;
-    let kill_mode = in_force(&assignments, "Service", &["KillMode"]).last().map(|set| set.value.as_str());
-    let Some(kill_mode @ ("process" | "none")) = kill_mode else { return Ok(None) };
+    let kill_mode = in_force(&assignments, "Service", &["KillMode"]).last().map_or("", |set| &set.value);
     let pids = cgroup::processes(look.root, cgroup);
     let unit = look.units.as_ref().and_then(|units| units.get(name.as_str()));
     let main = main_process(look.root, &pids, unit);
-    let mut left = pids.iter().filter(|pid| Some(**pid) != main);
-    let Some(first) = left.next() else { return Ok(None) };
-    let comm = process::Stat::read(look.root, *first).map(|stat| format!(" ({})", stat.name));
-    let more = match left.count() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    let comm = comm.unwrap_or_default();
-    Ok(Some(format!("KillMode={kill_mode} lets process {first}{comm}{more} live, which keeps it there")))
+    let processes = processes::of(look.root, &pids);
+    let is_transient = files.fragment.starts_with(paths::TRANSIENT_UNITS);
+    let kept = Kept::by(kill_mode, main, &processes);
+    Ok(kept.map(|kept| format!("{kept}: {}", kept.remedy(name.as_str(), is_transient))))
 }
 
 /// Whether a service is in a slice of somebody's making although nothing says so any more.
