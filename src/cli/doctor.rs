@@ -190,7 +190,7 @@ impl Look {
         let set_by =
             |unit: &str, key: &str| self.facts.settings.setting(units.get(unit)?, key).map(Place::from);
         let cpus = self.cpus;
-        let mut found = doctor::cpu::findings(policy, carried, tree, units, cpus);
+        let mut found = doctor::cpu::findings(policy, carried, tree, units, cpus, &set_by);
         found.extend(doctor::rounding::findings(tree, units, cpus, &set_by));
         let protections = protection(tree, oom.recursive);
         let lru = self.multi_gen_lru;

@@ -192,6 +192,12 @@ impl fmt::Display for Place {
     }
 }
 
+/// What follows the ones that are named: ` and 2 more`.
+#[must_use]
+pub(super) fn and_more(others: usize) -> String {
+    if others == 0 { String::new() } else { format!(" and {others} more") }
+}
+
 /// The findings in the order in which they are shown: the worst first, each once.
 #[must_use]
 pub fn sorted(mut findings: Vec<Finding>) -> Vec<Finding> {

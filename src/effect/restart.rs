@@ -9,6 +9,7 @@
 
 use std::fmt;
 
+use super::finding::and_more;
 use crate::host::processes::Process;
 use crate::line::quoted;
 
@@ -61,11 +62,8 @@ impl<'a> Kept<'a> {
 impl fmt::Display for Kept<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kill_mode, oldest, others } = self;
-        write!(f, "KillMode={kill_mode} lets process {} ({})", oldest.pid, oldest.name)?;
-        if !others.is_empty() {
-            write!(f, " and {} more", others.len())?;
-        }
-        f.write_str(" live, which keeps it there")
+        let (pid, name, more) = (oldest.pid, &oldest.name, and_more(others.len()));
+        write!(f, "KillMode={kill_mode} lets process {pid} ({name}){more} live, which keeps it there")
     }
 }
 

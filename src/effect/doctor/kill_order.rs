@@ -110,28 +110,36 @@ fn inherited_from(process: &Process, from: Source<'_>, set_by: SetBy<'_>) -> (St
 /// Services that are to be killed late and use so much that they are killed early.
 fn reversed(look: &Look<'_>, policy: &Policy) -> Vec<Finding> {
     let order = ranked(look, Domain::machine(look), policy);
-    let found = order.iter().enumerate().filter_map(|(place, service)| {
+    let found = order.iter().enumerate().filter_map(|(place, early)| {
         let spared: Vec<&Ranked<'_>> = contradicted(&order, place).collect();
-        let (first, needed) = (spared.first()?, service.badness.permille());
+        let (first, needed) = (spared.first()?, early.badness.permille());
         let scores: Vec<String> =
             spared.iter().map(|other| format!("{} ({})", other.service, other.declared)).collect();
-        let margin = i64::try_from(needed).unwrap_or(i64::MAX).saturating_sub(
-            i64::try_from(first.badness.permille()).unwrap_or(i64::MAX),
-        );
+        let margin = i64::try_from(needed)
+            .unwrap_or(i64::MAX)
+            .saturating_sub(i64::try_from(first.badness.permille()).unwrap_or(i64::MAX));
         let score = i64::from(first.declared.get()).saturating_sub(margin + 1).max(-999);
         Some(Finding {
             code: Code::KillOrder,
-            subject: service.service.to_string(),
+            subject: early.service.to_string(),
             what: format!("it is killed before {}", scores.join(", ")),
-            cost: Some(format!("oom_score_adj = {} declared, a score of {} effective", service.declared, service.badness.score())),
+            cost: Some(format!(
+                "oom_score_adj = {} declared, a score of {} effective",
+                early.declared,
+                early.badness.score()
+            )),
             cause: format!(
-                "its {} (pid {}) uses {}, which is {needed} thousandths of RAM and swap: more than its score takes off",
-                service.process.name,
-                service.process.pid,
-                size(service.badness.memory),
+                "its {} (pid {}) uses {}, which is {needed} thousandths of RAM and swap: more than its \
+                 score takes off",
+                early.process.name,
+                early.process.pid,
+                size(early.badness.memory),
             ),
-            at: policy.service(&service.service).oom_score_adj.map(|score| Place::from(&score.origin)),
-            fix: Fix::Edit(format!("oom_score_adj = {score} for {} keeps the order as it is used now", service.service)),
+            at: policy.service(&early.service).oom_score_adj.map(|score| Place::from(&score.origin)),
+            fix: Fix::Edit(format!(
+                "oom_score_adj = {score} for {} keeps the order as it is used now",
+                early.service
+            )),
         })
     });
     found.collect()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::cost;
-use crate::effect::finding::{Code, Finding, Fix, Place};
+use crate::effect::finding::{Code, Finding, Fix, Place, and_more};
 use crate::effect::holds;
 use crate::host::cgroup;
 use crate::host::logins::Logins;
@@ -326,10 +326,7 @@ fn score(processes: &[Process], user: &User, rule: &LoginRule) -> Option<Finding
     };
     let spared: Vec<&Process> = processes.iter().filter(is_spared).collect();
     let first = spared.first()?;
-    let others = match spared.len() - 1 {
-        0 => String::new(),
-        others => format!(" and {others} more"),
-    };
+    let others = and_more(spared.len() - 1);
     Some(Finding {
         code: Code::LoginOlder,
         subject: subject(user),

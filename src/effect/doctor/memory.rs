@@ -106,30 +106,25 @@ impl Look<'_> {
             return None;
         }
         let (attribute, property) = (guard.attribute(), guard.property());
-        let names: Vec<String> = settings
-            .iter()
-            .map(|(child, setting)| format!("{} {}", self.name(*child), size(*setting)))
-            .collect();
-        let (subject, has, largest) =
-            (self.name(parent), size(own), settings.iter().max_by_key(|(_, set)| set)?);
-        let (largest, fix) = (
-            self.name(largest.0),
-            if is_root {
-                "so that they sum to less than the RAM".to_owned()
-            } else {
-                format!("or raise that of {subject} to {}", size(sum))
-            },
-        );
+        let claim = |(child, setting): &(Id, u64)| format!("{} {}", self.name(*child), size(*setting));
+        let claims: Vec<String> = settings.iter().map(claim).collect();
+        let (largest, _) = settings.iter().max_by_key(|(_, setting)| setting)?;
+        let (subject, largest) = (self.name(parent), self.name(*largest));
+        let otherwise = if is_root {
+            "so that they sum to less than the RAM".to_owned()
+        } else {
+            format!("or raise that of {subject} to {}", size(sum))
+        };
         Some(Finding {
             code: Code::Overcommitted,
-            what: format!("{attribute} of what is in it sums to {}, and there is {has}", size(sum)),
+            what: format!("{attribute} of what is in it sums to {}, and there is {}", size(sum), size(own)),
             cost: Some(format!(
                 "if all use what they set, {}% of it is protected",
                 own.saturating_mul(100) / sum
             )),
-            cause: names.join(", "),
+            cause: claims.join(", "),
             at: (self.set_by)(&largest, property),
-            fix: Fix::Edit(format!("lower {property}= of {largest} or of another, {fix}")),
+            fix: Fix::Edit(format!("lower {property}= of {largest} or of another, {otherwise}")),
             subject,
         })
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::cost;
 use crate::effect::chain::{Chain, Link, Override, Scene, Stage};
-use crate::effect::finding::{Code, Finding, Fix, Place};
+use crate::effect::finding::{Code, Finding, Fix, Place, and_more};
 use crate::effect::restart::Kept;
 use crate::host::cgroup;
 use crate::host::processes::Process;
@@ -193,10 +193,7 @@ fn leftover(scene: &Scene<'_>, unit: &str, cgroup: &Path, processes: &[&Process]
         .take(MOST_NAMED)
         .map(|process| format!("{} ({})", process.pid, process.name))
         .collect();
-    let more = match processes.len() - named.len() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
+    let more = and_more(processes.len() - named.len());
     let pids: Vec<String> = processes.iter().map(|process| process.pid.to_string()).collect();
     let known = scene.units.get(unit).and_then(Unit::cgroup).unwrap_or_default();
     Finding {

@@ -9,8 +9,8 @@ mod no_effect;
 mod siblings;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
+use super::SetBy;
 use super::cost::{DEFAULT, ratio, real, with_logins};
 use crate::effect::Carried;
 use crate::effect::finding::{Finding, Place};
@@ -33,8 +33,9 @@ pub fn findings(
     tree: &Tree,
     units: &Units,
     cpus: u32,
+    set_by: SetBy<'_>,
 ) -> Vec<Finding> {
-    let doctor = Doctor { policy, carried, tree, units, cpus };
+    let doctor = Doctor { policy, carried, tree, units, cpus, set_by };
     let weighted: Vec<Weighted<'_>> =
         units.iter().filter_map(|(name, unit)| doctor.weighted(name, unit)).collect();
     let each = weighted.iter().filter_map(|weighted| {
@@ -53,12 +54,12 @@ struct Doctor<'a> {
     tree: &'a Tree,
     units: &'a Units,
     cpus: u32,
+    set_by: SetBy<'a>,
 }
 
 /// A unit with a weight that somebody has set, in which something runs.
 struct Weighted<'a> {
     name: &'a str,
-    unit: &'a Unit,
     id: Id,
     /// As PID 1 has it; 0 for an idle one.
     weight: u64,
@@ -73,7 +74,7 @@ impl<'a> Doctor<'a> {
         if id == Tree::ROOT || !self.tree[id].populated {
             return None;
         }
-        Some(Weighted { name, unit, id, weight, declared: self.declared(name) })
+        Some(Weighted { name, id, weight, declared: self.declared(name) })
     }
 
     fn declared(&self, name: &str) -> Option<&'a Sourced<CpuWeight>> {
@@ -123,6 +124,12 @@ impl<'a> Doctor<'a> {
         self.live(unit.id) == Some(unit.weight)
     }
 
+    /// Where the weight is set.
+    fn place(&self, unit: &Weighted<'_>) -> Option<Place> {
+        let declared = unit.declared.map(|declared| Place::from(&declared.origin));
+        declared.or_else(|| (self.set_by)(unit.name, CPU_WEIGHT.unit))
+    }
+
     fn live(&self, id: Id) -> Option<u64> {
         self.tree[id].cpu.map(|cpu| cpu.weight)
     }
@@ -147,11 +154,6 @@ impl Weighted<'_> {
         let key = if self.declared.is_some() { "cpu_weight =" } else { "CPUWeight =" };
         format!("{key} {}", self.setting_value())
     }
-
-    fn place(&self) -> Option<Place> {
-        let declared = self.declared.map(|declared| Place::from(&declared.origin));
-        declared.or_else(|| file_with(self.unit, CPU_WEIGHT.unit))
-    }
 }
 
 /// The weight that somebody has set, as PID 1 has it.
@@ -159,19 +161,10 @@ fn weight(unit: &Unit) -> Option<u64> {
     unit.number(CPU_WEIGHT.unit)
 }
 
-/// The file that sets a property, where its name says so or there is only one.
-fn file_with(unit: &Unit, property: &str) -> Option<Place> {
-    let files: Vec<&Path> = unit.files().collect();
-    let is_named = |file: &&&Path| file.ends_with(format!("50-{property}.conf"));
-    let file = match files.as_slice() {
-        [only] => Some(only),
-        several => several.iter().find(is_named),
-    };
-    file.map(Place::of_file)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::host::tree::{Bandwidth, Cgroup, Controllers, Cpu};
     use crate::policy::load_files;
@@ -235,17 +228,15 @@ mod tests {
         pub(super) fn foundry(policy_text: &str, outer: (u64, &str), inner: u64) -> Self {
             let mut host = Self { policy: policy(policy_text), ..Self::stock() };
             host.unit("foundry.slice", outer.0, outer.1);
-            host.unit(
-                SERVICES,
-                inner,
-                &format!("CPUWeight={inner}\nFragmentPath=/etc/systemd/system/f.slice"),
-            );
+            host.unit(SERVICES, inner, &format!("CPUWeight={inner}"));
             host
         }
 
         pub(super) fn findings(&self) -> Vec<Finding> {
             let carried = crate::effect::ancestors(&self.policy, 1 << 30);
-            findings(&self.policy, &carried, &self.tree, &Units::parse(&self.units), 2)
+            let set_by =
+                |unit: &str, key: &str| Some(Place { file: format!("/{unit}/{key}").into(), line: None });
+            findings(&self.policy, &carried, &self.tree, &Units::parse(&self.units), 2, &set_by)
         }
 
         #[track_caller]
@@ -271,7 +262,7 @@ mod tests {
         // Alone today; its template has other instances.
         host.unit("system.slice/system-pg.slice", 100, "CPUWeight=[not set]");
         host.unit("system.slice/system-pg.slice/pg@15.service", 500, "CPUWeight=500");
-        host.unit("batch.slice", 100, "CPUWeight=[not set]\nFragmentPath=/etc/systemd/system/batch.slice");
+        host.unit("batch.slice", 100, "CPUWeight=[not set]");
         host.unit("batch.slice/batch-high.slice", 500, "CPUWeight=500");
         host.unit("batch.slice/batch-low.slice", 20, "CPUWeight=20");
         // Set on the ancestor, as kubelet does.

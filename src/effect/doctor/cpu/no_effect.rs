@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Doctor, NEARLY, Weighted, file_with, weight};
+use super::{Doctor, NEARLY, Weighted, weight};
 use crate::effect::doctor::cost::DEFAULT;
 use crate::effect::doctor::set_property;
 use crate::effect::finding::{Code, Finding, Fix};
@@ -45,7 +45,7 @@ impl Doctor<'_> {
             what: format!("{} has no effect", unit.setting()),
             cost: Some(format!("its threads compete one by one with the others in {name}")),
             cause,
-            at: unit.place(),
+            at: self.place(unit),
             fix,
         })
     }
@@ -75,7 +75,7 @@ impl Doctor<'_> {
             what: format!("{} counts inside of {name} only", unit.setting()),
             cost: Some(self.against_a_login(unit, &[])?.text),
             cause: format!("nobody has set the weight of {}, which is {DEFAULT}", self.name(top)),
-            at: unit.place(),
+            at: self.place(unit),
             fix,
         })
     }
@@ -111,8 +111,8 @@ impl Doctor<'_> {
             Limit::Threads(_) => return None,
         };
         let name = self.name(id);
-        let limited = self.units.get(name);
-        if id == Tree::ROOT || (id != unit.id && limited.is_some_and(|unit| weight(unit).is_some())) {
+        let has_weight = |name| self.units.get(name).is_some_and(|unit| weight(unit).is_some());
+        if id == Tree::ROOT || (id != unit.id && has_weight(name)) {
             return None;
         }
         Some(Finding {
@@ -129,7 +129,7 @@ impl Doctor<'_> {
                 cap.most * f64::from(self.cpus),
                 self.cpus
             ),
-            at: limited.and_then(|unit| file_with(unit, setting)),
+            at: (self.set_by)(name, setting),
             fix: Fix::Command(set_property(name, setting, "")),
         })
     }
@@ -160,7 +160,7 @@ mod tests {
         let alone = Host::foundry("", UNSET, 200).only();
         assert_eq!((alone.code, alone.subject.as_str()), (Code::AncestorWeight, "foundry-services.slice"));
         assert_eq!(alone.cost.as_deref(), Some("declared 2 : 1 against a login, effective 1 : 1"));
-        assert_eq!(alone.at.unwrap().to_string(), "/etc/systemd/system/f.slice");
+        assert_eq!(alone.at.unwrap().to_string(), "/foundry-services.slice/CPUWeight");
         assert_eq!(alone.fix, Fix::Command("systemctl set-property foundry.slice CPUWeight=200".to_owned()));
         let mut declared = Host::foundry(POLICY, UNSET, 200);
         declared.unit("foundry.slice/foundry-jobs.slice", 100, "CPUWeight=[not set]");
@@ -212,10 +212,9 @@ mod tests {
                 let max = (path == on).then_some(Bandwidth { quota, period: 100_000 });
                 Cgroup { cpu: Some(Cpu { weight, max }), subtree_control: CPU, ..Cgroup::default() }
             };
-            host.cgroup("a.slice", limited("a.slice", 100), "CPUWeight=[not set]\nFragmentPath=/etc/a.slice");
+            host.cgroup("a.slice", limited("a.slice", 100), "CPUWeight=[not set]");
             let b = limited("b.service", 400);
-            let set = "CPUWeight=400\nFragmentPath=/etc/b.service\nDropInPaths=/etc/b.d/50-CPUQuota.conf";
-            host.cgroup("a.slice/b.service", b, set);
+            host.cgroup("a.slice/b.service", b, "CPUWeight=400");
             host.unit("a.slice/c.service", 100, "CPUWeight=[not set]");
             host
         };
@@ -225,7 +224,7 @@ mod tests {
         let cost = "20.0 % of the machine by its weight when all are busy, effective 10.0 %";
         assert_eq!(found.cost.as_deref(), Some(cost));
         assert_eq!(found.cause, "cpu.max of b.service allows 0.20 of 2 CPUs");
-        assert_eq!(found.at.unwrap().to_string(), "/etc/b.d/50-CPUQuota.conf");
+        assert_eq!(found.at.unwrap().to_string(), "/b.service/CPUQuota");
         let found = with(20_000, "a.slice").only();
         assert_eq!(found.fix, Fix::Command("systemctl set-property a.slice CPUQuota=".to_owned()));
         assert_eq!(with(50_000, "b.service").findings(), []);

@@ -3,10 +3,13 @@
 
 use super::{Doctor, NEARLY, Weighted};
 use crate::effect::doctor::cost::{ratio, real};
-use crate::effect::finding::{Code, Finding, Fix, Place};
+use crate::effect::finding::{Code, Finding, Fix, Place, and_more};
 use crate::effect::share::{Busy, shares};
 use crate::host::tree::Id;
 use crate::policy::{CpuWeight, SliceName};
+
+/// So many siblings are named.
+const MOST_NAMED: usize = 3;
 
 impl Doctor<'_> {
     /// A slice of the policy's whose ancestors carry what they have to, and still less than declared against
@@ -33,8 +36,8 @@ impl Doctor<'_> {
             let cause = "the weights in an ancestor sum to more than 10000, the most that it can carry";
             (cause.to_owned(), "divide the cpu_weight of each slice by the same number".to_owned())
         } else {
-            let more = if names.len() > 3 { format!(" and {} more", names.len() - 3) } else { String::new() };
-            names.truncate(3);
+            let more = and_more(names.len().saturating_sub(MOST_NAMED));
+            names.truncate(MOST_NAMED);
             let cause = format!("the policy does not know {}{more}, which compete with it", names.join(", "));
             (cause, format!("move them out of {parent}, or give their slices a cpu_weight in the policy"))
         };
