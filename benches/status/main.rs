@@ -152,18 +152,25 @@ fn machine(root: &Path) -> Result<()> {
     write(root, "proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable: 9000000 kB\n")?;
     write(root, "proc/self/cgroup", "0::/\n")?;
     write(root, "sys/devices/system/cpu/online", "0-1\n")?;
-    cgroup(root, "", None)?;
-    for slice in ["foundry.slice", "foundry.slice/foundry-services.slice", "system.slice", "user.slice"] {
-        cgroup(root, slice, None)?;
-    }
+    let mut slices: Vec<String> =
+        ["", "foundry.slice", "foundry.slice/foundry-services.slice", "system.slice", "user.slice"]
+            .map(str::to_owned)
+            .into();
     let mut services: Vec<String> =
         (0..DECLARED).map(|n| format!("foundry.slice/foundry-services.slice/local-{n}.service")).collect();
     for uid in 4_000_000_000..4_000_000_000 + LOGINS {
-        cgroup(root, &format!("user.slice/user-{uid}.slice"), None)?;
+        slices.push(format!("user.slice/user-{uid}.slice"));
         services.push(format!("user.slice/user-{uid}.slice/session-{uid}.scope"));
     }
     let others = CGROUPS - services.len();
     services.extend((0..others).map(|n| format!("system.slice/other-{n}.service")));
+    for slice in &slices {
+        cgroup(root, slice, None)?;
+        let is_below = |path: &&String| *path != slice && Path::new(path).starts_with(slice);
+        let below = slices.iter().chain(&services).filter(is_below).count();
+        let stat = format!("nr_descendants {below}\nnr_dying_descendants 0\n");
+        write(root, &format!("sys/fs/cgroup/{slice}/cgroup.stat"), &stat)?;
+    }
     for (index, service) in services.iter().enumerate() {
         cgroup(root, service, Some(index + 2))?;
     }

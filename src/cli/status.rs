@@ -16,7 +16,7 @@ use clap::{Args, ValueEnum};
 use super::{complain, doctor};
 use crate::effect::memory::{ceiling, protection};
 use crate::effect::screen::{self, Figures, Look, Picture, What};
-use crate::effect::share::{Busy, shares};
+use crate::effect::share::{Busy, LEAST_LIMIT, shares};
 use crate::effect::{self, Status};
 use crate::host::load::{self, CpuTime, Load, OomScores};
 use crate::host::machine::Machine;
@@ -149,8 +149,7 @@ fn cpu_times(picture: &Picture) -> Before {
 
 /// Reads the machine; the OOM scores of all its processes, the lowest first, come with it.
 ///
-/// Of thousands of cgroups only the attributes by which they compete are read; all else, of those that
-/// are shown.
+/// Of thousands of cgroups only what decides about CPU time is read; all else, of those that are shown.
 fn look(
     root: &Path,
     loaded: &Loaded,
@@ -159,10 +158,28 @@ fn look(
 ) -> Result<(Picture, Vec<u16>)> {
     let scores = OomScores::begin(root);
     let machine = Machine::read(root)?;
-    let tree = Tree::read(root).context("looking at the machine")?;
+    let tree = competing(root).context("looking at the machine")?;
     let live = snapshot::read(root, tree, &loaded.policy, snapshot::Extent::Declared)
         .context("looking at the machine")?;
     picture(root, loaded, machine, live, scores, extent, before)
+}
+
+/// The tree with every `cpu.max` that makes a difference while everything is busy: of thousands of cgroups,
+/// most get less than any limit allows. Each limit that is reached gives others more, who may then reach theirs.
+fn competing(root: &Path) -> Result<Tree> {
+    let cpus = tree::online_cpus(root)?;
+    let mut tree = Tree::read_weights(root)?;
+    let mut unread: Vec<Id> = tree.ids().collect();
+    loop {
+        let shares = shares(&tree, cpus, &Busy::Everything);
+        let is_near = |id: &Id| shares.of(*id) * f64::from(cpus) >= LEAST_LIMIT;
+        let (near, far): (Vec<Id>, Vec<Id>) = unread.into_iter().partition(is_near);
+        if near.is_empty() {
+            return Ok(tree);
+        }
+        tree.read_limits(root, near);
+        unread = far;
+    }
 }
 
 /// The same, where the tree has been read, and maybe the memory of some of it.
@@ -191,6 +208,7 @@ fn picture(
     };
     let unread: Vec<Id> = ids.iter().copied().filter(|id| tree[*id].memory.is_none()).collect();
     tree.read_memory(root, unread);
+    tree.read_limits(root, ids.iter().copied());
     read_claims(root, &mut tree);
     let cpus = tree::online_cpus(root)?;
     let cgroups: Vec<&Path> = ids.iter().map(|id| tree[*id].path.as_path()).collect();
@@ -305,5 +323,48 @@ fn display() -> Display {
         width: size.map(|(width, _)| width.into()),
         height: size.map(|(_, height)| height.into()),
         unicode: locale.ends_with("utf-8") || locale.ends_with("utf8"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::write;
+
+    #[test]
+    fn no_limit_that_is_reached_is_left_unread() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        write(root, "proc/self/cgroup", "0::/\n");
+        write(root, "sys/devices/system/cpu/online", "0-1\n");
+        write(root, "sys/fs/cgroup/cgroup.controllers", "cpu pids\n");
+        write(root, "sys/fs/cgroup/cgroup.subtree_control", "cpu pids\n");
+        let add = |path: &str, weight: u32, max: &str| {
+            let file = |name: &str, text: &str| write(root, &format!("sys/fs/cgroup/{path}/{name}"), text);
+            file("cpu.weight", &weight.to_string());
+            file("cpu.max", max);
+            file("pids.current", "9");
+            file("cgroup.subtree_control", "cpu pids");
+        };
+        // Only the limit of the heavy one lets the light ones have what makes them reach theirs.
+        add("a.slice", 100, "max 100000");
+        add("a.slice/heavy.service", 10_000, "20000 100000");
+        add("a.slice/light.service", 1, "10000 100000");
+        add("a.slice/free.service", 1, "max 100000");
+        // Light ones that stay far from it.
+        add("b.slice", 100, "max 100000");
+        add("b.slice/heavy.service", 10_000, "max 100000");
+        add("b.slice/light.service", 1, "10000 100000");
+        let (whole, tree) = (Tree::read(root).unwrap(), competing(root).unwrap());
+        let max = |tree: &Tree, path| tree[tree.find(Path::new(path)).unwrap()].cpu.unwrap().max;
+        assert!(max(&tree, "a.slice/light.service").is_some());
+        assert!(max(&whole, "b.slice/light.service").is_some());
+        assert_eq!(max(&tree, "b.slice/light.service"), None);
+        let [expected, found] = [&whole, &tree].map(|tree| shares(tree, 2, &Busy::Everything));
+        for id in whole.ids() {
+            assert!((expected.of(id) - found.of(id)).abs() < 1e-12, "{}", whole[id].path.display());
+        }
+        let free = tree.find(Path::new("a.slice/free.service")).unwrap();
+        assert!((found.of(free) - 0.35).abs() < 1e-12, "{}", found.of(free));
     }
 }

@@ -121,6 +121,10 @@ impl Shares {
     }
 }
 
+/// The least that `cpu.max` can say, in CPUs: 1 ms in a period of 1 s (`min_cfs_quota_period` and
+/// `max_cfs_quota_period` in the kernel's `kernel/sched/core.c`).
+pub const LEAST_LIMIT: f64 = 0.001;
+
 /// What every cgroup gets of a machine with so many CPUs.
 #[must_use]
 pub fn shares(tree: &Tree, cpus: u32, busy: &Busy) -> Shares {

@@ -77,7 +77,7 @@ pub struct Controllers {
 pub struct Cpu {
     /// `cpu.weight`, 1 to 10000; 0 where `cpu.idle` is 1.
     pub weight: u64,
-    /// `cpu.max`; `None` is no limit.
+    /// `cpu.max`; `None` is no limit, or not read: [`Tree::read_limits`].
     pub max: Option<Bandwidth>,
 }
 
@@ -200,26 +200,59 @@ impl Tree {
     /// # Errors
     /// cgroupfs cannot be read, or this machine runs cgroup v1.
     pub fn read(root: &Path) -> Result<Self> {
+        let mut tree = Self::read_weights(root)?;
+        tree.read_limits(root, tree.ids());
+        Ok(tree)
+    }
+
+    /// The same without what [`Tree::read_limits`] adds.
+    ///
+    /// # Errors
+    /// Those of [`Tree::read`].
+    pub fn read_weights(root: &Path) -> Result<Self> {
         // A process's own line tells v1 from v2, and cgroupfs then lies where it is looked for.
         cgroup::of_process(root, "self")?;
         let base = root.join(paths::CGROUPFS);
         fs::read_dir(&base).with_context(|| format!("reading {}", base.display()))?;
-        let first = Reader::open(&base).map(|reader| reader.cgroup(".", available(root)));
-        let (first, names) = first.flatten().unwrap_or_default();
+        let found =
+            Found { parent: Self::ROOT, name: ".".to_owned(), is_leaf: false, controllers: available(root) };
+        let first = Reader::open(&base).and_then(|reader| reader.cgroup(&found));
+        let (first, children) = first.unwrap_or_default();
         let mut tree = Self::new(first);
-        let mut level = below(&tree, Self::ROOT, names);
+        let mut level = below(&tree, Self::ROOT, children);
         while !level.is_empty() {
             let mut next = Vec::new();
             tree.cgroups.reserve(level.len());
             tree.by_path.reserve(level.len());
             for (found, cgroup) in level.iter().zip(read_all(&base, &tree, &level)) {
-                let Some((cgroup, names)) = cgroup else { continue };
+                let Some((cgroup, children)) = cgroup else { continue };
                 let id = tree.add(found.parent, &found.name, cgroup);
-                next.extend(below(&tree, id, names));
+                next.extend(below(&tree, id, children));
             }
             level = next;
         }
         Ok(tree)
+    }
+
+    /// Reads `cpu.max` of these cgroups; siblings are best next to each other.
+    pub fn read_limits(&mut self, root: &Path, of: impl IntoIterator<Item = Id>) {
+        let of: Vec<Id> = of.into_iter().filter(|id| self[*id].cpu.is_some()).collect();
+        let base = root.join(paths::CGROUPFS);
+        let tree = &*self;
+        let read = parallel::map(&of, |part| {
+            let siblings = part.chunk_by(|one, other| tree[*one].parent == tree[*other].parent);
+            let all = siblings.flat_map(|siblings| {
+                let parent = siblings.first().and_then(|id| tree[*id].parent).unwrap_or(Self::ROOT);
+                let reader = Reader::open(&base.join(&tree[parent].path));
+                siblings.iter().map(move |id| reader.as_ref()?.cpu_max(tree[*id].name()))
+            });
+            all.collect()
+        });
+        for (id, max) in of.into_iter().zip(read) {
+            if let Some(cpu) = self.cgroups.get_mut(id.0).and_then(|cgroup| cgroup.cpu.as_mut()) {
+                cpu.max = max;
+            }
+        }
     }
 
     /// Reads the memory attributes of these cgroups.
@@ -302,22 +335,31 @@ fn available(root: &Path) -> Controllers {
 struct Found {
     parent: Id,
     name: String,
+    is_leaf: bool,
     controllers: Controllers,
 }
 
-fn below(tree: &Tree, parent: Id, names: Vec<String>) -> Vec<Found> {
-    let controllers = tree[parent].subtree_control;
-    names.into_iter().map(|name| Found { parent, name, controllers }).collect()
+/// The cgroups in one.
+#[derive(Default)]
+struct Children {
+    names: Vec<String>,
+    /// Whether it is known that there are none in any of them.
+    are_leaves: bool,
 }
 
-/// Reads these cgroups, with the names of those in them; `None` for one that is gone.
-fn read_all(base: &Path, tree: &Tree, found: &[Found]) -> Vec<Option<(Cgroup, Vec<String>)>> {
+fn below(tree: &Tree, parent: Id, children: Children) -> Vec<Found> {
+    let (is_leaf, controllers) = (children.are_leaves, tree[parent].subtree_control);
+    children.names.into_iter().map(|name| Found { parent, name, is_leaf, controllers }).collect()
+}
+
+/// Reads these cgroups and finds those in them; `None` for one that is gone.
+fn read_all(base: &Path, tree: &Tree, found: &[Found]) -> Vec<Option<(Cgroup, Children)>> {
     parallel::map(found, |part| {
         let siblings = part.chunk_by(|one, other| one.parent == other.parent);
         let all = siblings.flat_map(|siblings| {
             let parent = siblings.first().map_or(Tree::ROOT, |found| found.parent);
             let reader = Reader::open(&base.join(&tree[parent].path));
-            siblings.iter().map(move |found| reader.as_ref()?.cgroup(&found.name, found.controllers))
+            siblings.iter().map(move |found| reader.as_ref()?.cgroup(found))
         });
         all.collect()
     })
@@ -332,26 +374,34 @@ impl Reader {
         open(parent, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok().map(Self)
     }
 
-    /// A cgroup and the names of those in it; `None` where it is gone. `.` is the one that was opened.
-    fn cgroup(&self, name: &str, controllers: Controllers) -> Option<(Cgroup, Vec<String>)> {
-        let directory = Directory { parent: &self.0, name };
-        let children = directory.children()?;
+    /// A cgroup and those in it; `None` where it is gone. `.` is the one that was opened.
+    fn cgroup(&self, found: &Found) -> Option<(Cgroup, Children)> {
+        let controllers = found.controllers;
+        let directory = Directory { parent: &self.0, name: &found.name };
+        let children = if found.is_leaf { Children::default() } else { directory.children()? };
         let tasks = controllers.pids.then(|| directory.number("pids.current")).flatten();
-        let max = || directory.text("cpu.max").and_then(|text| Bandwidth::parse(&text));
+        let events = if tasks.is_none() { directory.text("cgroup.events") } else { None };
+        if found.is_leaf && tasks.is_none() && events.is_none() {
+            return None;
+        }
         let weight = controllers.cpu.then(|| directory.weight()).flatten();
         let cpus = || count_cpus(&directory.text("cpuset.cpus.effective")?);
-        let handed_on = if children.is_empty() { None } else { directory.text("cgroup.subtree_control") };
-        let is_empty = || directory.text("cgroup.events").is_some_and(|text| text.contains("populated 0"));
+        let is_leaf = children.names.is_empty();
+        let handed_on = if is_leaf { None } else { directory.text("cgroup.subtree_control") };
         let cgroup = Cgroup {
             controllers,
             subtree_control: Controllers::parse(&handed_on.unwrap_or_default()),
-            populated: tasks.map_or_else(|| !is_empty(), |tasks| tasks > 0),
+            populated: tasks != Some(0) && !events.is_some_and(|text| text.contains("populated 0")),
             tasks,
-            cpu: weight.map(|weight| Cpu { weight, max: max() }),
+            cpu: weight.map(|weight| Cpu { weight, max: None }),
             cpus: controllers.cpuset.then(cpus).flatten(),
             ..Cgroup::default()
         };
         Some((cgroup, children))
+    }
+
+    fn cpu_max(&self, name: &str) -> Option<Bandwidth> {
+        Bandwidth::parse(&Directory { parent: &self.0, name }.text("cpu.max")?)
     }
 }
 
@@ -362,20 +412,29 @@ struct Directory<'a> {
 }
 
 impl Directory<'_> {
-    /// The names of the cgroups in it; `None` where it is gone.
+    /// The cgroups in it; `None` where it is gone.
     ///
     /// It has 2 links, and 1 for each cgroup in it. Reading the directory, which lists every attribute,
     /// takes ten times as long. A file system that does not count says 1.
-    fn children(&self) -> Option<Vec<String>> {
+    fn children(&self) -> Option<Children> {
         if statat(self.parent, self.name, AtFlags::SYMLINK_NOFOLLOW).ok()?.st_nlink == 2 {
-            return Some(Vec::new());
+            return Some(Children::default());
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(self.parent, self.name, flags, Mode::empty()).ok()?;
         let entries = Dir::new(directory).ok()?.flatten();
         let cgroups = entries.filter(|entry| entry.file_type() == FileType::Directory);
         let names = cgroups.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
-        Some(names.filter(|name| name != "." && name != "..").collect())
+        let names: Vec<String> = names.filter(|name| name != "." && name != "..").collect();
+        // All that are below are directly below.
+        let are_leaves = self.descendants() == u64::try_from(names.len()).ok();
+        Some(Children { names, are_leaves })
+    }
+
+    /// `nr_descendants` of `cgroup.stat`: how many cgroups are below.
+    fn descendants(&self) -> Option<u64> {
+        let text = self.text("cgroup.stat")?;
+        text.lines().find_map(|line| line.strip_prefix("nr_descendants "))?.parse().ok()
     }
 
     /// An attribute of at most a page, as those that are read here are.
@@ -466,6 +525,28 @@ mod tests {
         let memory = tree[service].memory.unwrap();
         assert_eq!((memory.current, memory.low, memory.max, memory.oom_group), (4096, u64::MAX, 8192, false));
         assert_eq!(tree[slice].memory, None);
+    }
+
+    #[test]
+    fn cgroup_stat_tells_leaves() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        write(root, "proc/self/cgroup", "0::/\n");
+        write(root, "sys/fs/cgroup/cgroup.subtree_control", "pids\n");
+        let read = |descendants: u32| {
+            let stat = format!("nr_descendants {descendants}\nnr_dying_descendants 7\n");
+            write(root, "sys/fs/cgroup/cgroup.stat", &stat);
+            let tree = Tree::read(root).unwrap();
+            let mut paths: Vec<_> = tree.ids().map(|id| tree[id].path.display().to_string()).collect();
+            paths.sort_unstable();
+            paths
+        };
+        write(root, "sys/fs/cgroup/a.slice/cgroup.events", "populated 1\n");
+        // One that is going away.
+        fs::create_dir(root.join("sys/fs/cgroup/b.slice")).unwrap();
+        assert_eq!(read(2), ["", "a.slice"]);
+        write(root, "sys/fs/cgroup/b.slice/c.service/cgroup.events", "populated 1\n");
+        assert_eq!(read(3), ["", "a.slice", "b.slice", "b.slice/c.service"]);
     }
 
     /// What a tree of ten thousand costs: `cargo test --release --lib ten_thousand -- --ignored --nocapture`.
