@@ -161,6 +161,12 @@ impl Machine {
     }
 
     /// When a process was started, in ticks after the boot.
+    fn rename(&self, pid: u32, name: &str) {
+        let stat = format!("proc/{pid}/stat");
+        let text = fs::read_to_string(self.root().join(&stat)).unwrap();
+        self.write(&stat, &text.replacen("(p)", &format!("({name})"), 1));
+    }
+
     fn starts(&self, pid: u32, at: u64) {
         let path = format!("proc/{pid}/stat");
         let text = fs::read_to_string(self.root().join(&path)).unwrap();
@@ -473,6 +479,9 @@ fn a_score_that_was_never_set_is_told_from_one_that_was_changed() {
     assert_eq!(machine.found(), ["FS030 local-fs.service /proc/10/oom_score_adj apply"]);
     machine.set("local-fs.service", "ExecMainStartTimestampMonotonic", "60000000");
     assert_eq!(machine.found(), ["FS031 local-fs.service /proc/10/oom_score_adj edit"]);
+    // PID 1 has not set it yet.
+    machine.rename(10, "(sleep)");
+    assert_eq!(machine.found(), [""; 0]);
     let machine = Machine::new();
     machine.write("proc/12/oom_score_adj", "0\n");
     assert_eq!(machine.found(), ["FS030 ssh.service /etc/fairslice/policy.toml:8 edit"]);

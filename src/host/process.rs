@@ -83,6 +83,14 @@ impl Stat {
     }
 }
 
+/// Whether PID 1 still prepares a service's command in a process of this name: its score and cgroup are not
+/// what they will be. Since systemd 255 it is systemd-executor at first; until the command takes its place it
+/// has that one's name in parentheses (`rename_process_from_path` in systemd's `src/core/exec-invoke.c`).
+#[must_use]
+pub fn is_being_started(name: &str) -> bool {
+    name.starts_with("systemd-executo") || name.starts_with('(') && name.ends_with(')')
+}
+
 /// Of a unit's processes, the one that PID 1 started: the one whose parent is none of them.
 #[must_use]
 pub fn main_process(root: &Path, processes: &[u32]) -> Option<u32> {

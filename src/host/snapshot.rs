@@ -133,6 +133,9 @@ fn services(tree: &Tree, units: &[Id], policy: &Policy, extent: Extent) -> Vec<(
 
 fn main_score(root: &Path, cgroup: &Path) -> Option<OomScoreAdj> {
     let main = process::main_process(root, &cgroup::processes(root, cgroup))?;
+    if process::is_being_started(&process::Stat::read(root, main)?.name) {
+        return None;
+    }
     process::oom_score_adj(root, &main.to_string()).ok()
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::effect::chain::{Chain, Link, Override, Scene, Stage};
 use crate::effect::finding::{Code, Finding, Fix, Place};
+use crate::host::process::is_being_started;
 use crate::host::processes::Process;
 use crate::host::units::Unit;
 use crate::policy::{OOM_SCORE_ADJUST, OomScoreAdj, ServiceName};
@@ -32,7 +33,8 @@ fn follow(scene: &Scene<'_>, name: &ServiceName) -> Option<Chain> {
             add_property(scene, &mut chain, unit, score);
         }
     }
-    if let Some((unit, main)) = unit.filter(|unit| unit.is_active()).zip(scene.main_process(name.as_str())) {
+    let main = scene.main_process(name.as_str()).filter(|main| !is_being_started(&main.name));
+    if let Some((unit, main)) = unit.filter(|unit| unit.is_active()).zip(main) {
         let link = Link {
             stage: Stage::Process,
             value: Some(main.oom_score_adj.to_string()),

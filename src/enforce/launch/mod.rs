@@ -19,6 +19,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use caps::{CapSet, Capability};
 
 use crate::host::{cgroup, process};
+use crate::line::quoted;
 use crate::paths;
 use crate::policy::{OomScoreAdj, Policy, ServiceName, SliceName};
 use arguments::{Arguments, HELP, Request, USAGE};
@@ -147,7 +148,8 @@ fn move_through_pid1(root: &Path, service: &ServiceName, slice: &SliceName, plac
     }
     let from = format!("/{}", placed.display());
     let remedy = format!(
-        "stop and start it (systemd moves no running unit), and if it stays look for another Slice= with \"systemctl cat {service}\""
+        "stop and start it (systemd moves no running unit), and if it stays look for another Slice= with \"systemctl cat {}\"",
+        quoted(service.as_str())
     );
     match scope::enter(root, service, slice, placed) {
         Ok(scope) => Ok(format!(
