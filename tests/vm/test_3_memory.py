@@ -21,7 +21,7 @@ MISSING_MIB = 4
 MISSING_OF_TREE, MISSING_OF_LEAF = 0.05, 0.30
 
 # The kernel's rule is the same in both releases.
-pytestmark = [pytest.mark.alone, pytest.mark.thorough]
+pytestmark = pytest.mark.thorough
 
 
 @dataclass

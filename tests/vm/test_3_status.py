@@ -15,7 +15,7 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 COLLECTED = "/var/lib/prometheus/node-exporter"
 
 
-pytestmark = pytest.mark.thorough
+pytestmark = pytest.mark.thorough("bookworm")
 
 
 def test_the_tree_is_the_machines_and_use_is_seen(installed):

@@ -76,6 +76,7 @@ def test_pid1_places_a_login_and_removes_it(no_logind):
     assert not measure.journal_since(machine, mark, "pam_fairslice(")
 
 
+@pytest.mark.thorough("bookworm")
 def test_logind_and_pid1_place_logins_of_one_user(declared):
     """pam_systemd is missing for the first, and there again for the second."""
     with contextlib.ExitStack() as sessions:
@@ -96,6 +97,7 @@ def test_logind_and_pid1_place_logins_of_one_user(declared):
     await_state(declared, scope, "inactive")
 
 
+@pytest.mark.thorough("bookworm")
 def test_without_systemd_a_login_is_placed_and_nothing_is_left(declared):
     """A container: its own cgroup namespace, processes in its root, no /run/systemd/system."""
     mark = measure.journal_mark(declared)

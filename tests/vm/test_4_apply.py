@@ -4,7 +4,6 @@ import contextlib
 import json
 import re
 
-import conftest
 import measure
 import pytest
 
@@ -122,9 +121,8 @@ def test_what_the_administrator_has_set_is_named_and_stays(applying):
         applying.root(f"rm -r {theirs} /etc/systemd/system.control {FRAGMENT}; fairslice apply; true")
 
 
+@pytest.mark.thorough
 def test_what_needs_a_restart_is_named_and_done_when_asked_for(applying):
-    if applying.image.release != conftest.THOROUGH:
-        pytest.skip(f"once is enough, on {conftest.THOROUGH}")
     # Started under another policy.
     applying.put({"/etc/systemd/system/batch-kids.service": KIDS})
     applying.root("systemctl daemon-reload; systemctl start batch-kids; sleep 1")
@@ -150,9 +148,8 @@ def test_what_needs_a_restart_is_named_and_done_when_asked_for(applying):
         applying.root(f"rm {FRAGMENT}; systemctl stop batch-kids; rm /etc/systemd/system/batch-kids.service; fairslice apply; true")
 
 
+@pytest.mark.thorough
 def test_a_restart_that_does_not_move_a_service_is_said(applying):
-    if applying.image.release != conftest.THOROUGH:
-        pytest.skip(f"once is enough, on {conftest.THOROUGH}")
     units = {name: f"/etc/systemd/system/{name}.service" for name in ("batch-left", "batch-late")}
     # One has a child that a stop lets live, the other one starts that at its stop.
     applying.put({
@@ -192,9 +189,8 @@ def test_a_restart_that_does_not_move_a_service_is_said(applying):
         applying.root(f"rm {FRAGMENT}; {stop}; rm {' '.join(units.values())}; fairslice apply; true")
 
 
+@pytest.mark.thorough
 def test_it_may_be_killed_at_any_moment(applying):
-    if applying.image.release != conftest.THOROUGH:
-        pytest.skip(f"once is enough, on {conftest.THOROUGH}")
     edit(applying, EDIT)
     killed = applying.root(
         "for wait in 0.5 1.5 3; do timeout -s KILL $wait fairslice apply > /dev/null 2>&1; echo $?; done"

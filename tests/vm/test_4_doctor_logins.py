@@ -5,7 +5,6 @@ import json
 import re
 from pathlib import Path
 
-import conftest
 import measure
 import pytest
 
@@ -75,8 +74,6 @@ def found(answer: str) -> list[dict]:
 @pytest.fixture(scope="module")
 def well(installed):
     """A machine on which all is well, with a login of alice."""
-    if installed.image.release != conftest.THOROUGH:
-        pytest.skip(f"once is enough, on {conftest.THOROUGH}: little here depends on the release")
     # Other tests leave slices with what was declared at the time.
     with contextlib.closing(installed.session("alice")) as alice:
         alice.run("true")
@@ -88,6 +85,7 @@ def test_every_cause_is_in_a_round():
     assert sorted(code for codes in ROUNDS for code in codes) == sorted(CAUSES)
 
 
+@pytest.mark.thorough("bookworm")
 @pytest.mark.parametrize("codes", ROUNDS, ids="+".join)
 def test_causes_are_found_with_their_files(well, codes):
     causes = "; ".join(CAUSES[code][0] for code in codes)
@@ -101,10 +99,12 @@ def test_causes_are_found_with_their_files(well, codes):
         assert isinstance(finding["line"], int) == (code in WITH_LINE), code
 
 
+@pytest.mark.thorough("bookworm")
 def test_all_is_well_again(well):
     assert found(well.root("fairslice doctor --json", check=False)) == []
 
 
+@pytest.mark.thorough("bookworm")
 def test_a_login_older_than_the_policy(well):
     well.put({FRAGMENT: "[logins.user.alice]\ncpu_weight = 150\noom_score_adj = 50\n"})
     try:
@@ -117,6 +117,7 @@ def test_a_login_older_than_the_policy(well):
         well.root(f"rm {FRAGMENT}; fairslice apply")
 
 
+@pytest.mark.thorough("bookworm")
 def test_a_users_slice_that_an_administrator_has_set(well):
     answer = well.root(
         "systemctl set-property user-1000.slice CPUWeight=50; fairslice doctor --json;"

@@ -50,3 +50,9 @@ chroot "$tree" systemctl --quiet mask \
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer \
     e2scrub_all.timer e2scrub_reap.service systemd-tmpfiles-clean.timer \
     hwclock.service 2> /dev/null
+# A daemon-reload runs every generator, and tests make hundreds of them: systemd's own find nothing to do here,
+# and take a third of the time.
+mkdir -p "$tree/etc/systemd/system-generators"
+for generator in "$tree"/usr/lib/systemd/system-generators/systemd-*; do
+    ln -s /dev/null "$tree/etc/systemd/system-generators/${generator##*/}"
+done

@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -18,10 +19,14 @@
 
 enum { MIB = 1 << 20 };
 static atomic_int running = 1;
+static long busy;
+static sem_t begun; /* one for each thread: looking at the clock meanwhile would keep an emulated CPU at work */
 
 static void go(int signal_number)
 {
     running = signal_number == SIGUSR1;
+    for (long i = 0; running && i < busy; i++)
+        sem_post(&begun);
 }
 
 static void *spin(void *unused)
@@ -30,7 +35,7 @@ static void *spin(void *unused)
     for (;;) {
         while (running)
             turns++;
-        usleep(20 * 1000);
+        sem_wait(&begun);
     }
     return unused;
 }
@@ -58,7 +63,7 @@ static void eat(size_t bytes)
 
 int main(int count, char **words)
 {
-    long hold = 0, grow = 0, busy = 0;
+    long hold = 0, grow = 0;
     int bound = 0;
     for (int i = 1; i < count; i++) {
         if (!strcmp(words[i], "--standby")) {
@@ -78,6 +83,7 @@ int main(int count, char **words)
             return 2;
         }
     }
+    sem_init(&begun, 0, 0);
     signal(SIGUSR1, go);
     signal(SIGUSR2, go);
     if (hold)
