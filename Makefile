@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb commands launcher module demo image test lint unit pam-test build-test root-test package-test vm-test vm-trixie vm-bookworm bench-launch bench-login bench-status clean
+.PHONY: help deb commands launcher module demo image images test lint unit pam-test build-test root-test package-test vm-test vm-trixie vm-bookworm bench-launch bench-login bench-status clean
 
 # The package is made where cargo-deb looks, whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -36,7 +36,7 @@ deb: ## the Debian package, target/debian/fairslice_*.deb
 	$(call say,what a build needs)
 	@tests/prepare build
 	$(call say,the commands; the launcher; the module)
-	@$(MAKE) --no-print-directory --jobs=2 commands launcher module
+	@MAKEFLAGS= $(MAKE) --no-print-directory --jobs=2 commands launcher module
 	$(call say,the package)
 	@rm -f target/debian/fairslice_*.deb
 	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) cargo deb --no-build --quiet
@@ -65,9 +65,14 @@ demo: ## all of it, measured on a real machine that is booted for it
 image: ## the disk of the demonstration's machine, if there is none yet
 	@$(SUDO) $(PYTHON) tests/vm/image.py trixie
 
+images:
+	@$(SUDO) $(PYTHON) tests/vm/image.py
+
 test: ## everything that CI runs
 	@tests/prepare test
-	@$(MAKE) --no-print-directory lint unit deb pam-test root-test build-test package-test vm-test
+	@$(MAKE) --no-print-directory lint unit
+	@$(MAKE) --no-print-directory --jobs=2 deb images
+	@$(MAKE) --no-print-directory pam-test root-test build-test package-test vm-test
 
 lint: ## formatting, clippy, documentation, licences
 	$(call say,formatting)
