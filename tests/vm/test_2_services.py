@@ -300,7 +300,7 @@ def service(installed):
     # The next one to begin reloads, and so does who cleans up after them all.
     machine.root(
         f"systemctl stop {LIFE} '{LIFE}-*.scope'; systemctl reset-failed {LIFE} 2> /dev/null;"
-        f" rm -r {measure.UNITS}/{LIFE}.service*"
+        f" rm -rf {measure.UNITS}/{LIFE}.service*"
     )
 
 

@@ -17,7 +17,7 @@ SEED = 7
 TREES = 10
 DEPTH = 5  # of a service at most, its tree's own slice being 1
 THREADS = 2  # of each service: one for each CPU
-SETTLE, SECONDS = 0.5, 2
+SETTLE, SECONDS = 0.5, 3
 TOLERANCE = 0.03
 UNITS = "/run/systemd/system"
 
