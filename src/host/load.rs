@@ -11,7 +11,6 @@ use std::time::Instant;
 use rustix::fs::{Mode, OFlags, open, openat};
 
 use super::cgroup::attribute;
-use super::directory;
 use super::machine::amount;
 use super::parallel;
 use super::pressure::Pressure;
@@ -104,15 +103,16 @@ impl OomScores {
 
 fn oom_scores(root: &Path) -> HashMap<u32, u16> {
     let path = root.join("proc");
-    let pids = directory::names(&path).unwrap_or_default();
     let Ok(proc) = open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {
         return HashMap::new();
     };
-    let score = |pid: String| Some((pid.parse().ok()?, oom_score(&proc, &pid)?));
-    pids.into_iter().filter_map(score).collect()
+    let names = fs::read_dir(&path).into_iter().flatten().flatten();
+    let pids: Vec<u32> = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let score = |pid: &u32| Some((*pid, oom_score(&proc, *pid)?));
+    parallel::map(&pids, |part| part.iter().map(score).collect()).into_iter().flatten().collect()
 }
 
-fn oom_score(proc: &OwnedFd, pid: &str) -> Option<u16> {
+fn oom_score(proc: &OwnedFd, pid: u32) -> Option<u16> {
     let file = openat(proc, format!("{pid}/oom_score"), OFlags::CLOEXEC, Mode::empty()).ok()?;
     let mut text = [0; 8];
     let read = rustix::io::read(&file, &mut text).ok()?;

@@ -1,5 +1,6 @@
 """earlyoom and systemd-oomd: `fairslice explain oom` says what each takes first, and then each takes that."""
 
+import contextlib
 import json
 import re
 
@@ -82,7 +83,41 @@ def watched(machine) -> set[tuple[str, str]]:
     return found
 
 
-def test_systemd_oomd_takes_what_explain_oom_names(installed):
+@contextlib.contextmanager
+def oomd(machine, config: str, services: dict[str, str], begin: str = "true", end: str = "true"):
+    """systemd-oomd with this configuration, and what it may take."""
+    machine.put({LIMITS: config})
+    units = "systemd-oomd.service systemd-oomd.socket"
+    machine.root(f"{begin}; systemctl unmask --quiet {units}; {started(services)}; systemctl start systemd-oomd")
+    try:
+        yield
+    finally:
+        print(machine.root(
+            "journalctl -b -u systemd-oomd -o cat | tail;"
+            f" systemctl mask --quiet --now {units}; systemctl stop {' '.join(services)} {SLICE} 2>&1; {end};"
+            f" rm -r {LIMITS} /run/systemd/system.control/{SLICE}.d; systemctl reset-failed; systemctl daemon-reload"
+        ))
+    assert not explain(machine)["oomd"]["runs"]
+
+
+def takes(machine) -> dict[tuple[str, str], str]:
+    """What "explain oom" says is taken first, by what oomd watches."""
+    said = explain(machine)["oomd"]
+    assert said["runs"]
+    first = {(one["unit"], one["property"]): one["takes"] for one in said["watched"]}
+    assert watched(machine) == set(first)
+    return first
+
+
+def killed(machine, alive: list[str]) -> list[str]:
+    """oomd's own words about what it has killed, while these are alive."""
+    words = machine.root(f"systemctl is-active {' '.join(alive)}; journalctl -b -u systemd-oomd -o cat -g ^Killed")
+    lines = words.splitlines()
+    assert lines[: len(alive)] == ["active"] * len(alive)
+    return lines[len(alive) :]
+
+
+def test_systemd_oomd_takes_by_swap_what_explain_oom_names(installed):
     load = f"--slice={SLICE} -p MemoryMax={{limit}}M {LOAD} {{hold}}"
     services = {
         "most": load.format(name="{name}", limit=40, hold=140),
@@ -90,31 +125,40 @@ def test_systemd_oomd_takes_what_explain_oom_names(installed):
         # RAM has to be used too.
         "ballast": f"-p MemorySwapMax=0 {LOAD} 200",
     }
-    installed.put({LIMITS: "[OOM]\nSwapUsedLimit=99%\nDefaultMemoryPressureLimit=99%\n"})
-    installed.root(
+    begin = (
         "fallocate -l 256M /swap; chmod 600 /swap; mkswap -q /swap; swapon /swap;"
-        " systemctl unmask --quiet systemd-oomd.service systemd-oomd.socket;"
-        f" systemctl set-property --runtime {SLICE} ManagedOOMSwap=kill; {started(services)}; systemctl start systemd-oomd"
+        f" systemctl set-property --runtime {SLICE} ManagedOOMSwap=kill"
     )
-    try:
-        said = explain(installed)["oomd"]
-        assert said["runs"]
-        takes = {(one["unit"], one["property"]): one["takes"] for one in said["watched"]}
-        assert takes[SLICE, "ManagedOOMSwap"] == "most.service"
-        assert watched(installed) == set(takes)
+    config = "[OOM]\nSwapUsedLimit=99%\nDefaultMemoryPressureLimit=99%\n"
+    with oomd(installed, config, services, begin, "swapoff /swap; rm /swap"):
+        assert takes(installed)[SLICE, "ManagedOOMSwap"] == "most.service"
         installed.root(f"sed -i s/SwapUsedLimit=99%/SwapUsedLimit=25%/ {LIMITS}; systemctl restart systemd-oomd")
         assert ended(installed, "most") == "oom-kill", installed.root("journalctl -b -u systemd-oomd; oomctl")
-        words = installed.root("systemctl is-active less ballast; journalctl -b -u systemd-oomd -o cat -g ^Killed")
-        lines = words.splitlines()
-        assert lines[:2] == ["active", "active"]
         # That of systemd 252 says it twice.
-        killed, taken = lines[2:], f"Killed /{SLICE}/most.service due to memory used"
-        assert killed and all(line.startswith(taken) for line in killed), killed
-    finally:
-        print(installed.root(
-            "journalctl -b -u systemd-oomd -o cat | tail;"
-            " systemctl mask --quiet --now systemd-oomd.service systemd-oomd.socket;"
-            f" systemctl stop most less ballast {SLICE} 2>&1; swapoff /swap; rm -r /swap {LIMITS}"
-            f" /run/systemd/system.control/{SLICE}.d; systemctl reset-failed; systemctl daemon-reload; true"
-        ))
-    assert not explain(installed)["oomd"]["runs"]
+        lines, taken = killed(installed, ["less", "ballast"]), f"Killed /{SLICE}/most.service due to memory used"
+        assert lines and all(line.startswith(taken) for line in lines), lines
+
+
+def test_systemd_oomd_takes_by_pressure_what_explain_oom_names(installed):
+    # One reads more than it may keep, again and again, and so is reclaimed from and waits; the larger one does not.
+    services = {
+        "calm": f"--slice={SLICE} -p MemoryMax=200M {LOAD} 120",
+        "thrash": f"--slice={SLICE} -p MemoryMax=40M {LOAD} 1",
+    }
+    # What is in the cache already is charged to whoever wrote it.
+    begin = (
+        "dd if=/dev/zero of=/var/tmp/pages bs=1M count=100 conv=fsync status=none; echo 1 > /proc/sys/vm/drop_caches;"
+        f" systemctl set-property --runtime {SLICE} ManagedOOMMemoryPressure=kill ManagedOOMMemoryPressureLimit=99%"
+    )
+    config = "[OOM]\nDefaultMemoryPressureDurationSec=1s\n"
+    with oomd(installed, config, services, begin, "rm /var/tmp/pages"):
+        # It is in its place when it begins.
+        installed.root(
+            "(sleep 1; while cat /var/tmp/pages; do :; done) > /dev/null 2>&1 &"
+            f" echo $! > /sys/fs/cgroup/{SLICE}/thrash.service/cgroup.procs; sleep 4"
+        )
+        assert takes(installed)[SLICE, "ManagedOOMMemoryPressure"] == "thrash.service"
+        installed.root(f"systemctl set-property --runtime {SLICE} ManagedOOMMemoryPressureLimit=1%")
+        assert ended(installed, "thrash") == "oom-kill", installed.root("journalctl -b -u systemd-oomd; oomctl")
+        lines, taken = killed(installed, ["calm"]), f"Killed /{SLICE}/thrash.service due to memory pressure"
+        assert lines and all(line.startswith(taken) for line in lines), lines
