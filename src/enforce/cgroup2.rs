@@ -10,6 +10,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -23,7 +25,9 @@ use crate::policy::{CPU_WEIGHT, CpuWeight, Property, Resources, SettingValue};
 /// name for it.
 const REST: &str = "init.scope";
 /// How often processes are moved out of the way: they may be starting others meanwhile.
-const ROUNDS: usize = 10;
+const ROUNDS: u32 = 10;
+/// What is waited after the second round, and twice as long after each that follows: a second in all.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// What a cgroup is given.
 pub(super) type Settings = Vec<(Property, SettingValue)>;
@@ -177,7 +181,7 @@ impl<'a> Tree<'a> {
             }
             return Ok(());
         }
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
             let processes = self.read(namespace, "cgroup.procs")?;
             if processes.is_empty() {
                 return Ok(());
@@ -186,8 +190,13 @@ impl<'a> Tree<'a> {
             for process in processes.lines() {
                 self.move_to_rest(process)?;
             }
+            // One that is ending stays where it is until it is gone, though the kernel takes the order
+            // (`cgroup_migrate_add_task` in kernel/cgroup/cgroup.c); on a busy machine that takes a while.
+            if round > 0 {
+                thread::sleep(PAUSE * 2_u32.pow(round - 1));
+            }
         }
-        bail!("the processes in / start others faster than they can be moved to /{REST}")
+        bail!("the processes in / start others faster than they can be moved to /{REST}, or do not end")
     }
 
     /// Whether the root is the machine's own: that has no type.
@@ -218,5 +227,33 @@ impl<'a> Tree<'a> {
         let file = fs::OpenOptions::new().write(true).open(&path);
         file.and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()))
             .with_context(|| format!("writing {text} to {}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::write;
+
+    #[test]
+    fn a_process_that_is_ending_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        write(root, "proc/meminfo", "MemTotal: 1000 kB\n");
+        for (file, text) in [
+            ("cgroup.controllers", "cpu\n"),
+            ("cgroup.type", "domain\n"),
+            ("cgroup.procs", "4711\n"),
+            ("init.scope/cgroup.procs", ""),
+        ] {
+            write(root, &format!("sys/fs/cgroup/{file}"), text);
+        }
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(50));
+                write(root, "sys/fs/cgroup/cgroup.procs", "");
+            });
+            Tree::below(root).unwrap().vacate_root().unwrap();
+        });
     }
 }

@@ -110,8 +110,9 @@ def takes(machine) -> dict[tuple[str, str], str]:
 
 
 def killed(machine, alive: list[str]) -> list[str]:
-    """oomd's own words about what it has killed, while these are alive."""
-    words = machine.root(f"systemctl is-active {' '.join(alive)}; journalctl -b -u systemd-oomd -o cat -g ^Killed")
+    """The words of the systemd-oomd that runs about what it has killed, while these are alive."""
+    run = "_SYSTEMD_INVOCATION_ID=$(systemctl show --value -p InvocationID systemd-oomd)"
+    words = machine.root(f"systemctl is-active {' '.join(alive)}; journalctl -b {run} -o cat -g ^Killed")
     lines = words.splitlines()
     assert lines[: len(alive)] == ["active"] * len(alive)
     return lines[len(alive) :]

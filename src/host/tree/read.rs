@@ -36,8 +36,8 @@ impl Tree {
         cgroup::of_process(root, "self")?;
         let base = root.join(paths::CGROUPFS);
         fs::read_dir(&base).with_context(|| format!("reading {}", base.display()))?;
-        let found =
-            Found { parent: Self::ROOT, name: ".".to_owned(), is_leaf: false, controllers: available(root) };
+        let (name, controllers) = (OPENED.to_owned(), available(root));
+        let found = Found { parent: Self::ROOT, name, is_leaf: false, controllers };
         let first = Reader::open(&base).and_then(|reader| reader.cgroup(&found));
         let (first, children) = first.unwrap_or_default();
         let mut tree = Self::new(first);
@@ -62,7 +62,8 @@ impl Tree {
         let of: Vec<Id> = of.into_iter().filter(|id| self[*id].cpu.is_some()).collect();
         let base = root.join(paths::CGROUPFS);
         let parent = |id: &Id| self[*id].parent.unwrap_or(Self::ROOT);
-        let read = by_parent(&base, self, &of, parent, |reader, id| reader.cpu_max(self[*id].name()));
+        let name = |id: &Id| if *id == Self::ROOT { OPENED } else { self[*id].name() };
+        let read = by_parent(&base, self, &of, parent, |reader, id| reader.cpu_max(name(id)));
         for (id, max) in of.into_iter().zip(read) {
             if let Some(cpu) = self.cgroups.get_mut(id.0).and_then(|cgroup| cgroup.cpu.as_mut()) {
                 cpu.max = max;
@@ -131,12 +132,15 @@ fn by_parent<T: Sync, R: Send>(
 /// each file.
 struct Reader(OwnedFd);
 
+/// The one that a [`Reader`] has open itself: the root, which in a cgroup namespace has weight and limit.
+const OPENED: &str = ".";
+
 impl Reader {
     fn open(parent: &Path) -> Option<Self> {
         open(parent, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok().map(Self)
     }
 
-    /// A cgroup and those in it; `None` where it is gone. `.` is the one that was opened.
+    /// A cgroup and those in it; `None` where it is gone.
     fn cgroup(&self, found: &Found) -> Option<(Cgroup, Children)> {
         let controllers = found.controllers;
         let directory = Directory { parent: &self.0, name: &found.name };
@@ -309,6 +313,18 @@ mod tests {
         assert_eq!(read(2), ["", "a.slice"]);
         write(root, "sys/fs/cgroup/b.slice/c.service/cgroup.events", "populated 1\n");
         assert_eq!(read(3), ["", "a.slice", "b.slice", "b.slice/c.service"]);
+    }
+
+    #[test]
+    fn the_root_of_a_namespace_has_a_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        write(root, "proc/self/cgroup", "0::/\n");
+        write(root, "sys/fs/cgroup/cgroup.controllers", "cpu\n");
+        write(root, "sys/fs/cgroup/cpu.weight", "100\n");
+        write(root, "sys/fs/cgroup/cpu.max", "150000 100000\n");
+        let max = Some(Bandwidth { quota: 150_000, period: 100_000 });
+        assert_eq!(Tree::read(root).unwrap()[Tree::ROOT].cpu, Some(Cpu { weight: 100, max }));
     }
 
     /// What a tree of ten thousand costs: `cargo test --release --lib ten_thousand -- --ignored --nocapture`.
