@@ -158,28 +158,14 @@ fn look(
 ) -> Result<(Picture, Vec<u16>)> {
     let scores = OomScores::begin(root);
     let machine = Machine::read(root)?;
-    let tree = competing(root).context("looking at the machine")?;
+    let tree = match extent {
+        Extent::Everything => Tree::read(root),
+        Extent::Screen | Extent::Named(_) => competing(root),
+    };
+    let tree = tree.context("looking at the machine")?;
     let live = snapshot::read(root, tree, &loaded.policy, snapshot::Extent::Declared)
         .context("looking at the machine")?;
     picture(root, loaded, machine, live, scores, extent, before)
-}
-
-/// The tree with every `cpu.max` that makes a difference while everything is busy: of thousands of cgroups,
-/// most get less than any limit allows. Each limit that is reached gives others more, who may then reach theirs.
-fn competing(root: &Path) -> Result<Tree> {
-    let cpus = tree::online_cpus(root)?;
-    let mut tree = Tree::read_weights(root)?;
-    let mut unread: Vec<Id> = tree.ids().collect();
-    loop {
-        let shares = shares(&tree, cpus, &Busy::Everything);
-        let is_near = |id: &Id| shares.of(*id) * f64::from(cpus) >= LEAST_LIMIT;
-        let (near, far): (Vec<Id>, Vec<Id>) = unread.into_iter().partition(is_near);
-        if near.is_empty() {
-            return Ok(tree);
-        }
-        tree.read_limits(root, near);
-        unread = far;
-    }
 }
 
 /// The same, where the tree has been read, and maybe the memory of some of it.
@@ -208,7 +194,9 @@ fn picture(
     };
     let unread: Vec<Id> = ids.iter().copied().filter(|id| tree[*id].memory.is_none()).collect();
     tree.read_memory(root, unread);
-    tree.read_limits(root, ids.iter().copied());
+    if !matches!(extent, Extent::Everything) {
+        tree.read_limits(root, ids.iter().copied());
+    }
     read_claims(root, &mut tree);
     let cpus = tree::online_cpus(root)?;
     let cgroups: Vec<&Path> = ids.iter().map(|id| tree[*id].path.as_path()).collect();
@@ -221,6 +209,24 @@ fn picture(
     let mut picture = Picture::new(machine, load::memory_used(root), tree, status, looks);
     let scores = fill_figures(root, &mut picture, scores, extent, cpus);
     Ok((picture, scores))
+}
+
+/// The tree with every `cpu.max` that makes a difference while everything is busy: of thousands of cgroups,
+/// most get less than any limit allows. Each limit that is reached gives others more, who may then reach theirs.
+fn competing(root: &Path) -> Result<Tree> {
+    let cpus = tree::online_cpus(root)?;
+    let mut tree = Tree::read_weights(root)?;
+    let mut unread: Vec<Id> = tree.ids().collect();
+    loop {
+        let shares = shares(&tree, cpus, &Busy::Everything);
+        let is_near = |id: &Id| shares.of(*id) * f64::from(cpus) >= LEAST_LIMIT;
+        let (near, far): (Vec<Id>, Vec<Id>) = unread.into_iter().partition(is_near);
+        if near.is_empty() {
+            return Ok(tree);
+        }
+        tree.read_limits(root, near);
+        unread = far;
+    }
 }
 
 /// Computes what is shown; the OOM scores of all processes, sorted.

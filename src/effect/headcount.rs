@@ -183,15 +183,7 @@ impl Tree<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::load_files;
-
-    fn policy(text: &str) -> Policy {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), text).unwrap();
-        let loaded = load_files(&[file.path().to_owned()]);
-        assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
-        loaded.policy
-    }
+    use crate::fixture::policy;
 
     /// `system.slice`, `init.scope` and `user.slice` at the kernel's weight, on top.
     fn live(parent: &Path) -> Vec<(String, u64)> {

@@ -69,7 +69,7 @@ struct Weighted<'a> {
 
 impl<'a> Doctor<'a> {
     fn weighted(&self, name: &'a str, unit: &'a Unit) -> Option<Weighted<'a>> {
-        let weight = unit.number(CPU_WEIGHT.unit)?;
+        let weight = weight(unit)?;
         let id = self.tree.find(&unit.cgroup()?)?;
         if id == Tree::ROOT || !self.tree[id].populated {
             return None;
@@ -166,20 +166,12 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::fixture::policy;
     use crate::host::tree::{Bandwidth, Cgroup, Controllers, Cpu};
-    use crate::policy::load_files;
 
     pub(super) const CPU: Controllers =
         Controllers { cpu: true, cpuset: false, io: false, memory: false, pids: true };
     pub(super) const SERVICES: &str = "foundry.slice/foundry-services.slice";
-
-    fn policy(text: &str) -> Policy {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), text).unwrap();
-        let loaded = load_files(&[file.path().to_owned()]);
-        assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
-        loaded.policy
-    }
 
     /// A machine with two CPUs.
     pub(super) struct Host {
