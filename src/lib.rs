@@ -16,9 +16,9 @@ pub mod enforce;
 #[cfg(test)]
 mod fixture;
 pub mod host;
-pub mod line;
 pub mod memory;
 pub mod paths;
 pub mod policy;
 #[cfg(feature = "cli")]
 pub mod report;
+pub mod text;

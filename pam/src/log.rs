@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
-use fairslice::line::one_line;
+use fairslice::text::shown;
 use syslog::{Facility, Formatter3164, LogFormat as _, Severity};
 
 /// Where the log daemon listens, below the root.
@@ -59,12 +59,12 @@ impl Log {
         let format = Formatter3164 {
             facility: Facility::LOG_AUTHPRIV,
             hostname: None,
-            process: one_line(host.trim_end(), MAX_LINE),
+            process: shown(host.trim_end()).at_most(MAX_LINE).to_string(),
             pid: process::id(),
         };
         let line = format!("pam_fairslice({}:session): {line}", self.service);
         let mut datagram = Vec::new();
-        format.format(&mut datagram, severity, one_line(&line, MAX_LINE)).map_err(io::Error::other)?;
+        format.format(&mut datagram, severity, shown(&line).at_most(MAX_LINE)).map_err(io::Error::other)?;
         let socket = UnixDatagram::unbound()?;
         socket.set_write_timeout(Some(PATIENCE))?;
         socket.send_to(&datagram, &self.socket).map(drop)

@@ -4,8 +4,8 @@
 use std::ffi::{CStr, CString};
 
 use fairslice::enforce::login;
-use fairslice::line::one_line;
 use fairslice::memory;
+use fairslice::text::{Foreign, shown};
 use pam::PamReturnCode;
 
 use crate::arguments::Arguments;
@@ -70,7 +70,8 @@ fn do_open(handle: &Handle<'_>, arguments: &Arguments, log: &Log) -> bool {
     let user = match handle.user().map(CString::into_string) {
         Some(Ok(user)) => user,
         Some(Err(error)) => {
-            let name = one_line(&error.into_cstring().to_string_lossy(), MAX_NAME);
+            let name = Foreign::new(error.into_cstring().into_bytes());
+            let name = name.shown().at_most(MAX_NAME);
             log.warning(&format!("user {name}: the name is not UTF-8: nothing done"));
             return false;
         }
@@ -79,7 +80,7 @@ fn do_open(handle: &Handle<'_>, arguments: &Arguments, log: &Log) -> bool {
             return false;
         }
     };
-    let name = one_line(&user, MAX_NAME);
+    let name = shown(&user).at_most(MAX_NAME);
     let service = handle.service().map(CString::into_string).and_then(Result::ok).unwrap_or_default();
     let mut opened = login::open_session(&arguments.root, &user, &service);
     for (variable, value) in &opened.variables {

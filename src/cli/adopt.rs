@@ -11,8 +11,8 @@ use anyhow::{Result, bail};
 use super::{FOUND, How, Which, complain};
 use crate::enforce::adopt::{self, Plan};
 use crate::host::unit_file::Units;
-use crate::line::quoted;
 use crate::policy::{self, InForce, ServiceName};
+use crate::text::quoted;
 
 pub(super) fn adopt(root: &Path, which: Which, how: &How) -> Result<u8> {
     let units = Units::read(root)?;

@@ -14,9 +14,9 @@ use crate::host::processes::Process;
 use crate::host::snapshot::Snapshot;
 use crate::host::unit_file::Assignment;
 use crate::host::units::{Unit, Units};
-use crate::line::quoted;
 use crate::paths;
 use crate::policy::{Origin, Policy, ServiceName, SliceName};
+use crate::text::quoted;
 
 /// What the chains are followed through.
 #[derive(Debug, Clone, Copy)]

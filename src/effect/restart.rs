@@ -11,7 +11,7 @@ use std::fmt;
 
 use super::finding::and_more;
 use crate::host::processes::Process;
-use crate::line::quoted;
+use crate::text::quoted;
 
 /// Whether one of a service's processes outlives its stop: with `KillMode=process` and `none`, all but the main
 /// process do, see `systemd.kill(5)`.

@@ -11,9 +11,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::line::one_line;
 use crate::paths;
 use crate::policy::Property;
+use crate::text::shown;
 
 /// The properties that are asked for: `org.freedesktop.systemd1(5)`.
 const PROPERTIES: [&str; 41] = [
@@ -156,7 +156,7 @@ fn show(arguments: &[&str]) -> Result<String> {
     command.args(["show", "--all", "--no-pager"]).args(arguments).env("LC_ALL", "C");
     let done = command.output().context("running systemctl show")?;
     if !done.status.success() {
-        bail!("systemctl show: {}", one_line(&String::from_utf8_lossy(&done.stderr), 300));
+        bail!("systemctl show: {}", shown(String::from_utf8_lossy(&done.stderr).trim_end()).at_most(300));
     }
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }

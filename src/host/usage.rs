@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use nix::libc::ESRCH;
 
-use crate::line::one_line;
+use crate::text::shown;
 
 /// A process, as messages name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub fn users_of(root: &Path, directories: &[PathBuf]) -> Result<BTreeMap<PathBuf
             Ok(used) => {
                 for directory in used {
                     let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
-                    let found = Process { pid, name: one_line(name.trim_end(), 16) };
+                    let found = Process { pid, name: shown(name.trim_end()).at_most(16).to_string() };
                     users.entry(directory.clone()).or_default().push(found);
                 }
             }

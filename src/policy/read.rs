@@ -14,7 +14,7 @@ use super::{
     Declared, Diagnostic, LoginRule, Logins, Memory, Origin, PathTemplate, Policy, PrivateDir, Resources,
     Service, ServiceName, ServicePattern, Slice, SliceName, SourceFile, Sourced, VariableName, template,
 };
-use crate::line::one_line;
+use crate::text::shown;
 
 type Key<'i> = Spanned<DeString<'i>>;
 type Value<'i> = Spanned<DeValue<'i>>;
@@ -337,7 +337,7 @@ impl<'a> Reader<'a> {
     }
 
     fn expected(&mut self, key: &str, value: &Value<'_>, expected: &str) {
-        let found = one_line(self.source.text.get(value.span()).unwrap_or_default(), MOST_SHOWN);
+        let found = shown(self.source.text.get(value.span()).unwrap_or_default()).at_most(MOST_SHOWN);
         self.error(value.span(), format!("{key} = {found}: expected {expected}"));
     }
 

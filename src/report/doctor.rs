@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::effect::finding::{Finding, Fix, Severity};
 use crate::enforce::apply::Left;
-use crate::line::quoted;
+use crate::text::quoted;
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
 const JSON_VERSION: u32 = 1;

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use crate::effect::finding::{Code, Finding, Fix, Place};
-use crate::line::quoted;
 use crate::policy::{DirMode, Origin};
+use crate::text::quoted;
 
 /// A private directory of one user, as far as something is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]

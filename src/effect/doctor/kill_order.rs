@@ -13,9 +13,9 @@ use crate::host::cgroup;
 use crate::host::processes::Process;
 use crate::host::tree::Tree;
 use crate::host::units::Unit;
-use crate::line::quoted;
 use crate::paths;
 use crate::policy::{OOM_SCORE_ADJUST, Policy, PrivateDir};
+use crate::text::quoted;
 
 /// What starts processes in the name of others: a score of its own is not meant for those.
 const STARTERS: [&str; 4] = ["ssh", "sshd", "cron", "atd"];

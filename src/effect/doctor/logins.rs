@@ -17,9 +17,9 @@ use crate::host::snapshot::{Snapshot, User};
 use crate::host::sshd::UsePam;
 use crate::host::unit_file::Assignment;
 use crate::host::units::Units;
-use crate::line::quoted;
 use crate::paths;
 use crate::policy::{CPU_WEIGHT, LoginRule, Origin, Policy, Setting, SliceName};
+use crate::text::quoted;
 
 const OURS: &str = "pam_fairslice.so";
 const LOGINDS: &str = "pam_systemd.so";

@@ -18,8 +18,8 @@ use std::path::PathBuf;
 
 use super::chain::{Chain, Scene};
 use super::finding::{Code, Finding, Fix, Place};
-use crate::line::quoted;
 use crate::policy::CPU_WEIGHT;
+use crate::text::quoted;
 
 /// Where a setting of a unit stands: by the unit's name and the key, `("ssh.service", "OOMScoreAdjust")`.
 pub type SetBy<'a> = &'a dyn Fn(&str, &str) -> Option<Place>;

@@ -12,9 +12,9 @@ use crate::effect::restart::Kept;
 use crate::host::cgroup;
 use crate::host::processes::Process;
 use crate::host::units::Unit;
-use crate::line::quoted;
 use crate::paths;
 use crate::policy::{SLICE, ServiceName, SliceName};
+use crate::text::quoted;
 
 /// So many processes are named.
 const MOST_NAMED: usize = 3;

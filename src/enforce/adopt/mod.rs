@@ -439,7 +439,7 @@ pub(super) fn systemctl(arguments: &[&str]) -> Result<String> {
     let output = Command::new("systemctl").args(["--system"]).args(arguments).output().with_context(shown)?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{}: {}: {}", shown(), output.status, crate::line::one_line(said.trim(), 500));
+        bail!("{}: {}: {}", shown(), output.status, crate::text::shown(said.trim()).at_most(500));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

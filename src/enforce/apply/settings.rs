@@ -15,9 +15,9 @@ use crate::effect::{Given, agrees, equals, given, holds, slices, total_weight_no
 use crate::host::cgroup;
 use crate::host::pid1::Manager;
 use crate::host::units::{Unit, Units};
-use crate::line::quoted;
 use crate::paths;
 use crate::policy::{CPU_WEIGHT, MEMORY_LOW, MEMORY_MIN, PROPERTIES, Property, SettingValue, SliceName};
+use crate::text::quoted;
 
 /// A unit, and what it is given.
 struct Target {

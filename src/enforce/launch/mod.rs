@@ -19,9 +19,9 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use caps::{CapSet, Capability};
 
 use crate::host::{cgroup, process};
-use crate::line::quoted;
 use crate::paths;
 use crate::policy::{OomScoreAdj, Policy, ServiceName, SliceName};
+use crate::text::quoted;
 use arguments::{Arguments, HELP, Request, USAGE};
 use declared::Declared;
 use say::{complain, print};

@@ -8,7 +8,7 @@ use zbus::wire::serialized::{Context, Data};
 use zbus::wire::{BE, LE, NATIVE_ENDIAN, to_bytes_for_signature};
 
 use super::MAX_TEXT;
-use crate::line::one_line;
+use crate::text::shown;
 
 /// The largest message that is read, in bytes. The replies awaited are a value, a path, or an
 /// error's name and one line of text.
@@ -156,7 +156,7 @@ pub(super) fn outcome(mut message: Vec<u8>, serial: u32) -> Result<Option<Result
                 {
                     let body = Data::new(message.get(body..).unwrap_or_default(), decoding);
                     let (text, _) = body.deserialize::<&str>()?;
-                    one_line(text, MAX_TEXT)
+                    shown(text).at_most(MAX_TEXT).to_string()
                 }
                 _ => "without a text".to_owned(),
             };

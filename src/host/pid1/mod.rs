@@ -29,8 +29,8 @@ use zbus::Variant;
 use zbus::wire::serialized::Context;
 use zbus::wire::{NATIVE_ENDIAN, to_bytes};
 
-use crate::line::one_line;
 use crate::policy::SliceName;
+use crate::text::shown;
 use message::{Call, Reply};
 use peer::Peer;
 
@@ -131,7 +131,7 @@ impl Manager {
             let list: Vec<String> =
                 properties.iter().map(|(name, value)| format!("{name}={value}")).collect();
             let socket = self.socket.display();
-            let (unit, list) = (one_line(unit, MAX_TEXT), list.join(" "));
+            let (unit, list) = (shown(unit).at_most(MAX_TEXT), list.join(" "));
             format!("cannot set {list} on {unit} through {socket}")
         })
     }

@@ -14,7 +14,7 @@ use nix::unistd::geteuid;
 
 use super::MAX_TEXT;
 use super::message::{Call, FIXED_HEADER, Reply, message_length, outcome};
-use crate::line::one_line;
+use crate::text::shown;
 
 /// The longest line that is read while authenticating, in bytes. `OK` and a GUID take 37.
 const MAX_LINE: usize = 1024;
@@ -87,7 +87,7 @@ impl Peer {
             Some("REJECTED") => bail!("PID 1 refused the connection of user id {}: only root may", geteuid()),
             _ => bail!(
                 "what answers there is not systemd: it said \"{}\" where OK belongs",
-                one_line(&line, MAX_TEXT)
+                shown(&line).at_most(MAX_TEXT)
             ),
         }
     }
@@ -134,7 +134,7 @@ impl Peer {
                 let start: String = start.chars().take(20).collect();
                 bail!(
                     "what answers there is not systemd: it sent \"{}\" and more without an end of line",
-                    one_line(&start, MAX_TEXT)
+                    shown(&start).at_most(MAX_TEXT)
                 );
             }
             self.receive()?;

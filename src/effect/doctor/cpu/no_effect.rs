@@ -11,8 +11,8 @@ use crate::effect::finding::{Code, Finding, Fix};
 use crate::effect::share::{Busy, Limit, shares};
 use crate::host::tree::{Cgroup, Id, Tree};
 use crate::host::units::Unit;
-use crate::line::quoted;
 use crate::policy::{CPU_WEIGHT, SLICE};
+use crate::text::quoted;
 
 /// In these, siblings of every origin compete, and come and go.
 const COMMON: [&str; 3] = ["machine.slice", "system.slice", "user.slice"];

@@ -14,8 +14,8 @@ use crate::host::settings::{File, Settings};
 use crate::host::unit_file::Assignment;
 use crate::host::units::{Unit, Units};
 use crate::host::v1::V1;
-use crate::line::quoted;
 use crate::policy::OOM_SCORE_ADJUST;
+use crate::text::quoted;
 use known::{is_foreign, is_resource, kind_of, misspelt, refused, section_of, successor};
 
 /// The services that logins come from, by their names in Debian and elsewhere.
