@@ -9,7 +9,10 @@ mod named;
 mod private_dir;
 mod status;
 
+use std::env;
+use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -103,8 +106,10 @@ struct How {
 /// Runs the command with the program's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
-    let root = paths::root();
-    let result = match Arguments::parse().command {
+    let mut words = env::args_os().skip(1).peekable();
+    let root = paths::root(&mut words);
+    let name = OsString::from(env!("CARGO_PKG_NAME"));
+    let result = match Arguments::parse_from(iter::once(name).chain(words)).command {
         Command::Check { files } => check(&root, &files),
         Command::Policy => print_policy(&root),
         Command::Status(options) => status::status(&root, &options),

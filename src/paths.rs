@@ -1,10 +1,14 @@
 //! Every path and file name that fairslice reads or writes, once.
 //!
-//! Paths are relative, to be joined to a root: `/` on a live system, a directory in tests.
+//! Paths are relative, to be joined to a root: [`ROOT`] on a live system, a directory in tests, by [`root`].
 #![forbid(unsafe_code)]
 
+use std::ffi::OsString;
+use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 
+/// The root of a live system.
+pub const ROOT: &str = "/";
 /// The main policy file.
 pub const POLICY: &str = "etc/fairslice/policy.toml";
 /// Policy fragments, `*.toml`, merged after [`POLICY`] in file-name order.
@@ -96,22 +100,21 @@ pub const CGROUPFS: &str = "sys/fs/cgroup";
 /// A path below the root, as it is on a live system.
 #[must_use]
 pub fn absolute(path: impl AsRef<Path>) -> PathBuf {
-    Path::new("/").join(path)
+    Path::new(ROOT).join(path)
+}
+
+/// What the paths of a program with these arguments, without its own name, are joined to: `--root DIR` may
+/// stand first, for tests, and is taken away.
+///
+/// It is no variable, because these programs run as root, in environments of others.
+#[must_use]
+pub fn root(words: &mut Peekable<impl Iterator<Item = OsString>>) -> PathBuf {
+    let named = words.next_if(|word| word == "--root").and_then(|_| words.next());
+    named.map_or_else(|| PathBuf::from(ROOT), PathBuf::from)
 }
 
 /// The generator's drop-in of a unit.
 #[must_use]
 pub fn generated(unit: &str) -> PathBuf {
     Path::new(GENERATED).join(format!("{unit}.d")).join(DROP_IN)
-}
-
-/// The variable that redirects every path of the commands below a directory, for tests.
-pub const ROOT_VARIABLE: &str = "FAIRSLICE_ROOT";
-
-/// The root that the commands work below: [`ROOT_VARIABLE`], else `/`.
-///
-/// The PAM module never asks: the environment of a set-uid program is not to be trusted.
-#[must_use]
-pub fn root() -> PathBuf {
-    std::env::var_os(ROOT_VARIABLE).map_or_else(|| PathBuf::from("/"), PathBuf::from)
 }

@@ -72,8 +72,9 @@ impl Root {
     fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         let output = Command::new("sh")
             .args(["-c", "umask 077; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_fairslice")])
+            .arg("--root")
+            .arg(self.0.path())
             .args(arguments)
-            .env("FAIRSLICE_ROOT", self.0.path())
             .output()
             .unwrap();
         texts(output)
@@ -325,7 +326,7 @@ fn without_root_it_says_so() {
     };
     let before = tree(root.0.path());
     let arguments = ["adopt", "nginx", "cron"];
-    let output = command.args(arguments).env("FAIRSLICE_ROOT", root.0.path()).output().unwrap();
+    let output = command.arg("--root").arg(root.0.path()).args(arguments).output().unwrap();
     let (code, out, error) = texts(output);
     assert_eq!((code, out.as_str(), error.lines().count()), (2, "", 1), "{error}");
     assert!(

@@ -160,9 +160,10 @@ impl Machine {
 
     fn fairslice(&self, command: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_fairslice"))
+            .arg("--root")
+            .arg(self.path())
             .arg(command)
             .args(arguments)
-            .env("FAIRSLICE_ROOT", self.path())
             .output()
             .unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -224,8 +225,8 @@ fn reload(root: &Path) {
     let _ = fs::remove_dir_all(&generated);
     fs::create_dir_all(&generated).unwrap();
     let generator = Command::new(env!("CARGO_BIN_EXE_fairslice-generator"))
-        .arg(&generated)
-        .env("FAIRSLICE_ROOT", root)
+        .arg("--root")
+        .args([root, &generated])
         .status()
         .unwrap();
     assert!(generator.success());

@@ -87,8 +87,8 @@ impl Machine {
         // There is none at the first time.
         let _ = fs::remove_dir_all(&output);
         let run = Command::new(env!("CARGO_BIN_EXE_fairslice-generator"))
-            .arg(&output)
-            .env("FAIRSLICE_ROOT", self.root())
+            .arg("--root")
+            .args([self.root(), &output])
             .status();
         assert!(run.unwrap().success());
         for (unit, drop_in) in [
@@ -188,7 +188,7 @@ impl Machine {
         self.write("run/systemd/show", &show);
         self.write("run/systemd/show-manager", &format!("UnitsLoadTimestampMonotonic={RELOADED}\n"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_fairslice"));
-        let output = command.args(arguments).env("FAIRSLICE_ROOT", self.root()).output().unwrap();
+        let output = command.arg("--root").arg(self.root()).args(arguments).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     }
@@ -602,7 +602,7 @@ fn what_could_not_be_looked_at_is_said() {
     machine.run(&["doctor"]);
     machine.remove("run/systemd/show");
     let mut command = Command::new(env!("CARGO_BIN_EXE_fairslice"));
-    let output = command.arg("doctor").env("FAIRSLICE_ROOT", machine.root()).output().unwrap();
+    let output = command.arg("--root").arg(machine.root()).arg("doctor").output().unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
     assert!(err.contains("run/systemd/show") && err.lines().count() == 1, "{err}");
     assert_eq!(output.status.code(), Some(0));

@@ -74,7 +74,7 @@ fn machine() -> tempfile::TempDir {
 
 fn explain(root: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fairslice"));
-    let output = command.arg("explain").args(arguments).env("FAIRSLICE_ROOT", root).output().unwrap();
+    let output = command.arg("--root").arg(root).arg("explain").args(arguments).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }

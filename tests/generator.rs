@@ -82,8 +82,8 @@ impl Run {
 fn generate(root: &Path, out: &Path) -> Output {
     fs::create_dir_all(out).unwrap();
     Command::new(env!("CARGO_BIN_EXE_fairslice-generator"))
-        .args([out, out, out])
-        .env("FAIRSLICE_ROOT", root)
+        .arg("--root")
+        .args([root, out, out, out])
         .output()
         .unwrap()
 }

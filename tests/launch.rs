@@ -38,14 +38,15 @@ fn launcher() -> PathBuf {
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_fairslice-launch")), PathBuf::from)
 }
 
+/// The launcher on this root, and as if by hand: the tests may themselves run in a service.
+fn on(root: &Path) -> Command {
+    let mut command = Command::new(launcher());
+    command.arg("--root").arg(root).env_remove("INVOCATION_ID");
+    command
+}
+
 fn launch(root: &Path, arguments: &[&str]) -> Output {
-    Command::new(launcher())
-        .args(arguments)
-        .env("FAIRSLICE_ROOT", root)
-        // The tests may themselves run in a service.
-        .env_remove("INVOCATION_ID")
-        .output()
-        .unwrap()
+    on(root).args(arguments).output().unwrap()
 }
 
 fn said(output: &Output) -> String {
@@ -165,11 +166,7 @@ fn a_root_directory_without_systemd_in_it_is_told() {
     let root = root("system.slice/local-fs.service", "0\n");
     fs::remove_dir(root.path().join("run/systemd/system")).unwrap();
     write(root.path(), "etc/fairslice/policy.toml", "[service.local-fs]\noom_score_adj = 9\n");
-    let output = Command::new(launcher())
-        .args(["echo", "ran"])
-        .envs([("FAIRSLICE_ROOT", root.path().as_os_str()), ("INVOCATION_ID", "0".as_ref())])
-        .output()
-        .unwrap();
+    let output = on(root.path()).args(["echo", "ran"]).env("INVOCATION_ID", "0").output().unwrap();
     assert_ran(&output, "BindReadOnlyPaths=/run/systemd");
     assert_eq!(score(root.path()), "0\n", "the policy of another machine's files is not this one's");
 }
@@ -180,6 +177,17 @@ fn a_cgroup_namespace_of_its_own_is_told() {
     in_force(root.path(), "local-.service", "Slice=foundry-services.slice\n");
     let output = launch(root.path(), &["--unit", "local-fs", "echo", "ran"]);
     assert_ran(&output, "ProtectControlGroups=private");
+}
+
+/// What started it may have its environment from somebody else.
+#[test]
+fn no_variable_sends_it_to_another_root() {
+    let root = root("system.slice/local-fs.service", "0\n");
+    in_force(root.path(), "local-fs.service", "OOMScoreAdjust=7\n");
+    let mut command = Command::new(launcher());
+    command.args(["--unit", "local-fs", "echo", "ran"]).env("FAIRSLICE_ROOT", root.path());
+    assert_eq!(command.output().unwrap().stdout, b"ran\n");
+    assert_eq!(score(root.path()), "0\n");
 }
 
 /// A root without systemd whose cgroup2 has the service's cgroups already, each with these attributes.
@@ -254,9 +262,8 @@ fn a_broken_stderr_costs_nothing() {
     in_force(root.path(), "local-.service", "Slice=foundry-services.slice\n");
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let output = Command::new(launcher())
+    let output = on(root.path())
         .args(["grep", "-E", "SigPnd|ShdPnd|SigBlk", "/proc/self/status"])
-        .env("FAIRSLICE_ROOT", root.path())
         .stderr(writer)
         .output()
         .unwrap();
@@ -307,11 +314,7 @@ fn a_file_that_is_no_program_is_handed_to_no_shell() {
     fs::set_permissions(root.path().join("bin/plain"), fs::Permissions::from_mode(0o755)).unwrap();
     let bin = root.path().join("bin").display().to_string();
     for command in ["plain", &format!("{bin}/plain")] {
-        let output = Command::new(launcher())
-            .args(["--", command])
-            .envs([("FAIRSLICE_ROOT", root.path().as_os_str()), ("PATH", bin.as_ref())])
-            .output()
-            .unwrap();
+        let output = on(root.path()).args(["--", command]).env("PATH", &bin).output().unwrap();
         assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(203), &b""[..]));
         assert!(said(&output).contains(&format!("{bin}/plain")) && said(&output).contains("no program"));
     }
@@ -328,11 +331,7 @@ fn path_is_searched_as_execvp_does() {
     let directory = |name: &str| root.path().join(name).display().to_string();
     let run = |directories: &[&str]| {
         let path: Vec<String> = directories.iter().map(|name| directory(name)).collect();
-        Command::new(launcher())
-            .args(["--", "tool"])
-            .envs([("FAIRSLICE_ROOT", root.path().as_os_str()), ("PATH", path.join(":").as_ref())])
-            .output()
-            .unwrap()
+        on(root.path()).args(["--", "tool"]).env("PATH", path.join(":")).output().unwrap()
     };
     assert_ran(&run(&["none", "file", "denied", "right"]), "");
     let denied = run(&["none", "denied"]);
@@ -357,9 +356,8 @@ fn too_many_arguments_are_told() {
     in_force(root.path(), "local-.service", "OOMScoreAdjust=3\n");
     let command = format!("{}/bin/true", "/.".repeat(1900));
     let run = |words: usize| {
-        Command::new(launcher())
+        on(root.path())
             .env_clear()
-            .env("FAIRSLICE_ROOT", root.path())
             .args(["--", &command])
             .args(std::iter::repeat_n("x".repeat(500), words))
             .output()
@@ -388,11 +386,11 @@ fn usage_is_two() {
 fn sigpipe_is_as_it_was() {
     let root = root(&format!("{SLICE}/local-fs.service"), "0\n");
     in_force(root.path(), "local-.service", "Slice=foundry-services.slice\n");
-    let launcher = launcher().display().to_string();
+    let (launcher, root) = (launcher(), root.path());
+    let launch = format!("exec {} --root {}", launcher.display(), root.display());
     for (trap, ignored) in [("", false), ("trap '' PIPE;", true)] {
-        let script = format!("{trap} exec {launcher} sh -c 'grep SigIgn /proc/self/status'");
-        let output =
-            Command::new("sh").args(["-c", &script]).env("FAIRSLICE_ROOT", root.path()).output().unwrap();
+        let script = format!("{trap} {launch} sh -c 'grep SigIgn /proc/self/status'");
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let mask = u64::from_str_radix(text.split_whitespace().last().unwrap(), 16).unwrap();
         // SIGPIPE is 13, bit 12. The test's own runtime ignores it too, but resets it before exec.
@@ -406,12 +404,12 @@ fn closed_descriptors_stay_closed_and_none_is_added() {
     in_force(root.path(), "local-.service", "Slice=foundry-services.slice\nOOMScoreAdjust=3\n");
     let descriptors = |launcher: &str| {
         let script = format!("exec {launcher} ls /proc/self/fd 0<&- 2>&-");
-        let output =
-            Command::new("sh").args(["-c", &script]).env("FAIRSLICE_ROOT", root.path()).output().unwrap();
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
         assert!(output.status.success() && output.status.signal().is_none());
         String::from_utf8(output.stdout).unwrap()
     };
-    assert_eq!(descriptors(&launcher().display().to_string()), descriptors(""));
+    let launcher = format!("{} --root {}", launcher().display(), root.path().display());
+    assert_eq!(descriptors(&launcher), descriptors(""));
 }
 
 /// What it reads was written by somebody else. Whatever that is, the command runs, with nothing else

@@ -28,9 +28,9 @@ impl Root {
     fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         // 124 for one that hangs, as on a fifo.
         let output = Command::new("timeout")
-            .args(["60", env!("CARGO_BIN_EXE_fairslice")])
+            .args(["60", env!("CARGO_BIN_EXE_fairslice"), "--root"])
+            .arg(self.0.path())
             .args(arguments)
-            .env("FAIRSLICE_ROOT", self.0.path())
             .output()
             .unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();

@@ -58,7 +58,7 @@ impl Root {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fairslice"));
-        command.arg("private-dir").args(arguments).env("FAIRSLICE_ROOT", self.0.path());
+        command.arg("--root").arg(self.0.path()).arg("private-dir").args(arguments);
         command
     }
 
@@ -315,7 +315,6 @@ fn other_file_systems_are_refused() {
             .args(["-m", "sh", "-c", &script])
             .env("R", root.0.path())
             .env("F", env!("CARGO_BIN_EXE_fairslice"))
-            .env("FAIRSLICE_ROOT", root.0.path())
             .output()
             .unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
@@ -325,14 +324,15 @@ fn other_file_systems_are_refused() {
         return;
     }
     let before = root.tree();
-    let (code, err) = inside("\"$F\" private-dir adopt /mnt --to daemon");
+    let (code, err) = inside("\"$F\" --root \"$R\" private-dir adopt /mnt --to daemon");
     assert!(
         code == Some(2) && err.contains("is on another file system than /mnt, and nothing is copied"),
         "{err}"
     );
     assert_eq!(root.tree(), before);
     let mount = "mount --bind \"$R/mnt\" \"$R/srv/cache/debug/mounted\"";
-    let (code, err) = inside(&format!("{mount} && \"$F\" private-dir adopt /srv/cache --to daemon"));
+    let (code, err) =
+        inside(&format!("{mount} && \"$F\" --root \"$R\" private-dir adopt /srv/cache --to daemon"));
     assert!(code == Some(2) && err.contains("srv/cache/debug/mounted is a mount point: umount "), "{err}");
     assert_eq!(root.tree(), before);
 }

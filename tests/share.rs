@@ -236,9 +236,10 @@ fn machine() -> tempfile::TempDir {
 
 fn explain(root: &Path, arguments: &[&str]) -> (i32, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_fairslice"))
+        .arg("--root")
+        .arg(root)
         .args(["explain", "share"])
         .args(arguments)
-        .env("FAIRSLICE_ROOT", root)
         .output()
         .unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();

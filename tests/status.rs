@@ -130,10 +130,11 @@ fn without_utf_8_and_in_80_columns_it_is_as_readable() {
     let root = machine.path();
     cgroup(root, &format!("{SERVICES}/local-with-a-very-long-name-indeed@instance.service"), &[]);
     let run = |size: &str, locale: &str| {
-        let shell = format!("stty {size} && exec {} status", env!("CARGO_BIN_EXE_fairslice"));
+        let program = env!("CARGO_BIN_EXE_fairslice");
+        let shell = format!("stty {size} && exec {program} --root {} status", root.display());
         let mut script = std::process::Command::new("script");
         script.args(["--quiet", "--return", "--command", &shell, "/dev/null"]);
-        script.env("FAIRSLICE_ROOT", root).env("LC_ALL", locale).env("NO_COLOR", "1");
+        script.env("LC_ALL", locale).env("NO_COLOR", "1");
         let text = String::from_utf8(script.output().unwrap().stdout).unwrap();
         assert!(text.contains("settings are as declared"), "{text}");
         text

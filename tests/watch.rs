@@ -16,11 +16,12 @@ const LEAVE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
 
 /// In a terminal of 80 columns and 24 lines, after `before`.
 fn on_a_terminal(root: &Path, before: &str) -> Child {
-    let shell =
-        format!("stty rows 24 cols 80; {before} exec {} status --watch=0.3", env!("CARGO_BIN_EXE_fairslice"));
+    let program = env!("CARGO_BIN_EXE_fairslice");
+    let watch = format!("exec {program} --root {} status --watch=0.3", root.display());
+    let shell = format!("stty rows 24 cols 80; {before} {watch}");
     let mut script = Command::new("timeout");
     script.args(["--foreground", "60", "script", "--quiet", "--return", "--command", &shell, "/dev/null"]);
-    script.env("FAIRSLICE_ROOT", root).env("LC_ALL", "C.UTF-8").env("NO_COLOR", "1");
+    script.env("LC_ALL", "C.UTF-8").env("NO_COLOR", "1");
     script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
 }
 

@@ -1,4 +1,4 @@
-/* chain UNIT COMMAND [ARGUMENT...]: what fairslice-launch does when UNIT's score is right, or is to be set,
+/* chain ROOT UNIT COMMAND [ARGUMENT...]: what fairslice-launch does when UNIT's score is right, or is to be set,
  * with the same system calls in the same order, in C; nothing is checked that the benchmark does not need.
  */
 #define _GNU_SOURCE
@@ -12,7 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static char root[2048];
+static const char *root;
 
 static void path_below_root(char *path, size_t size, const char *relative)
 {
@@ -83,14 +83,16 @@ int main(int count, char **arguments)
 {
     char path[4096], score[16];
     struct statx status;
-    snprintf(root, sizeof root, "%s", getenv("FAIRSLICE_ROOT") ?: "");
+    if (count < 4)
+        return 1;
+    root = arguments[1];
     path_below_root(path, sizeof path, "proc/self/cgroup");
     char *placed = text_of(path);
-    if (count < 3 || !placed || !strstr(placed, ".service"))
+    if (!placed || !strstr(placed, ".service"))
         return 1;
     path_below_root(path, sizeof path, "run/systemd/system");
     syscall(SYS_statx, AT_FDCWD, path, 0, STATX_ALL, &status);
-    char *declared = drop_in(arguments[1]);
+    char *declared = drop_in(arguments[2]);
     declared = declared ? strstr(declared, "OOMScoreAdjust=") : NULL;
     if (!declared)
         return 1;
@@ -107,6 +109,6 @@ int main(int count, char **arguments)
         close(file);
         drop_capability();
     }
-    execv(arguments[2], arguments + 2);
+    execv(arguments[3], arguments + 3);
     return 1;
 }

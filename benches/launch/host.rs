@@ -77,14 +77,7 @@ impl Setting {
 
     fn add(&mut self, name: &'static str, words: &[&str]) -> &mut Contender {
         let words = words.iter().map(|word| (*word).to_owned()).chain([self.noop.display().to_string()]);
-        let contender = Contender {
-            name,
-            words: words.collect(),
-            root: PathBuf::from("/"),
-            score: None,
-            drops: false,
-            slow: false,
-        };
+        let contender = Contender { name, words: words.collect(), score: None, drops: false, slow: false };
         self.contenders.push(contender);
         self.contenders.last_mut().expect("it was pushed")
     }
@@ -92,23 +85,23 @@ impl Setting {
     /// On a host: a machine of files for each of the launcher's cases.
     fn on_trees(&mut self, options: &Options, launcher: &str, chains: &[Chain], live: i32) -> Result<()> {
         let trees = tempfile::tempdir()?;
-        let tree = |name: &str, score: i32, services: u32| -> Result<PathBuf> {
+        let tree = |name: &str, score: i32, services: u32| -> Result<String> {
             let tree = trees.path().join(name);
             make_tree(&tree, &options.generator, score, services)?;
-            Ok(tree)
+            Ok(tree.display().to_string())
         };
         let right = tree("right", live, 1)?;
         let wrong = tree("wrong", live + RAISE, 1)?;
         let many = tree("many", live, 10_000)?;
-        self.add(name::LAUNCH, &[launcher, "--"]).on(&right, live);
-        self.add(name::LAUNCH_MANY, &[launcher, "--"]).on(&many, live);
+        self.add(name::LAUNCH, &[launcher, "--root", &right, "--"]).leaves(live);
+        self.add(name::LAUNCH_MANY, &[launcher, "--root", &many, "--"]).leaves(live);
         for (chain, is_right, _) in chains {
-            self.add(is_right, &[chain, UNIT]).on(&right, live);
+            self.add(is_right, &[chain, &right, UNIT]).leaves(live);
         }
         if self.capability {
-            self.add(name::LAUNCH_SET, &[launcher, "--"]).on(&wrong, live + RAISE).drops = true;
+            self.add(name::LAUNCH_SET, &[launcher, "--root", &wrong, "--"]).leaves(live + RAISE).drops = true;
             for (chain, _, sets) in chains {
-                self.add(sets, &[chain, UNIT]).on(&wrong, live + RAISE).drops = true;
+                self.add(sets, &[chain, &wrong, UNIT]).leaves(live + RAISE).drops = true;
             }
         }
         self.trees = Some(trees);
@@ -119,12 +112,11 @@ impl Setting {
     /// score of another service is to be set.
     fn on_this_machine(&mut self, launcher: &str, chains: &[Chain], live: i32) {
         const OTHER: &str = "local-raise.service";
-        let root = Path::new("/");
-        self.add(name::LAUNCH, &[launcher, "--"]).on(root, live);
-        self.add(name::LAUNCH_SET, &[launcher, "--unit", OTHER, "--"]).on(root, live + RAISE).drops = true;
+        self.add(name::LAUNCH, &[launcher, "--"]).leaves(live);
+        self.add(name::LAUNCH_SET, &[launcher, "--unit", OTHER, "--"]).leaves(live + RAISE).drops = true;
         for (chain, is_right, sets) in chains {
-            self.add(is_right, &[chain, UNIT]).on(root, live);
-            self.add(sets, &[chain, OTHER]).on(root, live + RAISE).drops = true;
+            self.add(is_right, &[chain, "", UNIT]).leaves(live);
+            self.add(sets, &[chain, "", OTHER]).leaves(live + RAISE).drops = true;
         }
         self.add(name::SCOPE, &["systemd-run", "--scope", "--quiet"]).slow = true;
         if found("cgexec").is_ok() {
@@ -188,7 +180,7 @@ fn make_tree(tree: &Path, generator: &Path, score: i32, services: u32) -> Result
         writeln!(policy, "[service.local-other{other}]\noom_score_adj = 1")?;
     }
     fs::write(tree.join("etc/fairslice/policy.toml"), policy)?;
-    let output = Command::new(generator).arg(&generated).env("FAIRSLICE_ROOT", tree).output()?;
+    let output = Command::new(generator).arg("--root").args([tree, &generated]).output()?;
     ensure!(output.status.success(), "generator: {}", String::from_utf8_lossy(&output.stderr));
     let made = fs::read_dir(&generated)?.count();
     ensure!(made >= services as usize, "the generator made {made} directories for {services} services");

@@ -5,7 +5,7 @@
 //! Each contender executes a static no-op, which is also started bare. A round starts each of them once,
 //! in random order, so that a machine that gets slower or faster meanwhile does so for all; what a
 //! contender adds is the median of its differences from the bare exec of the same round. Time runs from
-//! `posix_spawn` to the child being reaped, with all descriptors on `/dev/null` and two or three variables.
+//! `posix_spawn` to the child being reaped, with all descriptors on `/dev/null` and two variables.
 //! Everything runs on one CPU, which halves the spread.
 //!
 //! On a host, the machine that the launcher sees is a tree of files with the real `oom_score_adj`, because
@@ -29,7 +29,7 @@ mod trace;
 
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -91,8 +91,6 @@ impl Options {
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
     pub(crate) words: Vec<String>,
-    /// `FAIRSLICE_ROOT`.
-    pub(crate) root: PathBuf,
     /// What the command is to have in the end: this OOM score, and the capability no more.
     pub(crate) score: Option<i32>,
     pub(crate) drops: bool,
@@ -100,22 +98,14 @@ pub(crate) struct Contender {
 }
 
 impl Contender {
-    /// Says which machine it is to see, and which score to leave.
-    fn on(&mut self, root: &Path, score: i32) -> &mut Self {
-        root.clone_into(&mut self.root);
+    /// Says which score it is to leave.
+    fn leaves(&mut self, score: i32) -> &mut Self {
         self.score = Some(score);
         self
     }
 
-    pub(crate) fn command(&self, words: &[String]) -> Command {
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C");
-        command.env("FAIRSLICE_ROOT", &self.root);
-        command
-    }
-
     fn start(&self, null: &File) -> Result<Duration> {
-        let mut command = self.command(&self.words);
+        let mut command = command(&self.words);
         command.stdin(null.try_clone()?).stdout(null.try_clone()?).stderr(null.try_clone()?);
         let started = Instant::now();
         let status = command.spawn().with_context(|| self.words.join(" "))?.wait()?;
@@ -130,7 +120,7 @@ impl Contender {
         words.pop();
         let ask = "cat /proc/self/oom_score_adj; grep -E 'Cap(Inh|Prm|Eff|Bnd|Amb)' /proc/self/status";
         words.extend(["/bin/sh", "-c", ask].map(str::to_owned));
-        let output = self.command(&words).output().with_context(|| words.join(" "))?;
+        let output = command(&words).output().with_context(|| words.join(" "))?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success() && said.is_empty(), "{}: {}: {said}", self.name, output.status);
         let answer = String::from_utf8(output.stdout)?;
@@ -144,6 +134,13 @@ impl Contender {
         }
         Ok(())
     }
+}
+
+/// In an environment of two variables.
+pub(crate) fn command(words: &[String]) -> Command {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C");
+    command
 }
 
 fn main() -> ExitCode {

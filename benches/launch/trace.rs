@@ -14,8 +14,8 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::Contender;
 use crate::host::Setting;
+use crate::{Contender, command};
 
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Counts {
@@ -46,7 +46,7 @@ pub(crate) fn counts(contender: &Contender, setting: &Setting, instructions: boo
 /// Starts a contender that waits to be told to go on, just before its exec.
 fn start(contender: &Contender, setting: &Setting) -> Result<Pid> {
     let words = [&[setting.stop.display().to_string()], &contender.words[..]].concat();
-    let mut command = contender.command(&words);
+    let mut command = command(&words);
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let process = Pid::from_raw(child.id().try_into()?);
     match waitpid(process, None)? {

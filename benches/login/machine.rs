@@ -123,8 +123,7 @@ impl Machine {
             fs::write(group.join("cpu.weight"), format!("{WEIGHT}\n"))?;
         }
         let generated = root.join("run/systemd/generator");
-        let output =
-            Command::new(&options.generator).arg(&generated).env("FAIRSLICE_ROOT", &root).output()?;
+        let output = Command::new(&options.generator).arg("--root").args([&root, &generated]).output()?;
         ensure!(output.status.success(), "generator: {}", String::from_utf8_lossy(&output.stderr));
         let log = UnixDatagram::bind(root.join("dev/log"))?;
         log.set_nonblocking(true)?;

@@ -70,7 +70,7 @@ struct Contender {
 }
 
 fn contenders(fairslice: &Path, root: &Path) -> Vec<Contender> {
-    let fairslice = fairslice.display().to_string();
+    let (fairslice, below) = (fairslice.display().to_string(), root.display().to_string());
     let tree = root.join("sys/fs/cgroup").display().to_string();
     let contender = |name, words: &[&str], says| Contender {
         name,
@@ -78,9 +78,17 @@ fn contenders(fairslice: &Path, root: &Path) -> Vec<Contender> {
         says,
     };
     vec![
-        contender("fairslice status", &[&fairslice, "status"], "9,880 more"),
-        contender("fairslice status NAME", &[&fairslice, "status", "local-7"], "all siblings"),
-        contender("fairslice status --json", &[&fairslice, "status", "--json"], "other-9000.service"),
+        contender("fairslice status", &[&fairslice, "--root", &below, "status"], "9,880 more"),
+        contender(
+            "fairslice status NAME",
+            &[&fairslice, "--root", &below, "status", "local-7"],
+            "all siblings",
+        ),
+        contender(
+            "fairslice status --json",
+            &[&fairslice, "--root", &below, "status", "--json"],
+            "other-9000.service",
+        ),
         contender("find, directories", &["find", &tree, "-type", "d"], "other-9000.service"),
         contender(
             "find, and a read of cpu.weight",
@@ -91,9 +99,9 @@ fn contenders(fairslice: &Path, root: &Path) -> Vec<Contender> {
 }
 
 impl Contender {
-    fn run(&self, root: &Path) -> Result<Duration> {
+    fn run(&self) -> Result<Duration> {
         let mut command = Command::new(&self.words[0]);
-        command.args(&self.words[1..]).env("FAIRSLICE_ROOT", root).env("LC_ALL", "C.UTF-8");
+        command.args(&self.words[1..]).env("LC_ALL", "C.UTF-8");
         let started = Instant::now();
         let output = command.output().with_context(|| self.words.join(" "))?;
         let taken = started.elapsed();
@@ -127,7 +135,7 @@ fn run() -> Result<()> {
         let mut order: Vec<usize> = (0..contenders.len()).collect();
         random.shuffle(&mut order);
         for index in order {
-            let taken = contenders[index].run(root)?;
+            let taken = contenders[index].run()?;
             if round >= WARM_UP {
                 times[index].insert(round, taken);
             }

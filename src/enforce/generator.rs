@@ -21,11 +21,12 @@ use crate::policy::{self, InForce, Loaded, Policy, SourceFile};
 const MOST_LINES: usize = 6;
 
 /// Runs the generator with the program's arguments: the directory to write to, and two more that
-/// are not used.
+/// are not used; for tests, `--root DIR` stands before them.
 #[must_use]
 pub fn main() -> ExitCode {
-    let root = paths::root();
-    let Some(directory) = std::env::args_os().nth(1).map(PathBuf::from) else {
+    let mut words = std::env::args_os().skip(1).peekable();
+    let root = paths::root(&mut words);
+    let Some(directory) = words.next().map(PathBuf::from) else {
         let usage = "usage: fairslice-generator NORMAL-DIR [EARLY-DIR LATE-DIR] (systemd runs it, see systemd.generator(7))";
         let _ = writeln!(io::stderr(), "{usage}");
         return ExitCode::from(2);
@@ -117,7 +118,7 @@ fn log(root: &Path, lines: &[String]) {
     let more = (lines.len() > shown)
         .then(|| format!("{} more errors: run \"fairslice check\"", lines.len() - shown));
     let mut kernel_log =
-        fs::OpenOptions::new().write(true).open("/dev/kmsg").ok().filter(|_| root == Path::new("/"));
+        fs::OpenOptions::new().write(true).open("/dev/kmsg").ok().filter(|_| root == Path::new(paths::ROOT));
     for line in lines.iter().take(shown).chain(more.as_ref()) {
         let line = format!("fairslice-generator: {line}\n");
         // One write is one record; "<3>" is its priority, an error.

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-/// The machine of this name, unpacked: `FAIRSLICE_ROOT`.
+/// The machine of this name, unpacked, for `--root`.
 pub(crate) fn machine(name: &str) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     unpack(name, directory.path());

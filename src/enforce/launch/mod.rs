@@ -53,6 +53,8 @@ impl Shortfall {
 /// command was not executed.
 #[must_use]
 pub fn main(words: Vec<OsString>) -> u8 {
+    let mut words = words.into_iter().peekable();
+    let root = paths::root(&mut words);
     let arguments = match arguments::parse(lexopt::Parser::from_args(words)) {
         Ok(Request::Run(arguments)) => arguments,
         Ok(Request::Help) => {
@@ -68,7 +70,7 @@ pub fn main(words: Vec<OsString>) -> u8 {
             return Exit::Usage as u8;
         }
     };
-    for shortfall in prepare(&paths::root(), &arguments) {
+    for shortfall in prepare(&root, &arguments) {
         if arguments.strict {
             complain(format_args!("{}; not started (--strict)", shortfall.message));
             return shortfall.exit as u8;
