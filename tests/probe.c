@@ -22,6 +22,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -541,11 +542,18 @@ static int set_timer_slack(const char *value) { return prctl(PR_SET_TIMERSLACK, 
 static int set_parent_death(const char *value) { return prctl(PR_SET_PDEATHSIG, value_of(value), 0, 0, 0); }
 static int set_personality(const char *value) { return personality(value_of(value)) < 0 ? -1 : 0; }
 
-/* A filter that allows everything; without privileges only after no-new-privileges. */
+/* A filter that allows everything, but for the system call of this number, if there is one, which fails
+ * with EPERM; without privileges only after no-new-privileges. */
 static int set_seccomp(const char *value)
 {
-    struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-    struct sock_fprog program = {1, &allow};
+    uint32_t refused = *value ? (uint32_t)value_of(value) : UINT32_MAX;
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, refused, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {LENGTH(filter), filter};
     return set_no_new_privileges(value) ? -1 : prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
 }
 

@@ -25,7 +25,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use nix::fcntl::OFlag;
-use nix::pty;
+use nix::{libc, pty};
 
 const UNIT: &str = "local-probe.service";
 /// A score that every process may give itself.
@@ -120,8 +120,10 @@ impl Machine {
         let mut child = command.spawn().unwrap();
         let status = child.wait().unwrap();
         let said = fs::read_to_string(self.path("said")).unwrap();
+        fs::write(self.path("said"), "").unwrap();
         assert!(status.success(), "{command:?}: {status}: {said}");
-        assert!(said.is_empty(), "{said}");
+        assert_eq!(said.lines().count(), usize::from(!start.told.is_empty()), "{said}");
+        assert!(said.contains(start.told), "{said}");
         Facts::new(&fs::read_to_string(told).unwrap(), &child)
     }
 }
@@ -130,11 +132,13 @@ impl Machine {
 struct Start {
     arguments: Vec<OsString>,
     prepare: Box<dyn Fn(&mut Command)>,
+    /// What one line on stderr says, and nothing else; or that there is none.
+    told: &'static str,
 }
 
 impl Default for Start {
     fn default() -> Self {
-        Self { arguments: vec!["plain".into()], prepare: Box::new(|_| ()) }
+        Self { arguments: vec!["plain".into()], prepare: Box::new(|_| ()), told: "" }
     }
 }
 
@@ -430,44 +434,73 @@ fn another_root() {
     assert_eq!(plain.differences(&changed), ["directory", "root"], "{}", plain.show(&changed));
 }
 
-/// The launcher gives up the capability if it had to set the score; nothing else goes, and nothing comes.
+/// Starts in `namespace` what follows with the capability in all five sets: as root, with `CAP_SETPCAP`, or
+/// as a service that has been granted this capability and no other.
+fn granted(enter: &str, is_root: bool) -> Vec<&str> {
+    const GRANT: [&str; 5] = ["setpriv", "--inh-caps", "+sys_resource", "--ambient-caps", "+sys_resource"];
+    let securebits = &["--securebits", "+noroot,+noroot_locked"][..if is_root { 0 } else { 2 }];
+    [&["sh", "-c", enter, "sh"], &GRANT[..], securebits].concat()
+}
+
+/// A way through the launcher: what is told, the declared score, and what is changed on the machine.
+type Way<'a> = (&'static str, i32, &'a dyn Fn(&Machine));
+
+/// The launcher gives up the capability on every way to the command; nothing else goes, and nothing comes.
 #[test]
 fn a_granted_capability() {
     let Some(namespace) = Namespace::new("a_granted_capability", "") else { return };
     let enter = namespace.enter();
-    let enter = [
-        "sh",
-        "-c",
-        &enter,
-        "sh",
-        "setpriv",
-        "--inh-caps",
-        "+sys_resource",
-        "--ambient-caps",
-        "+sys_resource",
-    ];
-    // As root, with CAP_SETPCAP, and as a service that has been granted this capability and no other.
     let all = ["CapAmb", "CapBnd", "CapEff", "CapInh", "CapPrm"];
     let but_bounding = ["CapAmb", "CapEff", "CapInh", "CapPrm"];
-    for (options, sets) in [(&[][..], &all[..]), (&["--securebits", "+noroot,+noroot_locked"], &but_bounding)]
-    {
-        let before = [&enter[..], options].concat();
-        for declared in [live_score(), RAISED] {
+    let drop_in = format!("run/systemd/generator/{UNIT}.d/40-fairslice.conf");
+    let live = live_score();
+    let ways: [Way; 6] = [
+        ("", live, &|_| ()),
+        ("", RAISED, &|_| ()),
+        ("no policy names it", live, &|machine| fs::remove_file(machine.path(&drop_in)).unwrap()),
+        ("is not an OOM score", live, &|machine| machine.write(&drop_in, "OOMScoreAdjust=x\n")),
+        ("not set", RAISED, &|machine| {
+            fs::remove_file(machine.path("proc/self/oom_score_adj")).unwrap();
+            fs::create_dir(machine.path("proc/self/oom_score_adj")).unwrap();
+        }),
+        ("was not moved", live, &|machine| machine.write("proc/self/cgroup", "0::/system.slice/x.service\n")),
+    ];
+    for (is_root, sets) in [(true, &all[..]), (false, &but_bounding)] {
+        let before = granted(&enter, is_root);
+        for (told, declared, change) in ways {
             let machine = Machine::new(declared);
+            change(&machine);
+            let start = Start { told, ..Start::default() };
             let direct = machine.facts(&before, &Start::default());
-            let launched = machine.facts(&[&before[..], &machine.launcher()].concat(), &Start::default());
+            let launched = machine.facts(&[&before[..], &machine.launcher()].concat(), &start);
             assert!(all.iter().all(|set| direct.capabilities(set) & CAP_SYS_RESOURCE != 0), "{direct:?}");
-            if declared == live_score() {
-                assert!(direct.differences(&launched).is_empty(), "{}", direct.show(&launched));
-                continue;
+            let mut expected: Vec<String> = sets.iter().map(|set| format!("status.{set}")).collect();
+            if declared == RAISED && told.is_empty() {
+                expected.insert(0, "oom_score_adj".to_owned());
             }
-            let mut expected = vec!["oom_score_adj".to_owned()];
-            expected.extend(sets.iter().map(|set| format!("status.{set}")));
-            assert_eq!(direct.differences(&launched), expected, "{}", direct.show(&launched));
+            expected.extend((!told.is_empty()).then(|| "descriptor.00002".to_owned()));
+            expected.sort();
+            assert_eq!(direct.differences(&launched), expected, "{told}: {}", direct.show(&launched));
             for set in sets {
                 assert_eq!(launched.capabilities(set), direct.capabilities(set) & !CAP_SYS_RESOURCE, "{set}");
             }
         }
+    }
+}
+
+/// What cannot be dropped is said, and with `--strict` the command does not run.
+#[test]
+fn a_granted_capability_that_cannot_be_dropped() {
+    let Some(namespace) = Namespace::new("a_granted_capability_that_cannot_be_dropped", "") else { return };
+    let (enter, machine) = (namespace.enter(), Machine::new(live_score()));
+    let (prctl, capset) = (format!("seccomp={}", libc::SYS_prctl), format!("seccomp={}", libc::SYS_capset));
+    for refused in [&prctl, &capset] {
+        let mut words = [granted(&enter, false), set(&[refused]), machine.launcher()].concat();
+        let told = "CAP_SYS_RESOURCE, which COMMAND is not to have, not dropped";
+        machine.facts(&words, &Start { told, ..Start::default() });
+        words.insert(words.len() - 1, "--strict");
+        let output = Command::new(words[0]).args(&words[1..]).args(["echo", "ran"]).output().unwrap();
+        assert_eq!((output.status.code(), &*output.stdout), (Some(218), &b""[..]), "{output:?}");
     }
 }
 

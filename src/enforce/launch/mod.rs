@@ -24,7 +24,7 @@ use crate::policy::{OomScoreAdj, Policy, ServiceName, SliceName};
 use crate::text::quoted;
 use arguments::{Arguments, HELP, Request, USAGE};
 use declared::Declared;
-use say::{complain, print};
+use say::{complain, complain_of_bugs, print};
 
 /// Exit codes that `systemctl status` names, `systemd.exec(5)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +53,7 @@ impl Shortfall {
 /// command was not executed.
 #[must_use]
 pub fn main(words: Vec<OsString>) -> u8 {
+    complain_of_bugs();
     let mut words = words.into_iter().peekable();
     let root = paths::root(&mut words);
     let arguments = match arguments::parse(lexopt::Parser::from_args(words)) {
@@ -70,7 +71,12 @@ pub fn main(words: Vec<OsString>) -> u8 {
             return Exit::Usage as u8;
         }
     };
-    for shortfall in prepare(&root, &arguments) {
+    let mut shortfalls = prepare(&root, &arguments);
+    shortfalls.extend(drop_granted_capability().err().map(|error| {
+        let message = format_args!("CAP_SYS_RESOURCE, which COMMAND is not to have, not dropped: {error}");
+        Shortfall::new(Exit::Capabilities, message)
+    }));
+    for shortfall in shortfalls {
         if arguments.strict {
             complain(format_args!("{}; not started (--strict)", shortfall.message));
             return shortfall.exit as u8;
@@ -180,39 +186,35 @@ fn move_directly(
     })
 }
 
-/// Sets this process's OOM score where it differs, and gives up the capability that it took.
+/// Sets this process's OOM score where it differs.
 fn adjust_score(root: &Path, service: &ServiceName, score: OomScoreAdj) -> Option<Shortfall> {
     if process::oom_score_adj(root, "self").is_ok_and(|live| live == score) {
         return None;
     }
-    if let Err(error) = process::set_own_oom_score_adj(root, score) {
-        return Some(Shortfall::new(
+    process::set_own_oom_score_adj(root, score).err().map(|error| {
+        Shortfall::new(
             Exit::OomAdjust,
             format_args!(
                 "{service}: OOM score {score} not set: {error:#}: add AmbientCapabilities=CAP_SYS_RESOURCE to the unit, or let systemd set it (\"systemctl daemon-reload\", restart)"
             ),
-        ));
-    }
-    drop_granted_capability().err().map(|error| {
-        let message = format_args!("{service}: CAP_SYS_RESOURCE not dropped after use: {error}");
-        Shortfall::new(Exit::Capabilities, message)
+        )
     })
 }
 
-/// A capability in the ambient set was granted for this program, and the command would inherit it.
-/// Root's own capabilities stay.
+/// One in the ambient set was granted for the OOM score, and the command would inherit it, whether it was
+/// needed or not. Root's own capabilities stay.
 fn drop_granted_capability() -> Result<(), caps::errors::CapsError> {
-    const USED: Capability = Capability::CAP_SYS_RESOURCE;
-    if !caps::has_cap(None, CapSet::Ambient, USED)? {
+    const GRANTED: Capability = Capability::CAP_SYS_RESOURCE;
+    if !caps::has_cap(None, CapSet::Ambient, GRANTED)? {
         return Ok(());
     }
     // Only a process with CAP_SETPCAP may narrow its bounding set; without it, no later exec can
     // regain the capability but through a file that carries it.
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
-        caps::drop(None, CapSet::Bounding, USED)?;
+        caps::drop(None, CapSet::Bounding, GRANTED)?;
     }
     for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
-        caps::drop(None, set, USED)?;
+        caps::drop(None, set, GRANTED)?;
     }
     Ok(())
 }
