@@ -9,6 +9,8 @@
 //! - [`enforce`]: the only code that changes anything.
 //! - [`report`]: text and JSON.
 
+#![warn(clippy::disallowed_methods)]
+
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod effect;

@@ -82,6 +82,8 @@ pub const HEADCOUNT_UNIT: &str = "fairslice-headcount@%j.service";
 pub const LOGIND_RUNS: &str = "run/systemd/seats";
 /// The configuration of sshd.
 pub const SSHD_CONFIG: &str = "etc/ssh/sshd_config";
+/// What asks PID 1, and tells it.
+pub const SYSTEMCTL: &str = "usr/bin/systemctl";
 /// sshd.
 pub const SSHD: &str = "usr/sbin/sshd";
 /// Our profile for `pam-auth-update(8)`.

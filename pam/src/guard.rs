@@ -43,6 +43,7 @@ mod tests {
 
     /// In a process of its own, because of the hook, and so that its output can be looked at.
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "it is this test's")]
     fn a_panic_is_an_error_and_prints_nothing() {
         if env::var_os(CHILD).is_some() {
             assert_eq!(guarded(|| 1), Ok(1));
@@ -55,7 +56,7 @@ mod tests {
         let name = "guard::tests::a_panic_is_an_error_and_prints_nothing";
         let child = Command::new(env::current_exe().unwrap())
             .args([name, "--exact", "--nocapture"])
-            .env(CHILD, "1")
+            .envs([(CHILD, "1"), ("RUST_BACKTRACE", "full")])
             .output()
             .unwrap();
         let (out, err) = (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));

@@ -7,6 +7,8 @@
 //! login, su, sudo and cron: it writes nothing to their terminal and leaves nothing in their
 //! process.
 
+#![warn(clippy::disallowed_methods)]
+
 mod arguments;
 mod ffi;
 mod guard;

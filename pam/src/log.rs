@@ -77,6 +77,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::disallowed_methods, reason = "it is this test's")]
     fn root() -> PathBuf {
         let root = std::env::temp_dir().join(format!(
             "pam_fairslice-log-{}-{:?}",

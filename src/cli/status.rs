@@ -318,6 +318,7 @@ fn detail<'p>(root: &Path, picture: &'p Picture, name: &str) -> Result<Detail<'p
 
 /// A terminal's own size, of one that does not say, that of the oldest; elsewhere, lines are as long as
 /// they get.
+#[expect(clippy::disallowed_methods, reason = "what the terminal can show")]
 fn display() -> Display {
     let size = terminal_size::terminal_size_of(io::stdout()).map(|(width, height)| (width.0, height.0));
     let size = io::stdout().is_terminal().then_some(size.unwrap_or((80, 24)));

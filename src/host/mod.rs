@@ -29,6 +29,8 @@ pub mod process;
 #[cfg(feature = "cli")]
 pub mod processes;
 #[cfg(feature = "cli")]
+pub mod program;
+#[cfg(feature = "cli")]
 pub mod settings;
 #[cfg(feature = "cli")]
 pub mod snapshot;

@@ -3,9 +3,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use super::directory::names;
+use crate::host::program::program;
 use crate::paths;
 
 /// sshd's own limit on files that include one another.
@@ -38,7 +38,7 @@ pub fn use_pam(root: &Path) -> Option<UsePam> {
 
 /// `sshd -T` prints what holds where no `Match` block does; `UsePAM` cannot stand in one.
 fn ask() -> Option<bool> {
-    let done = Command::new(paths::absolute(paths::SSHD)).arg("-T").output().ok()?;
+    let done = program(paths::SSHD).arg("-T").output().ok()?;
     let text = String::from_utf8_lossy(&done.stdout);
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("usepam "));
     lines.next().filter(|_| done.status.success()).map(|value| value == "yes")

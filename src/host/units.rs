@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::host::program::program;
 use crate::paths;
 use crate::policy::Property;
 use crate::text::shown;
@@ -152,9 +152,12 @@ pub fn loaded_at(root: &Path) -> Result<u64> {
 }
 
 fn show(arguments: &[&str]) -> Result<String> {
-    let mut command = Command::new("systemctl");
-    command.args(["show", "--all", "--no-pager"]).args(arguments).env("LC_ALL", "C");
-    let done = command.output().context("running systemctl show")?;
+    let mut command = program(paths::SYSTEMCTL);
+    let done = command
+        .args(["show", "--all", "--no-pager"])
+        .args(arguments)
+        .output()
+        .context("running systemctl show")?;
     if !done.status.success() {
         bail!("systemctl show: {}", shown(String::from_utf8_lossy(&done.stderr).trim_end()).at_most(300));
     }

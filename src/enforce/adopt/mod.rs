@@ -13,7 +13,6 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
 use similar::TextDiff;
@@ -21,6 +20,7 @@ use similar::TextDiff;
 use self::exec_line::wrap;
 use crate::effect::doctor::logins::Outdated;
 use crate::host::directory::names;
+use crate::host::program::program;
 use crate::host::unit_file::{Assignment, Unit, Units, in_force};
 use crate::paths;
 use crate::policy::{Policy, ServiceName, ServicePattern};
@@ -436,7 +436,7 @@ fn pattern(unit: &ServiceName) -> String {
 
 pub(super) fn systemctl(arguments: &[&str]) -> Result<String> {
     let shown = || format!("running \"systemctl {}\"", arguments.join(" "));
-    let output = Command::new("systemctl").args(["--system"]).args(arguments).output().with_context(shown)?;
+    let output = program(paths::SYSTEMCTL).args(["--system"]).args(arguments).output().with_context(shown)?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("{}: {}: {}", shown(), output.status, crate::text::shown(said.trim()).at_most(500));

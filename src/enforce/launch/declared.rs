@@ -30,7 +30,9 @@ pub(super) struct Declared {
 pub(super) fn declared(root: &Path, service: &ServiceName) -> Result<Option<Declared>> {
     if !root.join(paths::SYSTEMD_BOOTED).exists() {
         // Every service of systemd's has it, systemd.exec(5).
-        if std::env::var_os("INVOCATION_ID").is_some() {
+        #[expect(clippy::disallowed_methods, reason = "it decides between a policy and an error")]
+        let is_service_of_systemd = std::env::var_os("INVOCATION_ID").is_some();
+        if is_service_of_systemd {
             bail!(
                 "cannot tell what is in force: /run/systemd is not in the root directory of this service: add BindReadOnlyPaths=/run/systemd to the unit"
             );

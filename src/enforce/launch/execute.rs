@@ -31,6 +31,7 @@ pub(super) fn execute(arguments: Arguments) -> String {
 /// Tries the directories of `PATH` in their order, as `execvp(3)`; but a file that the kernel takes
 /// for no program is not handed to a shell. systemd hands it to none either.
 fn search(program: &OsStr, strings: &[CString]) -> String {
+    #[expect(clippy::disallowed_methods, reason = "the command's own, to find the command")]
     let path = std::env::var_os("PATH").unwrap_or_else(|| OsString::from(DEFAULT_PATH));
     let mut denied = None;
     for directory in std::env::split_paths(&path) {
