@@ -42,18 +42,19 @@ deb: ## the Debian package, target/debian/fairslice_*.deb
 	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) cargo deb --no-build --quiet
 	@ls -l target/debian/fairslice_*.deb
 
-# Each ends in a minute on one CPU: side by side they take little more than the longest.
+# Each carries the list of its dependencies ("cargo auditable", in the section .dep-v0), for "cargo audit bin" and
+# "trivy". Each ends in a minute on one CPU: side by side they take little more than the longest.
 commands:
-	@RUSTFLAGS="$(RELEASE_FLAGS)" cargo build --release --locked --quiet -p fairslice --bin fairslice --bin fairslice-generator
+	@RUSTFLAGS="$(RELEASE_FLAGS)" cargo auditable build --release --locked --quiet -p fairslice --bin fairslice --bin fairslice-generator
 
 launcher:
 	@target=$$($(LAUNCHER_TARGET)); \
-	RUSTFLAGS="$(RELEASE_FLAGS) $(LAUNCHER_FLAGS)" cargo build --profile launcher --locked --quiet -p fairslice --bin fairslice-launch \
+	RUSTFLAGS="$(RELEASE_FLAGS) $(LAUNCHER_FLAGS)" cargo auditable build --profile launcher --locked --quiet -p fairslice --bin fairslice-launch \
 	    --no-default-features --features launcher --target $$target; \
 	install -D target/$$target/launcher/fairslice-launch target/release/fairslice-launch
 
 module:
-	@RUSTFLAGS="$(RELEASE_FLAGS) $(MODULE_FLAGS)" cargo build --profile module --locked --quiet -p pam_fairslice
+	@RUSTFLAGS="$(RELEASE_FLAGS) $(MODULE_FLAGS)" cargo auditable build --profile module --locked --quiet -p pam_fairslice
 	@install -D -m 644 target/module/libpam_fairslice.so target/release/libpam_fairslice.so
 
 demo: ## all of it, measured on a real machine that is booted for it
@@ -117,9 +118,15 @@ build-test: ## two users who build one workspace, as root
 	@$(SUDO) $$(cargo test --locked --no-run --message-format short -p pam_fairslice --test builds 2>&1 | \
 	    sed -n 's/.*Executable.*(\(.*\))/\1/p') --ignored --nocapture --test-threads=1
 
-package-test: ## the package's launcher, and lintian
+package-test: ## the package's launcher, its module with its generator, its binaries, and lintian
 	$(call say,the launcher as it is packaged)
 	@FAIRSLICE_LAUNCH=$(CURDIR)/target/release/fairslice-launch cargo test --locked --quiet --test launch --test transparency
+	$(call say,the module and the generator as they are packaged)
+	@$(SUDO) env FAIRSLICE_MODULE=$(CURDIR)/target/release/libpam_fairslice.so FAIRSLICE_GENERATOR=$(CURDIR)/target/release/fairslice-generator \
+	    $$(cargo test --locked --no-run --message-format short -p pam_fairslice --test libpam 2>&1 | \
+	    sed -n 's/.*Executable.*(\(.*\))/\1/p') --quiet --ignored package::
+	$(call say,the binaries)
+	@$(PYTHON) tests/package.py target/debian/fairslice_*.deb
 	$(call say,lintian)
 	@lintian --allow-root --fail-on error,warning,info --tag-display-limit 0 target/debian/fairslice_*.deb
 

@@ -16,8 +16,9 @@ use super::load::{InForce, Loaded, read_bounded};
 use super::{Policy, Slice};
 use crate::paths;
 
-/// Only what this very version has written is read: nothing else says what the bytes mean.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Only what these very sources have written is read, see `build.rs`: nothing else says what the bytes mean.
+/// Module and generator are built apart, and so no feature changes what is serialized.
+const VERSION: &str = env!("FAIRSLICE_SOURCES");
 /// The kernel's clock for files advances in steps of up to 10 ms: what was changed within the last
 /// step can be changed again without a trace.
 const CLOCK_STEP: Duration = Duration::from_millis(20);
@@ -167,10 +168,12 @@ mod tests {
             fs::write(root.path().join(paths::COMPILED), &bytes[..length]).unwrap();
             assert!(read(root.path()).is_none(), "{length}");
         }
-        let mut other = bytes;
-        other[1] ^= 1;
-        fs::write(root.path().join(paths::COMPILED), other).unwrap();
-        assert!(read(root.path()).is_none(), "another version");
+        let rest = &bytes[1 + VERSION.len()..];
+        for (version, is_read) in [(VERSION, true), ("0.1.0", false), ("0123456789abcdef", false)] {
+            let other = [postcard::to_allocvec(version).unwrap().as_slice(), rest].concat();
+            fs::write(root.path().join(paths::COMPILED), other).unwrap();
+            assert_eq!(read(root.path()).is_some(), is_read, "{version}");
+        }
     }
 
     #[test]

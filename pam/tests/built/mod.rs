@@ -4,8 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The module, built as it is shipped: alone, so that no other package's features are in it.
+/// The module, built as it is shipped: alone, so that no other package's features are in it. Or the one that is
+/// shipped: `FAIRSLICE_MODULE`.
 pub(crate) fn module() -> PathBuf {
+    if let Some(shipped) = std::env::var_os("FAIRSLICE_MODULE") {
+        return shipped.into();
+    }
     // Cargo's directory for tests lies in the target directory of this build.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };

@@ -16,6 +16,7 @@
 mod built;
 mod faults;
 mod machine;
+mod package;
 mod placement;
 mod race;
 mod sessions;
