@@ -24,3 +24,4 @@ pub mod policy;
 #[cfg(feature = "cli")]
 pub mod report;
 pub mod text;
+pub mod trust;

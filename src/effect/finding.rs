@@ -106,6 +106,7 @@ macro_rules! codes {
 codes! {
     PolicyBroken 1 Severe "the policy has errors and is not in force";
     FragmentBroken 2 Severe "a policy fragment has errors and is left out";
+    PolicyExposed 3 Severe "a policy file that somebody else than root can change is not used";
     DropInMissing 10 Severe "what the policy says has not reached PID 1: no daemon-reload since, or no generator";
     Shadowed 11 Severe "another drop-in or unit file overrides the policy's value";
     SetProperty 12 Severe "a value of \"systemctl set-property\" overrides the policy's";

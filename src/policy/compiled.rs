@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
-use super::load::{InForce, Loaded, read_bounded};
+use super::load::{InForce, Loaded, open, read_bounded};
 use super::{Policy, Slice};
 use crate::paths;
 
@@ -100,9 +101,18 @@ pub fn compile(root: &Path, loaded: &Loaded) -> Option<Vec<u8>> {
     postcard::to_allocvec(&Compiled { version: VERSION, sources: loaded.sources.clone(), policy }).ok()
 }
 
+/// Whether the generator may have made it: it says what root does. In a login this is root.
+fn is_made_by_us(metadata: &Metadata) -> bool {
+    [0, geteuid().as_raw()].contains(&metadata.uid()) && metadata.mode() & 0o022 == 0
+}
+
 /// The compiled policy below `root`, if it is there and still that of the files.
 pub(super) fn read(root: &Path) -> Option<Policy> {
-    let bytes = read_bounded(&root.join(paths::COMPILED)).ok()?;
+    let file = open(&root.join(paths::COMPILED)).ok()?;
+    if !is_made_by_us(&file.metadata().ok()?) {
+        return None;
+    }
+    let bytes = read_bounded(file).ok()?;
     let (version, rest): (&str, _) = postcard::take_from_bytes(&bytes).ok()?;
     if version != VERSION {
         return None;

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Origin;
+use crate::text::shown;
+use crate::trust::Exposed;
 
 /// The most errors that are told of one file: what somebody would mend before looking again. A file of
 /// nothing but errors must not hold up a login.
@@ -31,18 +33,26 @@ pub struct Diagnostic {
     pub position: Option<(usize, usize)>,
     /// What was found, what was expected, what to do.
     pub message: String,
+    /// Who else than root can change the file, which is not used for that.
+    pub exposed: Option<Exposed>,
 }
 
 impl Diagnostic {
     /// About a whole file.
     pub(super) fn file(file: &Arc<Path>, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, file: Arc::clone(file), position: None, message: message.into() }
+        let (severity, message) = (Severity::Error, message.into());
+        Self { severity, file: Arc::clone(file), position: None, message, exposed: None }
+    }
+
+    /// About a file that somebody else than root can change.
+    pub(super) fn exposed(file: &Arc<Path>, exposed: Exposed) -> Self {
+        let message = format!("is not used: {exposed}: {}", shown(&exposed.remedy()));
+        Self { exposed: Some(exposed), ..Self::file(file, message) }
     }
 
     /// About a place in a file.
     pub(crate) fn at(origin: &Origin, message: impl Into<String>) -> Self {
-        let position = Some((origin.line, origin.column));
-        Self { severity: Severity::Error, file: Arc::clone(&origin.file), position, message: message.into() }
+        Self { position: Some((origin.line, origin.column)), ..Self::file(&origin.file, message) }
     }
 
     /// The same, but the file is used all the same.

@@ -1,16 +1,20 @@
 //! Finding, reading and merging the policy files.
 #![forbid(unsafe_code)]
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::dir::Dir;
+
 use super::compiled::{self, Source, State};
 use super::diagnostic::Diagnostic;
 use super::{Policy, check, read};
+use crate::trust::{self, Refusal};
 use crate::{memory, paths};
 
 /// A larger file is no policy: 10,000 services take about half of this.
@@ -73,10 +77,11 @@ pub struct Loaded {
 /// Loads the policy below `root`: the main file, then `policy.d/*.toml` in file-name order.
 ///
 /// A broken file in `policy.d/` is left out, and so is one that contradicts those before it. With
-/// a broken main file, the last policy that was right stays in force.
+/// a broken main file, the last policy that was right stays in force. A file that somebody else than root
+/// can change is a broken one: root acts on it.
 #[must_use]
 pub fn load(root: &Path) -> Loaded {
-    let current = load_below(root, Path::new(""));
+    let mut current = load_below(root, Path::new(""));
     if current.in_force == InForce::Current {
         return current;
     }
@@ -87,7 +92,10 @@ pub fn load(root: &Path) -> Loaded {
         Loaded { in_force: InForce::Current, policy, files, .. } => {
             Loaded { policy, files, in_force: InForce::LastGood, ..current }
         }
-        _ => current,
+        Loaded { mut diagnostics, .. } => {
+            current.diagnostics.append(&mut diagnostics);
+            current
+        }
     }
 }
 
@@ -103,7 +111,7 @@ pub fn load_for_login(root: &Path) -> Loaded {
 pub fn load_files(files: &[PathBuf]) -> Loaded {
     let mut merge = Merge::default();
     for file in files {
-        merge.add(Path::new(""), file, file);
+        merge.add(open(file).map_err(Refusal::Unreadable), file);
     }
     merge.finish()
 }
@@ -112,17 +120,16 @@ pub fn load_files(files: &[PathBuf]) -> Loaded {
 fn load_below(root: &Path, below: &Path) -> Loaded {
     let mut merge = Merge::default();
     let main = below.join(paths::POLICY);
-    let main_holds = merge.add(root, &main, &paths::absolute(&main));
+    let main_holds = merge.add_below(root, &main);
     let directory = below.join(paths::POLICY_DIR);
     merge.saw(&directory, root.join(&directory).metadata().ok().as_ref());
-    match fragments(&root.join(&directory)) {
+    match fragments(root, &directory) {
         Ok(names) => {
             for name in names {
-                let fragment = directory.join(name);
-                merge.add(root, &fragment, &paths::absolute(&fragment));
+                merge.add_below(root, &directory.join(name));
             }
         }
-        Err(error) => merge.refuse(&paths::absolute(&directory), &error),
+        Err(refusal) => merge.diagnostics.push(refused(&Arc::from(paths::absolute(&directory)), refusal)),
     }
     let mut loaded = merge.finish();
     if main_holds && loaded.policy.is_empty() {
@@ -137,17 +144,19 @@ fn load_below(root: &Path, below: &Path) -> Loaded {
 }
 
 /// The names of a directory's `*.toml`, sorted; none where there is no directory.
-fn fragments(directory: &Path) -> io::Result<Vec<OsString>> {
-    let entries = match directory.read_dir() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
+fn fragments(root: &Path, directory: &Path) -> Result<Vec<OsString>, Refusal> {
+    let opened = match trust::open_directory(root, directory) {
+        Err(Refusal::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        opened => opened?,
     };
+    let failed = |errno| Refusal::Unreadable(io::Error::from(errno));
     let mut fragments = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name();
+    for entry in Dir::from_fd(opened).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
         let hidden = name.as_encoded_bytes().starts_with(b".");
-        if Path::new(&name).extension().is_some_and(|extension| extension == "toml") && !hidden {
-            fragments.push(name);
+        if Path::new(name).extension().is_some_and(|extension| extension == "toml") && !hidden {
+            fragments.push(name.to_owned());
         }
     }
     fragments.sort();
@@ -163,11 +172,16 @@ struct Merge {
 }
 
 impl Merge {
-    /// Adds a file below `root`, if it is right and contradicts none before it.
-    fn add(&mut self, root: &Path, path: &Path, shown: &Path) -> bool {
+    /// Adds a file below `root`, if nobody but root can change it, as well.
+    fn add_below(&mut self, root: &Path, path: &Path) -> bool {
         // Before it is read: what changes from here on is a change.
         self.saw(path, root.join(path).metadata().ok().as_ref());
-        let source = match read_source(&root.join(path), shown) {
+        self.add(trust::open(root, path), &paths::absolute(path))
+    }
+
+    /// Adds a file, if it is right and contradicts none before it.
+    fn add(&mut self, opened: Result<File, Refusal>, shown: &Path) -> bool {
+        let source = match read_source(opened, shown) {
             Ok(source) => source,
             Err(diagnostic) => {
                 self.diagnostics.push(diagnostic);
@@ -191,10 +205,6 @@ impl Merge {
         self.sources.push(Source { path: path.to_owned(), state: metadata.map(State::of) });
     }
 
-    fn refuse(&mut self, path: &Path, error: &io::Error) {
-        self.diagnostics.push(Diagnostic::file(&Arc::from(path), format!("cannot be read: {error}")));
-    }
-
     fn finish(self) -> Loaded {
         Loaded {
             policy: self.policy,
@@ -206,17 +216,26 @@ impl Merge {
     }
 }
 
-fn read_source(path: &Path, shown: &Path) -> Result<SourceFile, Diagnostic> {
+/// Why a file or directory is not used.
+fn refused(path: &Arc<Path>, refusal: Refusal) -> Diagnostic {
+    match refusal {
+        Refusal::Exposed(exposed) => Diagnostic::exposed(path, exposed),
+        Refusal::Unreadable(error) => {
+            let missing = error.kind() == io::ErrorKind::NotFound;
+            let remedy = if missing { format!(" {DEFAULT_POLICY}") } else { String::new() };
+            Diagnostic::file(path, format!("cannot be read: {error}{remedy}"))
+        }
+    }
+}
+
+fn read_source(opened: Result<File, Refusal>, shown: &Path) -> Result<SourceFile, Diagnostic> {
     let shared: Arc<Path> = Arc::from(shown);
-    let bytes = read_bounded(path).and_then(|bytes| {
+    let bytes = opened.and_then(|file| {
+        let bytes = read_bounded(file).map_err(Refusal::Unreadable)?;
         let room = memory::is_there_for(PER_BYTE * bytes.len());
-        if room { Ok(bytes) } else { Err(io::ErrorKind::OutOfMemory.into()) }
+        if room { Ok(bytes) } else { Err(Refusal::Unreadable(io::ErrorKind::OutOfMemory.into())) }
     });
-    let bytes = bytes.map_err(|error| {
-        let missing = error.kind() == io::ErrorKind::NotFound;
-        let remedy = if missing { format!(" {DEFAULT_POLICY}") } else { String::new() };
-        Diagnostic::file(&shared, format!("cannot be read: {error}{remedy}"))
-    })?;
+    let bytes = bytes.map_err(|refusal| refused(&shared, refusal))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let line = error.as_bytes().iter().take(valid).filter(|byte| **byte == b'\n').count() + 1;
@@ -231,16 +250,17 @@ fn read_source(path: &Path, shown: &Path) -> Result<SourceFile, Diagnostic> {
     Ok(SourceFile { path: shared, text })
 }
 
-/// A regular file's content. `O_NONBLOCK`, because a fifo must not hold up a boot or a login.
-pub(super) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let file: File = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
+/// Opens a regular file. `O_NONBLOCK`, because a fifo must not hold up a boot or a login.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
+/// What is in a file.
+pub(super) fn read_bounded(file: File) -> io::Result<Vec<u8>> {
     // As much as is needed at once, so that it is read at once; the file may grow meanwhile.
     let mut bytes = Vec::new();
-    bytes.try_reserve_exact(usize::try_from(metadata.len().min(LARGEST)).unwrap_or(0) + 64)?;
+    bytes.try_reserve_exact(usize::try_from(file.metadata()?.len().min(LARGEST)).unwrap_or(0) + 64)?;
     file.take(LARGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST {
         return Err(io::Error::other("it is larger than 1 MiB"));

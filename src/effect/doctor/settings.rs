@@ -17,6 +17,8 @@ use crate::policy::{
     CPU_WEIGHT, Diagnostic, InForce, Loaded, Origin, PROPERTIES, Property, SettingValue, Severity, SliceName,
     TotalWeight,
 };
+use crate::text::shown;
+use crate::trust::Exposed;
 
 /// One weight or limit of one unit.
 struct Wanted<'a> {
@@ -34,10 +36,29 @@ struct Wanted<'a> {
 #[must_use]
 pub fn findings(loaded: &Loaded) -> Vec<Finding> {
     let mut by_file: BTreeMap<&Path, Vec<&Diagnostic>> = BTreeMap::new();
+    let mut by_exposed: BTreeMap<&Exposed, Vec<&Path>> = BTreeMap::new();
     for diagnostic in loaded.diagnostics.iter().filter(|found| found.severity == Severity::Error) {
-        by_file.entry(&*diagnostic.file).or_default().push(diagnostic);
+        match &diagnostic.exposed {
+            Some(exposed) => by_exposed.entry(exposed).or_default().push(&diagnostic.file),
+            None => by_file.entry(&*diagnostic.file).or_default().push(diagnostic),
+        }
     }
-    by_file.into_iter().filter_map(|(file, errors)| broken_file(loaded, file, &errors)).collect()
+    let broken = by_file.into_iter().filter_map(|(file, errors)| broken_file(loaded, file, &errors));
+    broken.chain(by_exposed.into_iter().map(|(exposed, files)| exposed_file(loaded, exposed, &files))).collect()
+}
+
+/// One file or directory that others can change may keep several files of the policy out of force.
+fn exposed_file(loaded: &Loaded, exposed: &Exposed, files: &[&Path]) -> Finding {
+    let files: Vec<String> = files.iter().map(|file| shown(file).to_string()).collect();
+    Finding {
+        code: Code::PolicyExposed,
+        subject: shown(&exposed.path).to_string(),
+        what: format!("keeps {} out of force", files.join(", ")),
+        cost: loaded.in_force.note(),
+        cause: format!("{exposed}, and root does what a policy says"),
+        at: Some(Place { file: exposed.path.clone(), line: None }),
+        fix: Fix::Command(exposed.remedy()),
+    }
 }
 
 fn broken_file(loaded: &Loaded, file: &Path, errors: &[&Diagnostic]) -> Option<Finding> {
