@@ -15,11 +15,14 @@ use std::io::{self, Write as _};
 use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::effect;
+use crate::enforce::lock::Lock;
+use crate::enforce::own;
 use crate::host::account;
 use crate::host::machine::Machine;
 use crate::paths;
@@ -30,6 +33,9 @@ use crate::report;
 const FOUND: u8 = 1;
 /// Bad usage, or the machine could not be looked at.
 const FAILED: u8 = 2;
+
+/// How long a command waits for another that changes the machine.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Services and logins each get their slice of the machine, from one declared policy.
 #[derive(Debug, Parser)]
@@ -106,6 +112,7 @@ struct How {
 /// Runs the command with the program's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
+    own::keep_others_out();
     let mut words = env::args_os().skip(1).peekable();
     let root = paths::root(&mut words);
     let name = OsString::from(env!("CARGO_PKG_NAME"));
@@ -128,6 +135,11 @@ pub fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// The right to change the machine: whoever has to be waited for is named on stderr.
+fn lock(root: &Path, patience: Duration) -> Result<Lock> {
+    Lock::take(root, patience, |waiting| anstream::eprintln!("fairslice: {waiting}"))
 }
 
 /// Whoever read our output has seen enough.

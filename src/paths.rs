@@ -13,6 +13,8 @@ pub const ROOT: &str = "/";
 pub const POLICY: &str = "etc/fairslice/policy.toml";
 /// Policy fragments, `*.toml`, merged after [`POLICY`] in file-name order.
 pub const POLICY_DIR: &str = "etc/fairslice/policy.d";
+/// What fairslice keeps until the next boot. Everybody may read it but for [`SESSIONS`] and [`LOCK_DIR`].
+pub const RUN: &str = "run/fairslice";
 /// The last policy that loaded without an error in its main file, laid out as a root of its own.
 pub const LAST_GOOD: &str = "run/fairslice/last-good";
 /// The policy as logins read it, while the policy files are those that it was made from.
@@ -94,8 +96,13 @@ pub const CAPTURED_UNITS: &str = "run/systemd/show";
 pub const CAPTURED_MANAGER: &str = "run/systemd/show-manager";
 /// Which CPUs are online, such as `0-3,8`.
 pub const ONLINE_CPUS: &str = "sys/devices/system/cpu/online";
-/// Held while `fairslice apply` changes something.
-pub const APPLY_LOCK: &str = "run/fairslice/apply.lock";
+/// Where [`LOCK`] lies. Only root may look into it: whoever can open a file can lock it.
+pub const LOCK_DIR: &str = "run/fairslice/lock";
+/// Locked by whoever changes the machine.
+pub const LOCK: &str = "held";
+/// The units that PID 1 has read anew, and whose cgroups it is still to write: what is left of an
+/// `apply` that was killed.
+pub const UNWRITTEN: &str = "run/fairslice/unwritten";
 /// The cgroup file system.
 pub const CGROUPFS: &str = "sys/fs/cgroup";
 

@@ -8,17 +8,17 @@ mod schema;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use common::write;
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Pid;
@@ -158,14 +158,14 @@ impl Machine {
         self.fairslice("apply", arguments)
     }
 
+    fn command(&self, command: &str) -> Command {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_fairslice"));
+        program.arg("--root").arg(self.path()).arg(command);
+        program
+    }
+
     fn fairslice(&self, command: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_fairslice"))
-            .arg("--root")
-            .arg(self.path())
-            .arg(command)
-            .args(arguments)
-            .output()
-            .unwrap();
+        let output = self.command(command).args(arguments).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         assert!(output.status.code().is_some() || output.status.signal() == Some(9));
         (output.status.code(), text(output.stdout), text(output.stderr))
@@ -194,7 +194,7 @@ impl Machine {
                 if kind.is_dir() {
                     directories.push(path);
                 } else if kind.is_file()
-                    && !path.ends_with("apply.lock")
+                    && !path.ends_with("lock/held")
                     && !path.ends_with("policy.compiled")
                 {
                     let written = path.metadata().unwrap().modified().unwrap();
@@ -489,7 +489,7 @@ fn what_a_rule_no_longer_says_is_taken_back() {
     assert!(out.contains("  tasks_max      512 -> unset"), "{out}");
     assert_eq!(machine.live("user.slice/user-0.slice/pids.max"), "max");
     assert!(!machine.path().join("run/systemd/system.control/user-0.slice.d").exists());
-    assert!(!machine.path().join("run/fairslice/properties/user-0.slice").exists());
+    assert_eq!(read(machine.path(), "run/fairslice/properties/user-0.slice"), "TasksMax\n-TasksMax");
     assert!(machine.run(&[]).1.starts_with("nothing to change\n"));
 }
 
@@ -541,7 +541,7 @@ fn slices_that_the_policy_no_longer_names_are_systemds_again() {
         ] {
             assert_eq!(machine.live(file), value, "{file}, {kill_at:?}\n{out}");
         }
-        assert_eq!(read(machine.path(), "run/fairslice/apply.lock"), "");
+        assert!(!machine.path().join("run/fairslice/unwritten").exists());
     }
 }
 
@@ -688,16 +688,8 @@ fn doctor_mends_what_is_ours_and_says_what_became_of_it() {
 
 #[test]
 fn what_doctor_could_not_mend_is_not_said_to_be_mended() {
-    // Somebody else is at work.
     let machine = Machine::new();
     machine.edit(&BEFORE.replace("cpu_weight = 200", "cpu_weight = 222"));
-    write(machine.path(), "run/fairslice/apply.lock", "");
-    let file = fs::File::open(machine.path().join("run/fairslice/apply.lock")).unwrap();
-    let held = Flock::lock(file, FlockArg::LockExclusive).unwrap();
-    let (code, out, err) = machine.fairslice("doctor", &["--fix"]);
-    assert!(code == Some(2) && err.contains("another \"fairslice apply\" is at work"), "{out}{err}");
-    assert!(!out.contains("\nmended: ") && out.contains("could not be mended:\nFS010 "), "{out}");
-    drop(held);
     // PID 1 does not write it.
     fs::remove_file(machine.path().join("run/systemd/private")).unwrap();
     let (code, out, err) = machine.fairslice("doctor", &["--fix"]);
@@ -755,18 +747,28 @@ fn without_systemd_cgroups_are_written() {
     assert!(machine.run(&[]).1.starts_with("nothing to change\n"));
 }
 
+/// The first is killed while it waits for PID 1.
 #[test]
-fn two_do_not_work_at_once() {
+fn two_do_not_work_at_once_and_one_that_is_killed_holds_up_nobody() {
     let machine = Machine::new();
     machine.edit(AFTER);
-    write(machine.path(), "run/fairslice/apply.lock", "");
-    let file = fs::File::open(machine.path().join("run/fairslice/apply.lock")).unwrap();
-    let held = Flock::lock(file, FlockArg::LockExclusive).unwrap();
-    let (code, _, err) = machine.run(&[]);
-    assert!(code == Some(2) && err.contains("another \"fairslice apply\" is at work"), "{err}");
-    assert_eq!(machine.calls(), [""; 0]);
-    drop(held);
-    assert_eq!(machine.run(&[]).0, Some(0));
+    let stalled = machine.asked.lock().unwrap();
+    let mut first = machine.command("apply").stdout(Stdio::null()).spawn().unwrap();
+    while !machine.path().join("run/fairslice/unwritten").exists() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let mut second =
+        machine.command("apply").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(second.stderr.take().unwrap()).read_line(&mut said).unwrap();
+    let holder = format!(" apply (pid {}), which is changing the machine\n", first.id());
+    assert!(said.starts_with("fairslice: waiting for ") && said.ends_with(&holder), "{said}");
+    assert!(second.try_wait().unwrap().is_none());
+    first.kill().unwrap();
+    first.wait().unwrap();
+    drop(stalled);
+    assert!(second.wait().unwrap().success());
+    check(&machine);
 }
 
 #[test]

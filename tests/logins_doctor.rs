@@ -8,10 +8,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
+use std::time::Duration;
 
 use common::{machine, replace, write};
 use fairslice::effect::doctor::{directories, logins};
 use fairslice::effect::finding::{Finding, Fix, sorted};
+use fairslice::enforce::lock::Lock;
 use fairslice::enforce::{adopt, private_dir};
 use fairslice::host::account::Account;
 use fairslice::host::logins::Logins;
@@ -361,7 +363,8 @@ fn an_adopted_unit_whose_command_changed_is_found() {
     let units = fairslice::host::unit_file::Units::read(root).unwrap();
     fs::create_dir_all(root.join("etc/systemd/system")).unwrap();
     let plan = adopt::adopt(root, &units, UNIT, &BTreeSet::default()).unwrap();
-    plan.change.unwrap().make(root).unwrap();
+    let lock = Lock::take(root, Duration::ZERO, |_| ()).unwrap();
+    plan.change.unwrap().make(root, &lock).unwrap();
     assert_eq!(adopt::outdated(root).unwrap(), []);
     write(root, FILE, "[Service]\nExecStart=/bin/sleep 2\n");
     let found = logins::adopted(&adopt::outdated(root).unwrap());

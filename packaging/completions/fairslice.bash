@@ -808,7 +808,7 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__status)
-            opts="-h --watch --format --json --help"
+            opts="-h --watch --format --json --output --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -820,6 +820,10 @@ _fairslice() {
                     ;;
                 --format)
                     COMPREPLY=($(compgen -W "text json openmetrics" -- "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)

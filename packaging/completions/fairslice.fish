@@ -42,6 +42,7 @@ complete -c fairslice -n "__fish_fairslice_using_subcommand status" -l watch -d 
 complete -c fairslice -n "__fish_fairslice_using_subcommand status" -l format -d 'How to print it' -r -f -a "text\t'For people'
 json\t'One object, as /usr/share/doc/fairslice/json describes it'
 openmetrics\t'For Prometheus, and the textfile collector of its node exporter'"
+complete -c fairslice -n "__fish_fairslice_using_subcommand status" -l output -d 'Write that to FILE, whole or not at all, instead of printing it' -r -F
 complete -c fairslice -n "__fish_fairslice_using_subcommand status" -l json -d 'Short for --format=json'
 complete -c fairslice -n "__fish_fairslice_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c fairslice -n "__fish_fairslice_using_subcommand doctor" -l fix -d 'Do what needs no restart and changes nothing of the administrator\'s, after showing it'

@@ -8,13 +8,15 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use super::{FOUND, How, Which, complain};
+use super::{FOUND, How, PATIENCE, Which, complain, lock};
 use crate::enforce::adopt::{self, Plan};
+use crate::enforce::lock::Lock;
 use crate::host::unit_file::Units;
 use crate::policy::{self, InForce, ServiceName};
 use crate::text::quoted;
 
 pub(super) fn adopt(root: &Path, which: Which, how: &How) -> Result<u8> {
+    let lock = lock_for(root, how)?;
     let units = Units::read(root)?;
     let mut code = 0;
     let mut names = which.units;
@@ -26,13 +28,18 @@ pub(super) fn adopt(root: &Path, which: Which, how: &How) -> Result<u8> {
         }
         names = texts(adopt::held(root, &units, &loaded.policy)?);
     }
-    Ok(code.max(change(root, &names, how, |name, done| adopt::adopt(root, &units, name, done))?))
+    Ok(code.max(change(root, lock.as_ref(), &names, how.restart, |name, done| adopt::adopt(root, &units, name, done))?))
 }
 
 pub(super) fn release(root: &Path, which: Which, how: &How) -> Result<u8> {
+    let lock = lock_for(root, how)?;
     let units = Units::read(root)?;
     let names = if which.all { texts(adopt::adopted(root)?) } else { which.units };
-    change(root, &names, how, |name, done| adopt::release(root, &units, name, done))
+    change(root, lock.as_ref(), &names, how.restart, |name, done| adopt::release(root, &units, name, done))
+}
+
+fn lock_for(root: &Path, how: &How) -> Result<Option<Lock>> {
+    if how.dry_run { Ok(None) } else { lock(root, PATIENCE).map(Some) }
 }
 
 fn texts(names: Vec<ServiceName>) -> Vec<String> {
@@ -40,11 +47,13 @@ fn texts(names: Vec<ServiceName>) -> Vec<String> {
 }
 
 /// Does for each unit what `plan` says. Each stands on its own: one that is refused is named, and
-/// the others are changed. After a change that could not be made, no other is tried.
+/// the others are changed. After a change that could not be made, no other is tried. Without the lock, each
+/// change is shown.
 fn change(
     root: &Path,
+    lock: Option<&Lock>,
     names: &[String],
-    how: &How,
+    restart: bool,
     plan: impl Fn(&str, &BTreeSet<ServiceName>) -> Result<Plan>,
 ) -> Result<u8> {
     // Printed when all is done: a reader that goes away stops nothing halfway.
@@ -65,25 +74,27 @@ fn change(
         if !done.insert(unit.clone()) {
             continue;
         }
-        match change {
-            Some(change) if how.dry_run => {
+        match (change, lock) {
+            (Some(change), None) => {
                 text.push_str(&change.diff());
                 continue;
             }
-            Some(change) => {
-                result = change.make(root);
+            (Some(change), Some(lock)) => {
+                result = change.make(root, lock);
                 if result.is_err() {
                     break;
                 }
                 changed.push(unit.clone());
             }
-            None => {}
+            (None, _) => {}
         }
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{unit}: {said}");
     }
-    let told =
-        if changed.is_empty() { Ok(Vec::new()) } else { adopt::tell_systemd(root, &changed, how.restart) };
+    let told = match lock {
+        Some(lock) if !changed.is_empty() => adopt::tell_systemd(root, lock, &changed, restart),
+        _ => Ok(Vec::new()),
+    };
     if let Ok(running) = &told
         && !running.is_empty()
     {

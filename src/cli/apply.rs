@@ -3,14 +3,19 @@
 
 use std::io::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::{FAILED, FOUND, complain};
+use super::{FAILED, FOUND, PATIENCE, complain, lock};
 use crate::enforce::apply;
 use crate::policy;
 use crate::report;
+
+/// How long `--logins` waits for whoever changes the machine: at a logout nobody else counts again, and many
+/// may go at once while somebody waits for a reload.
+const LONG_PATIENCE: Duration = Duration::from_secs(100);
 
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Debug, Args)]
@@ -33,19 +38,21 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
     if options.logins {
         return logins(root, options.dry_run);
     }
+    // What is looked at before the lock is held may be another's work.
+    let lock = if options.dry_run { None } else { Some(lock(root, PATIENCE)?) };
     let loaded = policy::load(root);
     let broken = complain(&loaded);
     let plan = apply::plan(root, &loaded)?;
     let mut out = anstream::stdout().lock();
-    if options.dry_run {
+    let Some(lock) = lock else {
         let text = if options.json { report::plan_json(&plan) } else { report::plan_text(&plan) };
         out.write_all(text.as_bytes())?;
         return Ok(broken.max(u8::from(plan.leaves())));
-    }
+    };
     // A reader that goes away stops nothing halfway: whether it has read all is asked last.
     let before = report::plan_value(&plan);
     let shown = if options.json { Ok(()) } else { out.write_all(report::changes_text(&plan).as_bytes()) };
-    let report = plan.carry_out(options.restart)?;
+    let report = plan.carry_out(&lock, options.restart)?;
     let after =
         if options.json { report::report_json(&before, &report) } else { report::report_text(&report) };
     let shown = shown.and(out.write_all(after.as_bytes()));
@@ -58,11 +65,12 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
 }
 
 fn logins(root: &Path, dry_run: bool) -> Result<u8> {
+    let lock = if dry_run { None } else { Some(lock(root, LONG_PATIENCE)?) };
     let loaded = policy::load(root);
     let changes = apply::logins(root, &loaded.policy).context("looking at the machine")?;
     anstream::stdout().write_all(report::changes(&changes).as_bytes())?;
-    if !dry_run {
-        apply::set(root, &loaded.policy, &changes)?;
+    if let Some(lock) = lock {
+        apply::set(root, &lock, &loaded.policy, &changes)?;
     }
     Ok(complain(&loaded))
 }

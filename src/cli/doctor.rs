@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::FOUND;
+use super::{FOUND, PATIENCE, lock};
 use crate::effect::chain::Scene;
 use crate::effect::doctor::directories::Inspected;
 use crate::effect::doctor::logins::Outdated;
@@ -72,6 +72,8 @@ pub(super) struct Found {
 
 pub(super) fn run(root: &Path, arguments: &Arguments) -> Result<u8> {
     let Arguments { fix, json, no_policy } = *arguments;
+    // What is looked at before the lock is held may be another's work.
+    let lock = if fix { Some(lock(root, PATIENCE)?) } else { None };
     let loaded = (!no_policy).then(|| policy::load(root));
     if let Some(found) = on_v1(root) {
         return print(&[], &found, json);
@@ -79,8 +81,8 @@ pub(super) fn run(root: &Path, arguments: &Arguments) -> Result<u8> {
     let look = Look::at(root, loaded.as_ref())?;
     look.say_missed();
     let found = examine(&look, loaded.as_ref());
-    if let Some(loaded) = loaded.as_ref().filter(|_| fix) {
-        return mend::run(root, loaded, &look, &found.findings);
+    if let (Some(lock), Some(loaded)) = (&lock, &loaded) {
+        return mend::run(root, lock, loaded, &look, &found.findings);
     }
     print(&look.missed, &found, json)
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod find;
+mod output;
 mod watch;
 
 use std::collections::HashMap;
@@ -41,6 +42,9 @@ pub(super) struct Options {
     /// Short for --format=json
     #[arg(long, conflicts_with = "format")]
     json: bool,
+    /// Write that to FILE, whole or not at all, instead of printing it
+    #[arg(long, value_name = "FILE", conflicts_with = "watch")]
+    output: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -73,9 +77,12 @@ pub(super) fn status(root: &Path, options: &Options) -> Result<u8> {
         return watch::watch(root, &loaded, interval);
     }
     if options.format == Format::Openmetrics {
-        return openmetrics(root, &loaded, &options.names);
+        return openmetrics(root, &loaded, options);
     }
     let json = options.json || options.format == Format::Json;
+    if options.output.is_some() && !json {
+        bail!("--output is for --json and --format=openmetrics");
+    }
     let extent = match options.names.as_slice() {
         [] if json => Extent::Everything,
         [] => Extent::Screen,
@@ -94,7 +101,7 @@ pub(super) fn status(root: &Path, options: &Options) -> Result<u8> {
         let each = details.iter().map(|detail| report::detail(&picture, detail, &scores, display()));
         each.collect::<Vec<_>>().join("\n")
     };
-    anstream::stdout().write_all(text.as_bytes())?;
+    deliver(&text, options.output.as_deref())?;
     let broken = if json { u8::from(!loaded.diagnostics.is_empty()) } else { complain(&loaded) };
     let differs = if details.is_empty() {
         picture.status.differing() > 0
@@ -104,13 +111,20 @@ pub(super) fn status(root: &Path, options: &Options) -> Result<u8> {
     Ok(broken.max(u8::from(differs)))
 }
 
+fn deliver(text: &str, output: Option<&Path>) -> Result<()> {
+    match output {
+        Some(file) => output::write(file, text.as_bytes()),
+        None => Ok(anstream::stdout().write_all(text.as_bytes())?),
+    }
+}
+
 /// The exit status is that of the text.
-fn openmetrics(root: &Path, loaded: &Loaded, names: &[String]) -> Result<u8> {
-    if !names.is_empty() {
+fn openmetrics(root: &Path, loaded: &Loaded, options: &Options) -> Result<u8> {
+    if !options.names.is_empty() {
         bail!("--format=openmetrics is about the whole machine: no NAME");
     }
     let (picture, found) = look_with_doctor(root, loaded)?;
-    anstream::stdout().write_all(report::openmetrics(&picture, loaded, &found).as_bytes())?;
+    deliver(&report::openmetrics(&picture, loaded, &found), options.output.as_deref())?;
     Ok(u8::from(!loaded.diagnostics.is_empty() || picture.status.differing() > 0))
 }
 

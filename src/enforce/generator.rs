@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use super::drop_in::drop_ins;
+use super::own;
 use crate::host::machine::Machine;
 use crate::paths;
 use crate::policy::{self, InForce, Loaded, Policy, SourceFile};
@@ -24,6 +25,7 @@ const MOST_LINES: usize = 6;
 /// are not used; for tests, `--root DIR` stands before them.
 #[must_use]
 pub fn main() -> ExitCode {
+    own::keep_others_out();
     let mut words = std::env::args_os().skip(1).peekable();
     let root = paths::root(&mut words);
     let Some(directory) = words.next().map(PathBuf::from) else {

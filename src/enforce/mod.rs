@@ -12,7 +12,10 @@ mod drop_in;
 pub mod generator;
 #[cfg(feature = "launcher")]
 pub mod launch;
+#[cfg(feature = "cli")]
+pub mod lock;
 pub mod login;
+pub mod own;
 mod placement;
 pub mod private_dir;
 mod scope;

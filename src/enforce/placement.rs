@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::thread::sleep;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::cgroup2::{Settings, Tree};
-use super::scope;
+use super::{own, scope};
 use crate::host::cgroup;
 use crate::host::pid1::{Holds, Scope};
 use crate::paths;
@@ -203,17 +203,8 @@ struct Sessions {
 impl Sessions {
     fn lock(root: &Path, deadline: Instant) -> Result<Self> {
         let directory = root.join(paths::SESSIONS);
-        // Modes, because the host's umask may be anything; 0700, so that only root can hold the lock.
-        let parents = directory.parent().unwrap_or(root);
-        let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(parents);
-        made.with_context(|| format!("making {}", parents.display()))?;
-        match fs::DirBuilder::new().mode(0o700).create(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(error).with_context(|| format!("making {}", directory.display()));
-            }
-            _ => {}
-        }
-        let lock = fs::File::open(&directory).with_context(|| format!("opening {}", directory.display()))?;
+        // 0700, so that only root can hold the lock.
+        let lock = fs::File::from(own::directory(root, paths::SESSIONS, 0o700)?);
         loop {
             match lock.try_lock() {
                 Ok(()) => return Ok(Self { directory, _lock: lock }),

@@ -6,16 +6,17 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 
 use super::cgroup2::{self, Settings, Tree};
+use super::own;
 use crate::effect::{self, Headcount};
 use crate::host::account::Account;
-use crate::host::cgroup;
+use crate::host::{cgroup, logins};
 use crate::host::machine::Machine;
 use crate::host::pid1::Manager;
 use crate::paths;
@@ -181,22 +182,21 @@ fn machine_for(root: &Path, mut values: impl Iterator<Item = SettingValue>) -> R
     }
 }
 
-/// Records what is about to be set, so that removing the package can undo it. A property is
-/// recorded once; two logins at once may record it twice, which does no harm.
+/// Records what is about to be set, so that removing the package can undo it.
 fn remember(root: &Path, slice: &SliceName, properties: &[(&str, u64)]) -> Result<()> {
-    let directory = root.join(paths::RUNTIME_PROPERTIES);
-    // Explicit modes: root trusts what lies here, and the host's umask may be anything.
-    let mut builder = fs::DirBuilder::new();
-    builder
-        .recursive(true)
-        .mode(0o755)
-        .create(&directory)
-        .with_context(|| directory.display().to_string())?;
-    let file = directory.join(slice.as_str());
-    let known = fs::read_to_string(&file).unwrap_or_default();
-    let mut record = fs::OpenOptions::new().create(true).append(true).mode(0o644).open(&file)?;
-    for (name, _) in properties.iter().filter(|(name, _)| !known.lines().any(|line| line == *name)) {
-        writeln!(record, "{name}")?;
-    }
-    Ok(())
+    let known = logins::recorded_of(root, slice.as_str());
+    let new = properties.iter().filter(|(name, _)| !known.iter().any(|known| known == name));
+    let lines: String = new.map(|(name, _)| format!("{name}\n")).collect();
+    if lines.is_empty() { Ok(()) } else { record(root, slice, &lines) }
+}
+
+/// Adds lines to the record of a slice. Nothing is ever taken out of one, and each writes once at its end: so
+/// logins and `apply` need not wait for each other.
+pub(super) fn record(root: &Path, slice: &SliceName, lines: &str) -> Result<()> {
+    own::directory(root, paths::RUNTIME_PROPERTIES, 0o755)?;
+    let file = root.join(paths::RUNTIME_PROPERTIES).join(slice.as_str());
+    let mut record = fs::OpenOptions::new().create(true).append(true).open(&file)?;
+    // The host's umask may be anything, and everybody is to see whose a value is.
+    record.set_permissions(fs::Permissions::from_mode(0o644))?;
+    Ok(record.write_all(lines.as_bytes())?)
 }

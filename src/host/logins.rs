@@ -50,8 +50,25 @@ pub fn recorded(root: &Path) -> Result<BTreeMap<String, Vec<String>>> {
     let directory = root.join(paths::RUNTIME_PROPERTIES);
     let mut recorded = BTreeMap::new();
     for slice in names(&directory)? {
-        let text = fs::read_to_string(directory.join(&slice)).unwrap_or_default();
-        recorded.insert(slice, text.lines().map(str::to_owned).collect());
+        let properties = recorded_of(root, &slice);
+        if !properties.is_empty() {
+            recorded.insert(slice, properties);
+        }
     }
     Ok(recorded)
+}
+
+/// The same of one slice. Each line of the record is a property; behind a `-`, one that was taken back.
+#[must_use]
+pub fn recorded_of(root: &Path, slice: &str) -> Vec<String> {
+    let text = fs::read_to_string(root.join(paths::RUNTIME_PROPERTIES).join(slice)).unwrap_or_default();
+    let mut properties: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let name = line.strip_prefix('-').unwrap_or(line);
+        properties.retain(|known| known != name);
+        if name == line {
+            properties.push(name.to_owned());
+        }
+    }
+    properties
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::policy::OomScoreAdj;
+use crate::text::Foreign;
 
 /// The file that holds a process's OOM score adjustment; `process` is a number or `self`.
 fn score_file(root: &Path, process: &str) -> PathBuf {
@@ -32,6 +33,17 @@ pub fn set_own_oom_score_adj(root: &Path, score: OomScoreAdj) -> Result<()> {
     let file = score_file(root, "self");
     // The kernel takes the number in one write; `fs::write` would truncate, which /proc allows too.
     fs::write(&file, score.to_string()).with_context(|| format!("writing {score} to {}", file.display()))
+}
+
+/// The words with which a process was started, `proc_pid_cmdline(5)`, a space between two; nothing of one
+/// that is gone.
+#[must_use]
+pub fn command_line(root: &Path, pid: u32) -> Foreign {
+    let mut words = fs::read(root.join("proc").join(pid.to_string()).join("cmdline")).unwrap_or_default();
+    while words.last() == Some(&0) {
+        words.pop();
+    }
+    Foreign::new(words.iter().map(|byte| if *byte == 0 { b' ' } else { *byte }).collect::<Vec<_>>())
 }
 
 /// The process that started `pid`.

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
-COLLECTED = "/var/lib/prometheus/node-exporter"
+COLLECTED = "/var/lib/fairslice/node-exporter"
 
 
 pytestmark = pytest.mark.thorough("bookworm")
@@ -58,14 +58,14 @@ def test_the_metrics_are_what_collectors_read(installed):
     with contextlib.closing(installed.session("alice")) as session:
         session.run("mkdir -m 777 ~/go-cache /tmp/sccache-alice")
         installed.put({DIRS: DIRS_POLICY})
-        installed.root(f"mkdir -p {COLLECTED} && systemctl start fairslice-metrics.service")
+        installed.root("systemctl start fairslice-metrics.service")
         try:
-            text = installed.root(f"cd {COLLECTED}; stat -c %a fairslice.prom; ls; cat fairslice.prom")
+            text = installed.root(f"cd {COLLECTED}; stat -c %a fairslice.prom; ls -A; cat fairslice.prom")
             findings = json.loads(installed.root("fairslice doctor --json", check=False))["findings"]
             journal = installed.root("journalctl -b -o cat -u fairslice-metrics")
             enabled = installed.root("systemctl is-enabled fairslice-metrics.timer || true").strip()
         finally:
-            installed.root(f"rm -r /var/lib/prometheus {DIRS} /tmp/sccache-alice /home/alice/go-cache")
+            installed.root(f"rm -r /var/lib/fairslice {DIRS} /tmp/sccache-alice /home/alice/go-cache")
     mode, names, text = text.split("\n", 2)
     assert (mode, names, enabled) == ("644", "fairslice.prom", "disabled")
     # In the service it can look at as much as outside of it.

@@ -10,11 +10,18 @@ use super::super::{FAILED, FOUND};
 use super::{Look, examine};
 use crate::effect::finding::{Finding, Fix};
 use crate::enforce::apply::{self, Left, Plan};
+use crate::enforce::lock::Lock;
 use crate::policy::Loaded;
 use crate::report;
 
 /// Shows what can be mended and what that changes, does it, looks again, and says what became of each.
-pub(super) fn run(root: &Path, loaded: &Loaded, first: &Look, found: &[Finding]) -> Result<u8> {
+pub(super) fn run(
+    root: &Path,
+    lock: &Lock,
+    loaded: &Loaded,
+    first: &Look,
+    found: &[Finding],
+) -> Result<u8> {
     let mut out = anstream::stdout();
     let mendable: Vec<&Finding> = found.iter().filter(|finding| finding.fix == Fix::Apply).collect();
     if mendable.is_empty() {
@@ -26,7 +33,7 @@ pub(super) fn run(root: &Path, loaded: &Loaded, first: &Look, found: &[Finding])
     out.write_all(report::changes_text(&plan).as_bytes())?;
     let mut touched: Vec<&Finding> =
         mendable.iter().filter(|finding| touches(&plan, finding)).copied().collect();
-    let (failed, reasons) = match plan.carry_out(false) {
+    let (failed, reasons) = match plan.carry_out(lock, false) {
         Ok(report) => (report.failed, report.after.left),
         Err(error) => {
             // PID 1 may write a cgroup meanwhile, whenever it starts a unit.

@@ -18,6 +18,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use similar::TextDiff;
 
 use self::exec_line::wrap;
+use super::lock::Lock;
 use crate::effect::doctor::logins::Outdated;
 use crate::host::directory::names;
 use crate::host::program::program;
@@ -346,13 +347,12 @@ impl Change {
     ///
     /// # Errors
     /// The file cannot be written or removed; then everything is as it was.
-    pub fn make(&self, root: &Path) -> Result<()> {
+    pub fn make(&self, root: &Path, _lock: &Lock) -> Result<()> {
         let file = root.join(&self.file);
         match &self.after {
             Some(text) => write(&file, text, self.before.is_none() && text.contains(OWN_DIRECTORY)),
             None => remove(&file, self.before.as_ref().is_some_and(|text| text.contains(OWN_DIRECTORY))),
         }
-        .map_err(needs_root)
     }
 }
 
@@ -393,21 +393,12 @@ fn remove(file: &Path, with_directory: bool) -> Result<()> {
     Ok(())
 }
 
-fn needs_root(error: anyhow::Error) -> anyhow::Error {
-    let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
-    if error.downcast_ref::<io::Error>().is_some_and(denied) {
-        anyhow!("{error:#}: run it as root")
-    } else {
-        error
-    }
-}
-
 /// Tells a running systemd of changed units, and restarts those that run, or gives their names.
 /// Below a test's root it does nothing.
 ///
 /// # Errors
 /// `systemctl` cannot be run, or fails.
-pub fn tell_systemd(root: &Path, changed: &[ServiceName], restart: bool) -> Result<Vec<String>> {
+pub fn tell_systemd(root: &Path, _lock: &Lock, changed: &[ServiceName], restart: bool) -> Result<Vec<String>> {
     if root != Path::new("/") || !root.join(paths::SYSTEMD_BOOTED).exists() {
         return Ok(Vec::new());
     }

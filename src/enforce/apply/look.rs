@@ -50,7 +50,7 @@ impl<'a> Look<'a> {
         let made = if booted { facts::generated(root)? } else { BTreeMap::new() };
         let units = wanted.keys().chain(made.keys());
         let differing = units.filter(|unit| wanted.get(*unit) != made.get(*unit)).cloned();
-        let record = fs::read_to_string(root.join(paths::APPLY_LOCK)).unwrap_or_default();
+        let record = fs::read_to_string(root.join(paths::UNWRITTEN)).unwrap_or_default();
         let mut reloaded: Vec<String> = differing.chain(record.lines().map(str::to_owned)).collect();
         reloaded.sort_unstable();
         reloaded.dedup();

@@ -13,16 +13,13 @@ mod user_slices;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-use nix::unistd::geteuid;
 
+use super::lock::Lock;
 use super::adopt;
 use super::user_slice::{self, Change as SliceChange};
 use crate::host::account::Account;
@@ -199,11 +196,12 @@ impl<'a> Plan<'a> {
         self.restarts.iter().filter(|restart| !restart.by_hand).map(|restart| restart.unit.as_str()).collect()
     }
 
-    /// Makes the changes, and with `restart` the restarts, and looks again.
+    /// Makes the changes, and with `restart` the restarts, and looks again. The plan was made under the same
+    /// lock.
     ///
     /// # Errors
-    /// This is not root, another one is at work, or PID 1 cannot be reached or refuses.
-    pub fn carry_out(self, restart: bool) -> Result<Report<'a>> {
+    /// PID 1 cannot be reached or refuses.
+    pub fn carry_out(self, lock: &Lock, restart: bool) -> Result<Report<'a>> {
         let (mut failed, mut restarted) = (Vec::new(), Vec::new());
         let wanted = if restart { self.restartable() } else { BTreeSet::new() };
         let restarts: Vec<String> = wanted.into_iter().map(str::to_owned).collect();
@@ -211,13 +209,9 @@ impl<'a> Plan<'a> {
             return Ok(Report { failed, restarted, in_vain: Vec::new(), after: self });
         }
         let root = self.root;
-        if root == Path::new("/") && !geteuid().is_root() {
-            bail!("only root can change the machine: run this as root, or with --dry-run to look");
-        }
-        let lock = lock(root)?;
         // Before the reload: as long as PID 1 has the old score, it can be told who has that of the unit.
         failed.extend(scores::set(root, &self.scores));
-        self.change_units(&lock)?;
+        self.change_units(lock)?;
         if !restarts.is_empty() {
             let mut command = vec!["try-restart", "--"];
             command.extend(restarts.iter().map(String::as_str));
@@ -241,7 +235,7 @@ impl<'a> Plan<'a> {
         Ok(Report { failed, restarted, in_vain, after })
     }
 
-    fn change_units(&self, mut record: &fs::File) -> Result<()> {
+    fn change_units(&self, _lock: &Lock) -> Result<()> {
         let Self { root, loaded, resets, .. } = self;
         let policy = &loaded.policy;
         if !root.join(paths::SYSTEMD_BOOTED).exists() {
@@ -251,9 +245,10 @@ impl<'a> Plan<'a> {
         user_slices::remove(root, resets)?;
         if self.reload.is_some() {
             // After the reload nothing else says which units the policy has named until now.
-            for unit in &self.reloaded {
-                writeln!(record, "{unit}").context("recording which units change")?;
-            }
+            let record = fs::OpenOptions::new().create(true).append(true).open(root.join(paths::UNWRITTEN));
+            let units: String = self.reloaded.iter().map(|unit| format!("{unit}\n")).collect();
+            let recorded = record.and_then(|mut record| record.write_all(units.as_bytes()));
+            recorded.context("recording which units change")?;
             reload(root)?;
         }
         if self.reload.is_some() || self.uses(How::Write) {
@@ -263,7 +258,12 @@ impl<'a> Plan<'a> {
             user_slices::set(root, policy)?;
         }
         user_slices::forget(root, resets)?;
-        record.set_len(0).context("clearing the record of units that change")
+        match fs::remove_file(root.join(paths::UNWRITTEN)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).context("removing the record of units that change")
+            }
+            _ => Ok(()),
+        }
     }
 
     fn uses(&self, how: How) -> bool {
@@ -285,26 +285,6 @@ fn reload(root: &Path) -> Result<()> {
     Manager::below(root).reload(Instant::now() + RELOAD_PATIENCE)
 }
 
-/// The lock is the kernel's, and gone with this process however it ends. The file is the record of the units
-/// that change with a reload.
-fn lock(root: &Path) -> Result<Flock<fs::File>> {
-    let file = root.join(paths::APPLY_LOCK);
-    let open = || -> std::io::Result<fs::File> {
-        if let Some(directory) = file.parent() {
-            fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
-        }
-        fs::OpenOptions::new().create(true).append(true).mode(0o644).open(&file)
-    };
-    let opened = open().with_context(|| format!("opening {}", file.display()))?;
-    Flock::lock(opened, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        Errno::EWOULDBLOCK => anyhow!(
-            "another \"fairslice apply\" is at work (it holds {}): wait until it is done",
-            file.display()
-        ),
-        errno => anyhow!("locking {}: {}", file.display(), errno.desc()),
-    })
-}
-
 /// What the slices of users lack of their rules, and `user.slice` of the headcount.
 ///
 /// # Errors
@@ -323,11 +303,11 @@ pub fn logins(root: &Path, policy: &Policy) -> Result<Vec<SliceChange>> {
     Ok(changes)
 }
 
-/// Makes these changes. The headcount is taken anew: somebody may have come or gone.
+/// Makes these changes, which were looked for under the same lock. The headcount is taken anew: logins go on.
 ///
 /// # Errors
 /// PID 1 cannot be reached or refuses.
-pub fn set(root: &Path, policy: &Policy, changes: &[SliceChange]) -> Result<()> {
+pub fn set(root: &Path, _lock: &Lock, policy: &Policy, changes: &[SliceChange]) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     for change in changes {
         // A user who has gone meanwhile is no error.

@@ -15,7 +15,6 @@ use super::{Change, How, Left, PATIENCE, Plan, logins};
 use crate::host::account::Account;
 use crate::host::logins::recorded;
 use crate::host::{cgroup, unit_file};
-use crate::paths;
 use crate::policy::{CPU_WEIGHT, PROPERTIES, Policy, Property, SliceName};
 
 /// A property that PID 1 was told at a login, and for which the policy says nothing any more.
@@ -107,22 +106,8 @@ pub(super) fn remove(root: &Path, resets: &[Reset]) -> Result<()> {
 /// Takes what was taken back off the record.
 pub(super) fn forget(root: &Path, resets: &[Reset]) -> Result<()> {
     for Reset { slice, property } in resets {
-        let file = root.join(paths::RUNTIME_PROPERTIES).join(slice.as_str());
-        let known = fs::read_to_string(&file).unwrap_or_default();
-        let rest: Vec<&str> = known.lines().filter(|name| *name != property.unit).collect();
-        let done = if rest.is_empty() {
-            fs::remove_file(&file)
-        } else {
-            // Beside the record, under a name that is no unit's.
-            let next = file.with_extension("next");
-            fs::write(&next, rest.join("\n") + "\n").and_then(|()| fs::rename(&next, &file))
-        };
-        match done {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("writing {}", file.display()));
-            }
-            _ => {}
-        }
+        user_slice::record(root, slice, &format!("-{}\n", property.unit))
+            .with_context(|| format!("recording what is taken back from {slice}"))?;
     }
     Ok(())
 }
