@@ -269,7 +269,8 @@ mod tests {
         chmod(root.path(), "etc/x/file", 0o664);
         assert_eq!(refused(root.path(), "etc/x/file"), None);
         let file = root.path().join("etc/x/file");
-        rustix::fs::setxattr(&file, "system.posix_acl_access", &list, rustix::fs::XattrFlags::empty()).unwrap();
+        rustix::fs::setxattr(&file, "system.posix_acl_access", &list, rustix::fs::XattrFlags::empty())
+            .unwrap();
         let exposed = refused(root.path(), "etc/x/file").unwrap();
         assert!(exposed.to_string().starts_with("whoever its access control list names"), "{exposed}");
         mend(root.path(), &exposed);

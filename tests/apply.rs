@@ -193,9 +193,7 @@ impl Machine {
                 let (path, kind) = entry.map(|entry| (entry.path(), entry.file_type().unwrap())).unwrap();
                 if kind.is_dir() {
                     directories.push(path);
-                } else if kind.is_file()
-                    && !path.ends_with("lock/held")
-                    && !path.ends_with("policy.compiled")
+                } else if kind.is_file() && !path.ends_with("lock/held") && !path.ends_with("policy.compiled")
                 {
                     let written = path.metadata().unwrap().modified().unwrap();
                     let written = written.duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
@@ -757,8 +755,7 @@ fn two_do_not_work_at_once_and_one_that_is_killed_holds_up_nobody() {
     while !machine.path().join("run/fairslice/unwritten").exists() {
         thread::sleep(Duration::from_millis(5));
     }
-    let mut second =
-        machine.command("apply").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut second = machine.command("apply").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = String::new();
     BufReader::new(second.stderr.take().unwrap()).read_line(&mut said).unwrap();
     let holder = format!(" apply (pid {}), which is changing the machine\n", first.id());

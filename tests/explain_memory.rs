@@ -146,7 +146,7 @@ POLICY'S SERVICES  DECLARED  SCORE  ORDER
 local-fs.service       -500   -100  as declared
 
 systemd-oomd does not run
-earlyoom does not run
+earlyoom.service does not run
 ";
     assert_eq!(explain(machine.path(), &["oom"]), expected);
 }

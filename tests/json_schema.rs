@@ -225,6 +225,9 @@ fn explain_oom() {
     // And earlyoom, which then may take none of them.
     fixture::process(root, 4000, 1, "system.slice/earlyoom.service", 0);
     replace(root, "proc/4000/stat", "a (b) c", "earlyoom");
+    let show = fs::read_to_string(root.join("run/systemd/show")).unwrap();
+    let unit = "\nId=earlyoom.service\nActiveState=active\nMainPID=4000\n";
+    write(root, "run/systemd/show", &format!("{show}{unit}"));
     for options in ["--prefer\0^slm$", "--ignore\0."] {
         write(root, "proc/4000/cmdline", &format!("earlyoom\0{options}\0"));
         explain(&machine, &[]);

@@ -57,7 +57,10 @@ fn whoever_waits_in_vain_is_told_for_whom() {
         assert_eq!((output.status.code(), said.lines().count()), (Some(2), 2), "{arguments:?} {said}");
         let holder = format!(" (pid {})", process::id());
         assert!(said.lines().all(|line| line.contains(&holder)), "{said}");
-        assert!(said.ends_with("has been changing the machine for 10 s: try again when it is done\n"), "{said}");
+        assert!(
+            said.ends_with("has been changing the machine for 10 s: try again when it is done\n"),
+            "{said}"
+        );
     }
     assert!(begun.elapsed() < Duration::from_secs(20));
 }

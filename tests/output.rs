@@ -106,7 +106,10 @@ fn what_cannot_be_written_is_said_and_leaves_nothing() {
     }
     assert_eq!(names(out.path()), ["directory"]);
     let (code, _, said) = status(&machine, &["--output", &path("f")]);
-    assert_eq!((code, said.as_str()), (Some(2), "fairslice: --output is for --json and --format=openmetrics\n"));
+    assert_eq!(
+        (code, said.as_str()),
+        (Some(2), "fairslice: --output is for --json and --format=openmetrics\n")
+    );
     assert_eq!(status(&machine, &["--watch", "--output", &path("f")]).0, Some(2));
 }
 
@@ -142,7 +145,11 @@ fn the_units_have_the_same_sandbox() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/systemd").join(unit);
         let text = fs::read_to_string(file).unwrap();
         let service = text.split_once("[Service]\n").unwrap().1;
-        service.lines().filter(|line| line.contains('=') && !line.starts_with('#')).map(str::to_owned).collect()
+        service
+            .lines()
+            .filter(|line| line.contains('=') && !line.starts_with('#'))
+            .map(str::to_owned)
+            .collect()
     };
     let (metrics, headcount) =
         (settings("fairslice-metrics.service"), settings("fairslice-headcount@.service"));

@@ -28,7 +28,9 @@ pub(super) fn adopt(root: &Path, which: Which, how: &How) -> Result<u8> {
         }
         names = texts(adopt::held(root, &units, &loaded.policy)?);
     }
-    Ok(code.max(change(root, lock.as_ref(), &names, how.restart, |name, done| adopt::adopt(root, &units, name, done))?))
+    Ok(code.max(change(root, lock.as_ref(), &names, how.restart, |name, done| {
+        adopt::adopt(root, &units, name, done)
+    })?))
 }
 
 pub(super) fn release(root: &Path, which: Which, how: &How) -> Result<u8> {

@@ -58,6 +58,7 @@ fn run(root: &Path, directory: &Path) -> (Result<()>, Vec<String>) {
 fn generate(root: &Path, directory: &Path, loaded: &Loaded) -> Result<()> {
     let machine = Machine::read(root)?;
     write_all(directory, &texts(&loaded.policy, machine))?;
+    own::run(root)?;
     if loaded.in_force == InForce::Current {
         keep(root, &loaded.files).context("keeping this policy for when the next one is broken")?;
     }

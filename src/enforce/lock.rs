@@ -60,9 +60,14 @@ impl Lock {
             let waited = begun.elapsed();
             if waited >= patience {
                 let holder = holder(&file);
-                bail!("{holder} has been changing the machine for {} s: try again when it is done", waited.as_secs());
+                bail!(
+                    "{holder} has been changing the machine for {} s: try again when it is done",
+                    waited.as_secs()
+                );
             }
-            if waited >= SILENCE && let Some(say) = say.take() {
+            if waited >= SILENCE
+                && let Some(say) = say.take()
+            {
                 say(&format!("waiting for {}, which is changing the machine", holder(&file)));
             }
             sleep(PAUSE);

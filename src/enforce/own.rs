@@ -27,8 +27,16 @@ pub fn keep_others_out() {
 /// It cannot be made or opened; somebody else than root can change it, or may do more there than `mode` says.
 /// What lies there is then not to be believed.
 pub(super) fn directory(root: &Path, directory: &str, mode: u32) -> Result<OwnedFd> {
-    open(root, paths::RUN, 0o755)?;
+    run(root)?;
     open(root, directory, mode)
+}
+
+/// The same of [`paths::RUN`] itself.
+///
+/// # Errors
+/// Those of [`directory`].
+pub(super) fn run(root: &Path) -> Result<()> {
+    open(root, paths::RUN, 0o755).map(drop)
 }
 
 fn open(root: &Path, directory: &str, mode: u32) -> Result<OwnedFd> {

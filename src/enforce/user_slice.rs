@@ -16,9 +16,9 @@ use super::cgroup2::{self, Settings, Tree};
 use super::own;
 use crate::effect::{self, Headcount};
 use crate::host::account::Account;
-use crate::host::{cgroup, logins};
 use crate::host::machine::Machine;
 use crate::host::pid1::Manager;
+use crate::host::{cgroup, logins};
 use crate::paths;
 use crate::policy::{CPU_WEIGHT, LoginRule, Policy, Property, RuleOf, SettingValue, SliceName};
 

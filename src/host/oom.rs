@@ -30,7 +30,7 @@ pub struct Oom {
     pub panics: bool,
     /// `None` where it does not run.
     pub oomd: Option<Oomd>,
-    /// `None` where it does not run.
+    /// `None` where its unit does not run.
     pub earlyoom: Option<Earlyoom>,
 }
 
@@ -102,8 +102,16 @@ pub fn read(root: &Path, units: &Units, processes: &[Process]) -> Result<Oom> {
         kills_allocating: is_set("oom_kill_allocating_task"),
         panics: is_set("panic_on_oom"),
         oomd: if oomd_runs { Some(oomd(root)?) } else { None },
-        earlyoom: processes.iter().find(|p| p.name == "earlyoom").map(|process| earlyoom(root, process.pid)),
+        earlyoom: earlyooms_process(units, processes).map(|pid| earlyoom(root, pid)),
     })
+}
+
+/// What PID 1 has started as earlyoom: anybody can give a process that name. It is no process of root's, where
+/// its unit says `DynamicUser=`, as Debian's does.
+fn earlyooms_process(units: &Units, processes: &[Process]) -> Option<u32> {
+    let unit = units.get("earlyoom.service").filter(|unit| unit.is_active())?;
+    let main = unit.number("MainPID").and_then(|pid| u32::try_from(pid).ok())?;
+    processes.iter().map(|process| process.pid).find(|pid| *pid == main)
 }
 
 /// Whether cgroup2 is mounted with `memory_recursiveprot`. Where that cannot be told it is, as systemd
@@ -237,6 +245,41 @@ mod tests {
             pressure_duration: "20s".to_owned(),
         };
         assert_eq!(all.oomd, Some(oomd));
+    }
+
+    /// Mallory's, in a session, a unit of her own manager's, and a service that runs as her.
+    #[test]
+    fn what_only_has_earlyooms_name_is_not_believed() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        write(root, "proc/meminfo", "MemTotal:  2000 kB\n");
+        let session = "user.slice/user-1001.slice";
+        for (pid, cgroup) in [
+            (2, format!("{session}/session-1.scope")),
+            (3, format!("{session}/user@1001.service/app.slice/earlyoom.service")),
+            (4, "system.slice/mallorys.service".to_owned()),
+            (5, "system.slice/earlyoom.service".to_owned()),
+        ] {
+            let stat = format!("{pid} (earlyoom) S 1{}", " 0".repeat(48));
+            write(root, &format!("proc/{pid}/stat"), &stat);
+            write(root, &format!("proc/{pid}/status"), "Uid:\t61184\t61184\t61184\t61184\n");
+            write(root, &format!("proc/{pid}/cgroup"), &format!("0::/{cgroup}\n"));
+            write(root, &format!("proc/{pid}/cmdline"), &format!("earlyoom\0--prefer\0{pid}\0"));
+            write(root, &format!("proc/{pid}/oom_score"), "0\n");
+            write(root, &format!("proc/{pid}/oom_score_adj"), "0\n");
+        }
+        let processes = super::super::processes::read(root).unwrap();
+        assert_eq!(processes.len(), 4);
+        let believed = |units: &str| {
+            let earlyoom = read(root, &Units::parse(units), &processes).unwrap().earlyoom;
+            earlyoom.map(|earlyoom| (earlyoom.pid, earlyoom.prefer.unwrap()))
+        };
+        let theirs = "Id=mallorys.service\nActiveState=active\nMainPID=4\n";
+        assert_eq!(believed(theirs), None);
+        let stopped = "Id=earlyoom.service\nActiveState=inactive\nMainPID=0\n";
+        assert_eq!(believed(&format!("{theirs}\n{stopped}")), None);
+        let runs = "Id=earlyoom.service\nActiveState=active\nMainPID=5\n";
+        assert_eq!(believed(&format!("{theirs}\n{runs}")), Some((5, "5".to_owned())));
     }
 
     #[test]

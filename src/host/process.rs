@@ -95,12 +95,13 @@ impl Stat {
     }
 }
 
-/// Whether PID 1 still prepares a service's command in a process of this name: its score and cgroup are not
-/// what they will be. Since systemd 255 it is systemd-executor at first; until the command takes its place it
+/// Whether PID 1 still prepares a service's command in a process of this name and real user: its score and
+/// cgroup are not what they will be. It is root's until then, and anybody can give a process of theirs the name. Since systemd 255 it is systemd-executor at first; until the command takes its place it
 /// has that one's name in parentheses (`rename_process_from_path` in systemd's `src/core/exec-invoke.c`).
 #[must_use]
-pub fn is_being_started(name: &str) -> bool {
-    name.starts_with("systemd-executo") || name.starts_with('(') && name.ends_with(')')
+pub fn is_being_started(name: &str, uid: impl FnOnce() -> Option<u32>) -> bool {
+    let is_so_called = name.starts_with("systemd-executo") || name.starts_with('(') && name.ends_with(')');
+    is_so_called && uid() == Some(0)
 }
 
 /// Of a unit's processes, the one that PID 1 started: the one whose parent is none of them.

@@ -87,6 +87,13 @@ fn one(root: &Path, pid: u32) -> Option<Process> {
     })
 }
 
+/// The real user of a process. `None` where it is gone.
+#[must_use]
+pub fn user_of(root: &Path, pid: u32) -> Option<u32> {
+    let status = fs::read(root.join("proc").join(pid.to_string()).join("status")).ok()?;
+    real_user(&String::from_utf8_lossy(&status))
+}
+
 /// The real user, from the text of `/proc/PID/status`: `proc_pid_status(5)`.
 #[must_use]
 pub fn real_user(status: &str) -> Option<u32> {

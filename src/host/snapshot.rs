@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::account::Account;
 use super::tree::{Id, Tree};
-use super::{cgroup, parallel, process};
+use super::{cgroup, parallel, process, processes};
 use crate::policy::{LoginRule, OomScoreAdj, PROPERTIES, Policy, ServiceName, SliceName};
 
 /// What is live of that which the policy names, or of everything: see [`Extent`].
@@ -133,7 +133,7 @@ fn services(tree: &Tree, units: &[Id], policy: &Policy, extent: Extent) -> Vec<(
 
 fn main_score(root: &Path, cgroup: &Path) -> Option<OomScoreAdj> {
     let main = process::main_process(root, &cgroup::processes(root, cgroup))?;
-    if process::is_being_started(&process::Stat::read(root, main)?.name) {
+    if process::is_being_started(&process::Stat::read(root, main)?.name, || processes::user_of(root, main)) {
         return None;
     }
     process::oom_score_adj(root, &main.to_string()).ok()

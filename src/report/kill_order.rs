@@ -247,7 +247,7 @@ fn others(order: &Order<'_>, text: &mut String) {
         .as_ref()
         .map(|earlyoom| (earlyoom, earlyoom_takes(earlyoom, order.look.processes)))
     {
-        None => writeln!(text, "{DIM}earlyoom does not run{DIM:#}"),
+        None => writeln!(text, "{DIM}earlyoom.service does not run{DIM:#}"),
         Some((earlyoom, Ok(Some(first)))) => writeln!(
             text,
             "earlyoom runs (pid {}): takes {} (pid {}) of {}, oom_score {}",

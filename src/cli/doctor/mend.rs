@@ -15,13 +15,7 @@ use crate::policy::Loaded;
 use crate::report;
 
 /// Shows what can be mended and what that changes, does it, looks again, and says what became of each.
-pub(super) fn run(
-    root: &Path,
-    lock: &Lock,
-    loaded: &Loaded,
-    first: &Look,
-    found: &[Finding],
-) -> Result<u8> {
+pub(super) fn run(root: &Path, lock: &Lock, loaded: &Loaded, first: &Look, found: &[Finding]) -> Result<u8> {
     let mut out = anstream::stdout();
     let mendable: Vec<&Finding> = found.iter().filter(|finding| finding.fix == Fix::Apply).collect();
     if mendable.is_empty() {

@@ -10,9 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Component, Path};
 
 use anyhow::{Context, Result, anyhow, bail};
-use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, ResolveFlags, fchmod, openat, openat2, renameat, unlinkat,
-};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, fchmod, openat, openat2, renameat, unlinkat};
 use rustix::io::Errno;
 
 use crate::text::{quoted, shown};

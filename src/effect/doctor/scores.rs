@@ -33,7 +33,8 @@ fn follow(scene: &Scene<'_>, name: &ServiceName) -> Option<Chain> {
             add_property(scene, &mut chain, unit, score);
         }
     }
-    let main = scene.main_process(name.as_str()).filter(|main| !is_being_started(&main.name));
+    let main =
+        scene.main_process(name.as_str()).filter(|main| !is_being_started(&main.name, || Some(main.uid)));
     if let Some((unit, main)) = unit.filter(|unit| unit.is_active()).zip(main) {
         let link = Link {
             stage: Stage::Process,

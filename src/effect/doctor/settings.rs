@@ -44,7 +44,9 @@ pub fn findings(loaded: &Loaded) -> Vec<Finding> {
         }
     }
     let broken = by_file.into_iter().filter_map(|(file, errors)| broken_file(loaded, file, &errors));
-    broken.chain(by_exposed.into_iter().map(|(exposed, files)| exposed_file(loaded, exposed, &files))).collect()
+    broken
+        .chain(by_exposed.into_iter().map(|(exposed, files)| exposed_file(loaded, exposed, &files)))
+        .collect()
 }
 
 /// One file or directory that others can change may keep several files of the policy out of force.

@@ -398,7 +398,12 @@ fn remove(file: &Path, with_directory: bool) -> Result<()> {
 ///
 /// # Errors
 /// `systemctl` cannot be run, or fails.
-pub fn tell_systemd(root: &Path, _lock: &Lock, changed: &[ServiceName], restart: bool) -> Result<Vec<String>> {
+pub fn tell_systemd(
+    root: &Path,
+    _lock: &Lock,
+    changed: &[ServiceName],
+    restart: bool,
+) -> Result<Vec<String>> {
     if root != Path::new("/") || !root.join(paths::SYSTEMD_BOOTED).exists() {
         return Ok(Vec::new());
     }

@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::lock::Lock;
 use super::adopt;
+use super::lock::Lock;
 use super::user_slice::{self, Change as SliceChange};
 use crate::host::account::Account;
 use crate::host::cgroup;
