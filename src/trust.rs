@@ -7,20 +7,21 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, getxattr, openat, readlinkat};
-use rustix::io::Errno;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open as open_at_once, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
+use crate::paths;
 use crate::text::{quoted, shown};
 
 /// As many links as the kernel follows: `path_resolution(7)`.
 const MOST_LINKS: usize = 40;
 /// Whoever may search a directory may walk through it.
-const ON_THE_WAY: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const ON_THE_WAY: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 /// A fifo must not hold up a boot or a login.
-const TO_READ: OFlags = OFlags::NONBLOCK.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const TO_READ: OFlag = OFlag::O_NONBLOCK.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
 
@@ -54,7 +55,7 @@ pub struct Exposed {
 /// It cannot be read, or somebody else than root can change it: itself, or a directory on the way to it or to
 /// a link that leads there.
 pub fn open(root: &Path, file: &Path) -> Result<File, Refusal> {
-    walk(root, file, FileType::RegularFile).map(File::from)
+    walk(root, file, SFlag::S_IFREG).map(File::from)
 }
 
 /// The same of a directory.
@@ -62,15 +63,15 @@ pub fn open(root: &Path, file: &Path) -> Result<File, Refusal> {
 /// # Errors
 /// Those of [`open`].
 pub fn open_directory(root: &Path, directory: &Path) -> Result<OwnedFd, Refusal> {
-    walk(root, directory, FileType::Directory)
+    walk(root, directory, SFlag::S_IFDIR)
 }
 
 /// Opens each component on its own, and judges it. A link is followed by its text: who can change it is who
 /// can change the directory that it lies in.
-fn walk(root: &Path, path: &Path, kind: FileType) -> Result<OwnedFd, Refusal> {
-    let top = openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+fn walk(root: &Path, path: &Path, kind: SFlag) -> Result<OwnedFd, Refusal> {
+    let top = open_at_once(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let ours = Ours::of(&top)?;
-    ours.judge(&top, &[])?;
+    ours.judge(&top, [])?;
     // What has been walked through below the root, and what is still to be, the next at the end.
     let mut way: Vec<(OsString, OwnedFd)> = Vec::new();
     let mut left = names(path);
@@ -81,14 +82,14 @@ fn walk(root: &Path, path: &Path, kind: FileType) -> Result<OwnedFd, Refusal> {
             continue;
         }
         let here = way.last().map_or(&top, |(_, directory)| directory);
-        let found = openat(here, &name, ON_THE_WAY, Mode::empty())?;
-        let found_kind = FileType::from_raw_mode(fstat(&found)?.st_mode);
-        if found_kind == FileType::Symlink {
+        let found = openat(here, name.as_os_str(), ON_THE_WAY, Mode::empty())?;
+        let found_kind = kind_of(&fstat(&found)?);
+        if found_kind == SFlag::S_IFLNK {
             links += 1;
             if links > MOST_LINKS {
-                return Err(Errno::LOOP.into());
+                return Err(Errno::ELOOP.into());
             }
-            let target = PathBuf::from(OsString::from_vec(readlinkat(&found, "", Vec::new())?.into_bytes()));
+            let target = PathBuf::from(readlinkat(&found, "")?);
             if target.is_absolute() {
                 way.clear();
             }
@@ -97,16 +98,30 @@ fn walk(root: &Path, path: &Path, kind: FileType) -> Result<OwnedFd, Refusal> {
         }
         let is_last = left.is_empty();
         if is_last && found_kind != kind {
-            let wanted = if kind == FileType::Directory { "directory" } else { "regular file" };
-            return Err(Refusal::Unreadable(io::Error::other(format!("it is not a {wanted}"))));
+            return Err(not_a(kind));
         }
-        let opened = if is_last { openat(here, &name, TO_READ, Mode::empty())? } else { found };
+        let opened = if is_last { openat(here, name.as_os_str(), TO_READ, Mode::empty())? } else { found };
+        ours.judge(&opened, way.iter().map(|(name, _)| name).chain([&name]))?;
+        if is_last {
+            return Ok(opened);
+        }
         way.push((name, opened));
-        if let Some((_, opened)) = way.last() {
-            ours.judge(opened, &way)?;
-        }
     }
-    Ok(way.pop().map_or(top, |(_, opened)| opened))
+    // A link that ends with "..": at a directory that was only walked through.
+    if kind != SFlag::S_IFDIR {
+        return Err(not_a(kind));
+    }
+    let here = way.last().map_or(&top, |(_, directory)| directory);
+    Ok(openat(here, ".", TO_READ, Mode::empty())?)
+}
+
+fn kind_of(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
+}
+
+fn not_a(kind: SFlag) -> Refusal {
+    let wanted = if kind == SFlag::S_IFDIR { "directory" } else { "regular file" };
+    Refusal::Unreadable(io::Error::other(format!("it is not a {wanted}")))
 }
 
 /// The components of a path, the first at the end.
@@ -133,8 +148,12 @@ impl Ours {
         Ok(Self { user: stat.st_uid, group: stat.st_gid })
     }
 
-    /// `way` leads to what is open.
-    fn judge(self, opened: &OwnedFd, way: &[(OsString, OwnedFd)]) -> Result<(), Refusal> {
+    /// These names lead to what is open.
+    fn judge<'a>(
+        self,
+        opened: &OwnedFd,
+        names: impl IntoIterator<Item = &'a OsString>,
+    ) -> Result<(), Refusal> {
         let stat = fstat(opened)?;
         let is_roots = [0, self.user].contains(&stat.st_uid);
         let group_writes = stat.st_mode & GROUP_WRITES != 0;
@@ -145,8 +164,8 @@ impl Ours {
             return Ok(());
         }
         Err(Refusal::Exposed(Exposed {
-            path: way.iter().fold(PathBuf::from("/"), |path, (name, _)| path.join(name)),
-            is_directory: FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
+            path: paths::absolute(names.into_iter().collect::<PathBuf>()),
+            is_directory: kind_of(&stat) == SFlag::S_IFDIR,
             owner: stat.st_uid,
             is_roots,
             group: stat.st_gid,
@@ -160,8 +179,8 @@ impl Ours {
 fn has_list(opened: &OwnedFd) -> bool {
     // A descriptor that is only walked through has no attributes by itself.
     let path = format!("/proc/self/fd/{}", opened.as_raw_fd());
-    let list = getxattr(path, "system.posix_acl_access", &mut [0_u8; 0][..]);
-    !matches!(list, Err(Errno::NODATA | Errno::OPNOTSUPP))
+    let list = rustix::fs::getxattr(path, "system.posix_acl_access", &mut [0_u8; 0][..]);
+    !matches!(list, Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP))
 }
 
 impl From<Errno> for Refusal {
@@ -299,7 +318,18 @@ mod tests {
         }
         symlink("loop", root.join("etc/loop")).unwrap();
         assert!(matches!(open(root, Path::new("etc/loop")), Err(Refusal::Unreadable(_))));
-        assert!(open_directory(root, Path::new("etc")).is_ok());
+        chmod(root, "etc/x", 0o755);
+        symlink("..", root.join("etc/x/above")).unwrap();
+        for directory in ["etc", "etc/x/above"] {
+            assert!(
+                nix::dir::Dir::from_fd(open_directory(root, Path::new(directory)).unwrap())
+                    .unwrap()
+                    .iter()
+                    .count()
+                    > 2
+            );
+        }
+        assert!(matches!(open(root, Path::new("etc/x/above")), Err(Refusal::Unreadable(_))));
         assert!(matches!(open(root, Path::new("etc")), Err(Refusal::Unreadable(_))));
     }
 }

@@ -5,7 +5,7 @@
  * An empty USER leaves PAM_USER unset. Options:
  *   interrupted        a signal arrives every 5 ms, whose handler does not restart system calls
  *   CALL=ERRNO         while a session opens, mkdirat, fchown, fchmod or open fails so; open only of
- *                      what lies in a directory "fairslice"
+ *                      what lies in a directory "fairslice", openat of "policy.toml"
  *   malloc=BYTES       while a session opens, there is no memory for so much at once
  *   address-space=KIB  while a session opens, the address space may grow by so much (RLIMIT_AS)
  *
@@ -73,6 +73,14 @@ int open64(const char *path, int flags, ...) {
 	mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, mode_t) : 0;
 	va_end(rest);
 	return strstr(path, "/fairslice/") && fails(fault.open) ? -1 : syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+int openat(int directory, const char *path, int flags, ...) {
+	va_list rest;
+	va_start(rest, flags);
+	mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, mode_t) : 0;
+	va_end(rest);
+	return !strcmp(path, "policy.toml") && fails(fault.open) ? -1 : syscall(SYS_openat, directory, path, flags, mode);
 }
 
 static int too_much(size_t size) { return fault.malloc && size >= fault.malloc && fails(ENOMEM); }

@@ -18,7 +18,7 @@ use crate::effect::{self, Headcount};
 use crate::host::account::Account;
 use crate::host::machine::Machine;
 use crate::host::pid1::Manager;
-use crate::host::{cgroup, logins};
+use crate::host::{cgroup, recorded};
 use crate::paths;
 use crate::policy::{CPU_WEIGHT, LoginRule, Policy, Property, RuleOf, SettingValue, SliceName};
 
@@ -184,7 +184,7 @@ fn machine_for(root: &Path, mut values: impl Iterator<Item = SettingValue>) -> R
 
 /// Records what is about to be set, so that removing the package can undo it.
 fn remember(root: &Path, slice: &SliceName, properties: &[(&str, u64)]) -> Result<()> {
-    let known = logins::recorded_of(root, slice.as_str());
+    let known = recorded::of(root, slice.as_str());
     let new = properties.iter().filter(|(name, _)| !known.iter().any(|known| known == name));
     let lines: String = new.map(|(name, _)| format!("{name}\n")).collect();
     if lines.is_empty() { Ok(()) } else { record(root, slice, &lines) }

@@ -28,6 +28,7 @@ pub mod pressure;
 pub mod process;
 #[cfg(feature = "cli")]
 pub mod processes;
+pub mod recorded;
 #[cfg(feature = "cli")]
 pub mod program;
 #[cfg(feature = "cli")]

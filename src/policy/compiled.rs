@@ -127,6 +127,7 @@ pub(super) fn read(root: &Path) -> Option<Policy> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
     use crate::fixture::write;
@@ -140,6 +141,7 @@ mod tests {
         let compiled = compile(root.path(), &load(root.path())).unwrap();
         fs::create_dir_all(root.path().join(paths::COMPILED).parent().unwrap()).unwrap();
         fs::write(root.path().join(paths::COMPILED), compiled).unwrap();
+        fs::set_permissions(root.path().join(paths::COMPILED), fs::Permissions::from_mode(0o644)).unwrap();
         root
     }
 
@@ -154,7 +156,11 @@ mod tests {
 
     #[test]
     fn what_was_changed_is_read_anew() {
-        let changes: [fn(&Path); 5] = [
+        let changes: [fn(&Path); 6] = [
+            |root| {
+                let file = root.join("etc/fairslice/policy.d/a.toml");
+                fs::set_permissions(file, fs::Permissions::from_mode(0o666)).unwrap();
+            },
             |root| write(root, paths::POLICY, "[logins]\ncpu_weight = 101\n[service.a]\noom_score_adj = 1\n"),
             |root| write(root, "etc/fairslice/policy.d/a.toml", "[logins.group.dev]\ncpu_weight = 301\n"),
             |root| write(root, "etc/fairslice/policy.d/b.toml", "[logins]\ncpu_weight = 102\n"),
@@ -178,6 +184,12 @@ mod tests {
             fs::write(root.path().join(paths::COMPILED), &bytes[..length]).unwrap();
             assert!(read(root.path()).is_none(), "{length}");
         }
+        let open = |mode| fs::Permissions::from_mode(mode);
+        fs::write(root.path().join(paths::COMPILED), &bytes).unwrap();
+        fs::set_permissions(root.path().join(paths::COMPILED), open(0o666)).unwrap();
+        assert!(read(root.path()).is_none(), "anybody may have written it");
+        fs::set_permissions(root.path().join(paths::COMPILED), open(0o644)).unwrap();
+        assert!(read(root.path()).is_some());
         let rest = &bytes[1 + VERSION.len()..];
         for (version, is_read) in [(VERSION, true), ("0.1.0", false), ("0123456789abcdef", false)] {
             let other = [postcard::to_allocvec(version).unwrap().as_slice(), rest].concat();

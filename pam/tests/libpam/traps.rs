@@ -218,3 +218,48 @@ fn a_sticky_directory_will_do() {
     let made = File::open(machine.root.join("srv/alice/alice")).unwrap().metadata().unwrap();
     assert_eq!((made.uid(), made.permissions().mode() & 0o7777), (ALICE, 0o700));
 }
+
+/// Root would make directories wherever the policy says. The last good one says so instead.
+#[test]
+fn a_policy_that_others_can_change() {
+    if !as_root("a_policy_that_others_can_change") {
+        return;
+    }
+    let policy = |value: &str| format!("[private_dir.{value}]\npath = \"/srv/{{user}}\"\n");
+    let exposures: [(&str, &str, Trap); 4] = [
+        ("etc/fairslice/policy.toml", "user 4002", |m| {
+            chown(at(m, "policy.toml"), Some(MALLORY), None).unwrap()
+        }),
+        ("etc/fairslice/policy.toml", "everybody", |m| mode(&at(m, "policy.toml"), 0o646)),
+        ("etc/fairslice", "user 4002", |m| chown(at(m, ""), Some(MALLORY), None).unwrap()),
+        ("etc/fairslice", "group 4100", |m| {
+            chown(at(m, ""), None, Some(BUILDERS)).unwrap();
+            mode(&at(m, ""), 0o775);
+        }),
+    ];
+    for (path, who, expose) in exposures {
+        let machine = Machine::new("");
+        machine.directory("srv", 0, 0o755);
+        machine.policy(&policy("THEIRS"));
+        let variable = |name: &str| format!("{name}=/srv/alice");
+        assert!(machine.open("alice").environment.contains(&variable("THEIRS")));
+        machine.write("run/fairslice/last-good/etc/fairslice/policy.toml", &policy("GOOD"));
+        expose(&machine);
+        let told = machine.open("alice");
+        assert_eq!(told.open, PAM_SUCCESS);
+        assert!(told.environment.contains(&variable("GOOD")), "{path}: {:?}", told.environment);
+        assert!(!told.environment.contains(&variable("THEIRS")), "{path}: {:?}", told.environment);
+        let said = told.log.concat();
+        assert!(said.contains(&format!("{who} can change /{path} (mode ")), "{said}");
+        assert!(said.contains("(the last good policy holds)"), "{said}");
+    }
+}
+
+/// In the directory of the policy.
+fn at(machine: &Machine, name: &str) -> std::path::PathBuf {
+    machine.root.join("etc/fairslice").join(name)
+}
+
+fn mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}

@@ -15,7 +15,7 @@ use crate::host::machine::Machine;
 use crate::host::snapshot::{self, Extent, Snapshot};
 use crate::host::tree::Tree;
 use crate::host::units::{Unit, Units};
-use crate::host::{cgroup, facts, logins, unit_file};
+use crate::host::{cgroup, facts, recorded, unit_file};
 use crate::paths;
 use crate::policy::{Policy, ServiceName, SliceName};
 
@@ -65,7 +65,7 @@ impl<'a> Look<'a> {
             wanted,
             made,
             reloaded,
-            told: logins::recorded(root)?,
+            told: recorded::recorded(root)?,
             unit_files: unit_file::Units::read(root)?,
         };
         look.concerned = look.concerned();

@@ -13,7 +13,7 @@ use super::look::Look;
 use super::overrides::{Overrides, runtime_file};
 use super::{Change, How, Left, PATIENCE, Plan, logins};
 use crate::host::account::Account;
-use crate::host::logins::recorded;
+use crate::host::recorded::recorded;
 use crate::host::{cgroup, unit_file};
 use crate::policy::{CPU_WEIGHT, PROPERTIES, Policy, Property, SliceName};
 
