@@ -39,9 +39,14 @@ pub fn use_pam(root: &Path) -> Option<UsePam> {
 /// `sshd -T` prints what holds where no `Match` block does; `UsePAM` cannot stand in one.
 fn ask() -> Option<bool> {
     let done = program(paths::SSHD).arg("-T").output().ok()?;
-    let text = String::from_utf8_lossy(&done.stdout);
+    said(&String::from_utf8_lossy(&done.stdout)).filter(|_| done.status.success())
+}
+
+/// From the text of `sshd -T`.
+#[must_use]
+pub fn said(text: &str) -> Option<bool> {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("usepam "));
-    lines.next().filter(|_| done.status.success()).map(|value| value == "yes")
+    lines.next().map(|value| value == "yes")
 }
 
 /// The first `UsePAM`, which is the one that counts, with its absolute file and its line.

@@ -15,7 +15,7 @@ use crate::paths;
 
 /// One command of an `ExecStart=`.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Command {
+pub enum Command {
     /// With the launcher in front.
     Wrapped(String),
     /// It had the launcher in front already.
@@ -24,7 +24,8 @@ pub(super) enum Command {
 
 impl Command {
     /// The command as an `ExecStart=` takes it.
-    pub(super) fn text(&self) -> &str {
+    #[must_use]
+    pub fn text(&self) -> &str {
         match self {
             Self::Wrapped(text) | Self::Launched(text) => text,
         }
@@ -55,7 +56,7 @@ struct Head<'a> {
 ///
 /// # Errors
 /// Says what cannot be wrapped so that it comes to the same.
-pub(super) fn wrap(line: &str, find: impl Fn(&str) -> Option<String>) -> Result<Vec<Command>> {
+pub fn wrap(line: &str, find: impl Fn(&str) -> Option<String>) -> Result<Vec<Command>> {
     let mut commands = Vec::new();
     let mut rest = line;
     while let Some((first, after)) = next_word(rest)? {
@@ -71,7 +72,10 @@ pub(super) fn wrap(line: &str, find: impl Fn(&str) -> Option<String>) -> Result<
 }
 
 /// The words of a list, such as that of `InaccessiblePaths=`.
-pub(super) fn words(line: &str) -> Result<Vec<String>> {
+///
+/// # Errors
+/// A quote is not closed.
+pub fn words(line: &str) -> Result<Vec<String>> {
     let mut words = Vec::new();
     let mut rest = line;
     while let Some((word, after)) = next_word(rest)? {

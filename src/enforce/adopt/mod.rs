@@ -4,7 +4,7 @@
 //! The unit's own files are never touched. A drop-in is written whole or not at all.
 #![forbid(unsafe_code)]
 
-mod exec_line;
+pub mod exec_line;
 mod obstacle;
 
 use std::collections::BTreeSet;

@@ -84,17 +84,21 @@ fn to_be_aged(root: &Path, policy: &Policy) -> Result<(BTreeMap<PathBuf, MaxAge>
     Ok((directories, skipped))
 }
 
-/// A path as `tmpfiles.d(5)` takes it: quoted, and without a meaning to specifiers and globs.
-fn field(path: &Path) -> String {
+/// A path as `tmpfiles.d(5)` takes it: quoted, and without a meaning to specifiers and globs. What is no
+/// printable ASCII is escaped: no name can end the line.
+#[must_use]
+pub fn field(path: &Path) -> String {
     let mut field = String::from("\"");
-    for character in String::from_utf8_lossy(path.as_os_str().as_bytes()).chars() {
-        match character {
-            '%' => field.push_str("%%"),
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'%' => field.push_str("%%"),
             // A backslash for the glob, itself escaped for the quotes.
-            '*' | '?' | '[' | ']' | '{' | '}' => field.extend(['\\', '\\', character]),
-            '\\' => field.push_str(r"\\\\"),
-            '"' => field.push_str("\\\""),
-            _ => field.push(character),
+            b'*' | b'?' | b'[' | b']' | b'{' | b'}' => field.extend(['\\', '\\', char::from(*byte)]),
+            b'\\' => field.push_str(r"\\\\"),
+            b'"' => field.push_str("\\\""),
+            b' '..=b'~' => field.push(char::from(*byte)),
+            // Writing to a string cannot fail.
+            _ => drop(write!(field, "\\x{byte:02x}")),
         }
     }
     field.push('"');
