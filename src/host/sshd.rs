@@ -30,7 +30,8 @@ pub fn use_pam(root: &Path) -> Option<UsePam> {
     if !root.join(paths::SSHD_CONFIG).exists() {
         return None;
     }
-    let at = find(root, Path::new(paths::SSHD_CONFIG), 0);
+    // sshd does not start with files that include one another without end.
+    let at = find(root, Path::new(paths::SSHD_CONFIG), 0).unwrap_or_default();
     let said = if root == Path::new("/") { ask() } else { None };
     let is_on = said.unwrap_or_else(|| at.as_ref().is_some_and(|(is_on, ..)| *is_on));
     Some(UsePam { is_on, at: at.map(|(_, file, line)| (file, line)) })
@@ -49,12 +50,18 @@ pub fn said(text: &str) -> Option<bool> {
     lines.next().map(|value| value == "yes")
 }
 
+/// More files that include one another than sshd takes.
+struct TooManyLevels;
+
+/// Whether PAM is on, the file that says so, and the line.
+type At = (bool, PathBuf, usize);
+
 /// The first `UsePAM`, which is the one that counts, with its absolute file and its line.
-fn find(root: &Path, file: &Path, level: usize) -> Option<(bool, PathBuf, usize)> {
+fn find(root: &Path, file: &Path, level: usize) -> Result<Option<At>, TooManyLevels> {
     if level > MOST_LEVELS {
-        return None;
+        return Err(TooManyLevels);
     }
-    let text = fs::read_to_string(root.join(file)).ok()?;
+    let Ok(text) = fs::read_to_string(root.join(file)) else { return Ok(None) };
     for (index, line) in text.lines().enumerate() {
         let words: Vec<&str> = line
             .split(|c: char| c.is_whitespace() || c == '=')
@@ -62,20 +69,21 @@ fn find(root: &Path, file: &Path, level: usize) -> Option<(bool, PathBuf, usize)
             .filter(|word| !word.is_empty())
             .collect();
         match words.split_first() {
-            Some((key, _)) if key.eq_ignore_ascii_case("match") => return None,
+            Some((key, _)) if key.eq_ignore_ascii_case("match") => return Ok(None),
             Some((key, patterns)) if key.eq_ignore_ascii_case("include") => {
-                let files = patterns.iter().flat_map(|pattern| matching(root, pattern));
-                if let Some(found) = files.into_iter().find_map(|file| find(root, &file, level + 1)) {
-                    return Some(found);
+                for included in patterns.iter().flat_map(|pattern| matching(root, pattern)) {
+                    if let Some(found) = find(root, &included, level + 1)? {
+                        return Ok(Some(found));
+                    }
                 }
             }
             Some((key, [value, ..])) if key.eq_ignore_ascii_case("usepam") => {
-                return Some((*value == "yes", paths::absolute(file), index + 1));
+                return Ok(Some((*value == "yes", paths::absolute(file), index + 1)));
             }
             _ => {}
         }
     }
-    None
+    Ok(None)
 }
 
 /// The files that an `Include` stands for, sorted, relative to the root.
@@ -96,15 +104,28 @@ fn matching(root: &Path, pattern: &str) -> Vec<PathBuf> {
 
 /// Whether a file name is what a pattern with `*` and `?` means: `glob(7)`.
 fn is_like(name: &[u8], pattern: &[u8]) -> bool {
-    match (pattern.split_first(), name.split_first()) {
-        (None, first) => first.is_none(),
-        (Some((b'*', behind)), first) => {
-            is_like(name, behind) || first.is_some_and(|(_, rest)| is_like(rest, pattern))
+    let (mut rest, mut left) = (name, pattern);
+    // What follows the last star, and the name from where that was tried: no earlier star need be tried again.
+    let mut star: Option<(&[u8], &[u8])> = None;
+    loop {
+        match (left.split_first(), rest.split_first()) {
+            (None, None) => return true,
+            (Some((b'*', behind)), _) => {
+                star = Some((behind, rest));
+                left = behind;
+            }
+            (Some((wanted, behind)), Some((found, after))) if *wanted == b'?' || wanted == found => {
+                (left, rest) = (behind, after);
+            }
+            _ => {
+                let Some((behind, (_, after))) = star.and_then(|(b, from)| Some((b, from.split_first()?)))
+                else {
+                    return false;
+                };
+                star = Some((behind, after));
+                (left, rest) = (behind, after);
+            }
         }
-        (Some((wanted, behind)), Some((found, rest))) => {
-            (*wanted == b'?' || wanted == found) && is_like(rest, behind)
-        }
-        (Some(_), None) => false,
     }
 }
 
@@ -146,7 +167,24 @@ mod tests {
         // One in a file that is included ends with that file.
         let ended = [("sshd_config", "Include a\nUsePAM yes\n"), ("a", "Match all\nX11Forwarding no\n")];
         assert_eq!(found(&ended), Some(at(true, "/etc/ssh/sshd_config", 2)));
-        assert_eq!(found(&[("sshd_config", "Include sshd_config\n")]), default);
+        assert_eq!(found(&[("sshd_config", "Include sshd_config sshd_config\nUsePAM yes\n")]), default);
         assert_eq!(found(&[]), None);
+    }
+
+    #[test]
+    fn a_pattern_is_globs() {
+        for (name, pattern, is) in [
+            ("a.conf", "*.conf", true),
+            ("a.conf.conf", "*.conf", true),
+            ("a.conf.bak", "*.conf", false),
+            ("", "*", true),
+            ("", "?", false),
+            ("abcbd", "a*b?", true),
+            ("ab", "a*b*?", false),
+            (&"a".repeat(200), &"*a".repeat(100), true),
+            (&"a".repeat(200), &("*a".repeat(100) + "b"), false),
+        ] {
+            assert_eq!(is_like(name.as_bytes(), pattern.as_bytes()), is, "{name} {pattern}");
+        }
     }
 }
