@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb commands launcher module demo image images test lint unit pam-test build-test root-test package-test vm-test vm-trixie vm-bookworm bench-launch bench-login bench-status clean
+.PHONY: help deb commands launcher module demo image images test lint unit pam-test asan-test build-test root-test package-test vm-test vm-trixie vm-bookworm bench-launch bench-login bench-status clean
 
 # The package is made where cargo-deb looks, whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -73,7 +73,7 @@ test: ## everything that CI runs
 	@tests/prepare test
 	@$(MAKE) --no-print-directory lint unit
 	@$(MAKE) --no-print-directory --jobs=2 deb images
-	@$(MAKE) --no-print-directory pam-test root-test build-test package-test vm-test
+	@$(MAKE) --no-print-directory pam-test asan-test root-test build-test package-test vm-test
 
 lint: ## formatting, clippy, documentation, licences
 	$(call say,formatting)
@@ -106,6 +106,10 @@ pam-test: ## the module through libpam, as root
 	@cargo build --locked --quiet -p pam_fairslice
 	@$(SUDO) $$(cargo test --locked --no-run --message-format short -p pam_fairslice --test libpam 2>&1 | \
 	    sed -n 's/.*Executable.*(\(.*\))/\1/p') --quiet
+
+asan-test: ## the module through libpam, and the launcher, under AddressSanitizer, as root
+	$(call say,module and launcher under AddressSanitizer)
+	@tests/sanitized
 
 root-test: ## fairslice private-dir, as root
 	$(call say,private directories as root)

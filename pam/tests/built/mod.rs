@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The module, built as it is shipped: alone, so that no other package's features are in it. Or the one that is
-/// shipped: `FAIRSLICE_MODULE`.
+/// The module, built as it is shipped: alone, so that no other package's features are in it. `FAIRSLICE_MODULE`
+/// names another build of it, such as that of tests/sanitized.
 pub(crate) fn module() -> PathBuf {
-    if let Some(shipped) = std::env::var_os("FAIRSLICE_MODULE") {
-        return shipped.into();
+    if let Some(module) = std::env::var_os("FAIRSLICE_MODULE") {
+        return PathBuf::from(module);
     }
     // Cargo's directory for tests lies in the target directory of this build.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
