@@ -6,12 +6,13 @@ mod apply;
 mod doctor;
 mod explain;
 mod named;
+mod out;
 mod private_dir;
 mod status;
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, Write as _};
+use std::io;
 use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
+use self::out::{print, print_error, say};
 use crate::effect;
 use crate::enforce::lock::Lock;
 use crate::enforce::own;
@@ -28,6 +30,7 @@ use crate::host::machine::Machine;
 use crate::paths;
 use crate::policy::{self, Diagnostic, InForce, Loaded};
 use crate::report;
+use crate::text::shown;
 
 /// Something is not as it should be: a policy has errors, a live value differs.
 const FOUND: u8 = 1;
@@ -115,8 +118,12 @@ pub fn main() -> ExitCode {
     own::keep_others_out();
     let mut words = env::args_os().skip(1).peekable();
     let root = paths::root(&mut words);
-    let name = OsString::from(env!("CARGO_PKG_NAME"));
-    let result = match Arguments::parse_from(iter::once(name).chain(words)).command {
+    let words: Vec<OsString> = iter::once(env!("CARGO_PKG_NAME").into()).chain(words).collect();
+    let arguments = match Arguments::try_parse_from(&words) {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse(&words, error),
+    };
+    let result = match arguments.command {
         Command::Check { files } => check(&root, &files),
         Command::Policy => print_policy(&root),
         Command::Status(options) => status::status(&root, &options),
@@ -131,7 +138,7 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            anstream::eprintln!("fairslice: {error:#}");
+            say(format_args!("fairslice: {error:#}"));
             ExitCode::from(FAILED)
         }
     }
@@ -139,7 +146,23 @@ pub fn main() -> ExitCode {
 
 /// The right to change the machine: whoever has to be waited for is named on stderr.
 fn lock(root: &Path, patience: Duration) -> Result<Lock> {
-    Lock::take(root, patience, |waiting| anstream::eprintln!("fairslice: {waiting}"))
+    Lock::take(root, patience, |waiting| say(format_args!("fairslice: {waiting}")))
+}
+
+/// What is asked for with "--help", or what is wrong with the arguments: as they can be printed, for clap
+/// repeats them.
+fn refuse(words: &[OsString], error: clap::Error) -> ExitCode {
+    let shown = words.iter().map(|word| shown(word).to_string());
+    let error = Arguments::try_parse_from(shown).err().unwrap_or(error);
+    let text = error.render().ansi().to_string();
+    if error.use_stderr() {
+        print_error(&text);
+        return ExitCode::from(FAILED);
+    }
+    match print(&text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(FAILED),
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 /// Whoever read our output has seen enough.
@@ -156,34 +179,31 @@ fn check(root: &Path, files: &[PathBuf]) -> Result<u8> {
         let broken = effect::broken_floors(&loaded.policy).into_iter();
         diagnostics.extend(broken.map(|(floor, message)| Diagnostic::at(&floor.origin, message).warning()));
     }
-    let mut out = anstream::stdout().lock();
-    for diagnostic in &diagnostics {
-        writeln!(out, "{diagnostic}")?;
-    }
-    if let Some(line) = loaded.in_force.note() {
-        writeln!(out, "{line}")?;
-    }
+    let mut lines: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+    lines.extend(loaded.in_force.note());
     if diagnostics.is_empty() {
-        let read: Vec<String> = loaded.files.iter().map(|file| file.path.display().to_string()).collect();
-        writeln!(out, "{}: ok", read.join(" + "))?;
-        return Ok(0);
+        let read: Vec<String> = loaded.files.iter().map(|file| shown(&*file.path).to_string()).collect();
+        lines.push(format!("{}: ok", read.join(" + ")));
     }
-    Ok(FOUND)
+    for line in lines {
+        print(&format!("{}\n", shown(&line)))?;
+    }
+    Ok(if diagnostics.is_empty() { 0 } else { FOUND })
 }
 
 fn print_policy(root: &Path) -> Result<u8> {
     let loaded = policy::load(root);
-    anstream::stdout().write_all(report::policy(&loaded.policy).as_bytes())?;
+    print(&report::policy(&loaded.policy))?;
     Ok(complain(&loaded))
 }
 
 /// Says on stderr what is wrong with the policy that other commands work with.
 fn complain(loaded: &Loaded) -> u8 {
     for diagnostic in &loaded.diagnostics {
-        anstream::eprintln!("{diagnostic}");
+        say(diagnostic);
     }
     if let Some(line) = loaded.in_force.note() {
-        anstream::eprintln!("fairslice: {line}");
+        say(format_args!("fairslice: {line}"));
     }
     if loaded.diagnostics.is_empty() { 0 } else { FOUND }
 }

@@ -73,6 +73,12 @@ impl From<OsString> for Foreign {
     }
 }
 
+impl From<&Path> for Foreign {
+    fn from(path: &Path) -> Self {
+        Self(path.into())
+    }
+}
+
 impl From<PathBuf> for Foreign {
     fn from(path: PathBuf) -> Self {
         Self(path.into_os_string())
@@ -153,6 +159,38 @@ impl Shown<'_> {
     }
 }
 
+/// Lines of our own, at the last place that they pass before they are read: nothing but ends of lines and
+/// colours does anything to a terminal, whatever [`shown`] was forgotten for.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut lines = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((seen, hidden)) =
+        rest.find(|c| c != '\n' && is_hidden(c)).and_then(|at| rest.split_at_checked(at))
+    {
+        lines.push_str(seen);
+        let length = colour(hidden);
+        let (kept, after) = hidden.split_at_checked(length).unwrap_or_default();
+        lines.push_str(kept);
+        let mut after = after.chars();
+        if length == 0 {
+            after.by_ref().take(1).for_each(|character| push(&mut lines, character));
+        }
+        rest = after.as_str();
+    }
+    lines + rest
+}
+
+/// The length of the sequence that `text` begins with, if that sets nothing but colours and the like: SGR of
+/// ECMA-48.
+fn colour(text: &str) -> usize {
+    let Some(parameters) = text.strip_prefix("\x1b[") else { return 0 };
+    let length = parameters.find(|c: char| !c.is_ascii_digit() && c != ';');
+    length
+        .filter(|length| parameters.get(*length..).is_some_and(|end| end.starts_with('m')))
+        .map_or(0, |length| length + 3)
+}
+
 fn push(line: &mut String, character: char) {
     match character {
         '\n' => line.push_str("\\n"),
@@ -160,9 +198,15 @@ fn push(line: &mut String, character: char) {
         '\t' => line.push_str("\\t"),
         // Writing to a string cannot fail.
         control if control.is_ascii_control() => drop(write!(line, "\\x{:02x}", u32::from(control))),
-        hidden if hidden.is_control() || is_unseen(hidden) => line.extend(hidden.escape_unicode()),
+        hidden if is_hidden(hidden) => line.extend(hidden.escape_unicode()),
         seen => line.push(seen),
     }
+}
+
+/// Whether a terminal acts on it, or shows nothing of it.
+#[must_use]
+pub fn is_hidden(character: char) -> bool {
+    character.is_control() || !character.is_ascii() && is_unseen(character)
 }
 
 /// Separators of lines and paragraphs, what turns the direction of writing round, and what takes no space:
@@ -190,18 +234,33 @@ fn is_unseen(character: char) -> bool {
     )
 }
 
-/// A word as a shell takes it: names of units can hold a backslash.
+/// A word as a shell takes it: names of units can hold a backslash, and names of files anything.
+///
+/// What [`shown`] would escape is a byte's number, as `ls --quoting-style=shell-escape` has it: `$'a\033b'`,
+/// which bash and zsh know, and POSIX since 2024.
 #[must_use]
-pub fn quoted(word: &str) -> String {
+pub fn quoted<T: AsRef<OsStr> + ?Sized>(word: &T) -> String {
+    let bytes = word.as_ref().as_bytes();
     let is_plain = |character: char| character.is_ascii_alphanumeric() || "/._-@:,+=%".contains(character);
-    if word.chars().all(is_plain) && !word.is_empty() {
-        return word.to_owned();
+    match str::from_utf8(bytes) {
+        Ok(word) if word.chars().all(is_plain) && !word.is_empty() => word.to_owned(),
+        Ok(word) if !word.chars().any(is_hidden) => format!("'{}'", word.replace('\'', "'\\''")),
+        _ => format!("$'{}'", bytes.iter().map(|byte| in_dollar_quotes(*byte)).collect::<String>()),
     }
-    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+fn in_dollar_quotes(byte: u8) -> String {
+    match byte {
+        b'\\' | b'\'' => format!("\\{}", char::from(byte)),
+        b' '..=b'~' => char::from(byte).to_string(),
+        _ => format!("\\{byte:03o}"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
@@ -212,9 +271,14 @@ mod tests {
             ("/etc/it's here", r"'/etc/it'\''s here'"),
             ("$(reboot)", "'$(reboot)'"),
             ("", "''"),
+            ("é b", "'é b'"),
+            ("a\n'\\\u{1b}7\u{202e}", r"$'a\012\'\\\0337\342\200\256'"),
         ] {
             assert_eq!(quoted(word), taken);
+            let bash = Command::new("bash").args(["-c", &format!("printf %s {taken}")]).output().unwrap();
+            assert_eq!(bash.stdout, word.as_bytes());
         }
+        assert_eq!(quoted(OsStr::from_bytes(b"a\xff")), r"$'a\377'");
     }
 
     #[test]
@@ -224,6 +288,15 @@ mod tests {
         assert_eq!(all("a\u{202e}b\u{2028}c\u{200b}d\u{feff}"), "a\\u{202e}b\\u{2028}c\\u{200b}d\\u{feff}");
         assert_eq!(all(r"dev-disk\x2dby é"), r"dev-disk\x2dby é");
         assert_eq!(shown(&Foreign::new(*b"a\xff\x00b\xc3")).to_string(), r"a\xff\x00b\xc3");
+    }
+
+    #[test]
+    fn of_what_is_printed_only_colours_and_ends_of_lines_do_anything() {
+        let red = "\x1b[1m\x1b[38;5;9mFS001\x1b[0m\n";
+        assert_eq!(printable(red), red);
+        assert_eq!(printable("a\x1b[2Jb\rc\x1b]0;x\x07\x1b[31"), r"a\x1b[2Jb\rc\x1b]0;x\x07\x1b[31");
+        assert_eq!(printable("é\u{202e}\u{9b}31m\x1b[?1m"), r"é\u{202e}\u{9b}31m\x1b[?1m");
+        assert_eq!(printable(""), "");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! `tests/adopt/root` is the tree, `tests/adopt/expected` every file that `adopt --all` is to add,
 //! `tests/adopt/said` what it is to say. Set `UPDATE_ADOPT=1` to write the last two anew, and read
 //! the difference.
-#![allow(missing_docs, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::disallowed_methods, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,6 +1,13 @@
 //! `fairslice apply` on a tree of its own, with a thread that does what PID 1 does: it runs the generator,
 //! reads drop-ins, and writes cgroups when it is asked to.
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::string_slice)]
+#![allow(
+    missing_docs,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice
+)]
 
 mod common;
 mod schema;

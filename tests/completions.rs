@@ -1,5 +1,5 @@
 //! The packaged shell completions are those of the command as it is.
-#![allow(missing_docs, clippy::expect_used, clippy::panic)]
+#![allow(missing_docs, clippy::disallowed_methods, clippy::expect_used, clippy::panic)]
 
 use std::fs;
 use std::path::Path;

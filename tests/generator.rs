@@ -4,7 +4,7 @@
 //! `tests/generator/CASE/root` is what the generator sees as `/`, `CASE/expected` what it is to
 //! write, `CASE/log` what it is to say. Set `UPDATE_GENERATOR=1` to write the last two anew, and
 //! read the difference.
-#![allow(missing_docs, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::disallowed_methods, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -5,7 +5,9 @@
 mod fixture;
 mod schema;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{chown, symlink};
 use std::path::Path;
 
@@ -104,7 +106,11 @@ fn explain_login() {
     for policy in [policy, &unlimited, "[logins]\ntotal_weight = 100\n", "[service.a]\noom_score_adj = 0\n"] {
         write(root, "etc/fairslice/policy.toml", policy);
         for service in ["sshd", "cron", "early", "none"] {
-            checked(&schema, root, &["explain", "login", &user.name, "--json", "--service", service]);
+            checked(
+                &schema,
+                root,
+                &["explain", "login", user.name.as_str().unwrap(), "--json", "--service", service],
+            );
         }
     }
     checked(&schema, common::machine("fairslice").path(), &["explain", "login", "daemon", "--json"]);
@@ -116,6 +122,9 @@ fn doctor() {
     let schema = Schema::of("doctor");
     let ailing = ailing();
     let root = ailing.path();
+    let directory = root.join("etc/systemd/system/local-fs.service.d");
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join(OsStr::from_bytes(b"\xff.conf")), "[Slice]\nCPUWeight=1\n").unwrap();
     checked(&schema, root, &["doctor", "--json"]);
     for name in ["debian-12", "kubernetes", "ubuntu"] {
         checked(&schema, common::machine(name).path(), &["doctor", "--json", "--no-policy"]);

@@ -1,7 +1,7 @@
 //! The launcher on a root of its own: which service, what is in force, what is said, what is run.
 //!
 //! What needs a real PID 1 is in `tests/vm`.
-#![allow(missing_docs, clippy::indexing_slicing, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::disallowed_methods, clippy::indexing_slicing, clippy::unwrap_used)]
 
 mod common;
 

@@ -320,7 +320,7 @@ fn a_private_directory_is_found_for_what_is_wrong_with_it() {
         mode(path, 0o755);
     }
     let own = root.join("srv/target").join(&owner.name);
-    let own_below = format!("srv/target/{}", owner.name);
+    let own_below = format!("srv/target/{}", owner.name.shown());
     assert_eq!(inspected(root), []);
 
     symlink("/tmp", &own).unwrap();

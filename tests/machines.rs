@@ -1,6 +1,6 @@
 //! Whole machines, captured and made by hand: what is wrong on each, without any policy, is found, and
 //! nothing else.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod common;
 

@@ -3,6 +3,7 @@
 //! Each peer is a thread of the test on a real socket in a directory of its own.
 #![forbid(unsafe_code)]
 #![allow(
+    clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,

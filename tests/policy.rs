@@ -186,7 +186,7 @@ fn a_private_directory_is_for_whom_it_says() {
         fs::write(&file, format!("[private_dir.GOCACHE]\npath = \"/srv/go/{{user}}\"\n{lines}\n")).unwrap();
         let policy = fairslice::policy::load_files(std::slice::from_ref(&file)).policy;
         let dir = policy.private_dirs.into_values().next().unwrap();
-        dir.excludes(user, uid, |group| Ok::<_, ()>(groups.contains(&group))).unwrap().is_none()
+        dir.excludes(Some(user), uid, |group| Ok::<_, ()>(groups.contains(&group))).unwrap().is_none()
     };
     assert!(is_for("", "alice", 1000, &[]));
     assert!(!is_for("", "alice", 999, &[]));

@@ -6,6 +6,7 @@
 //! (`--set`), and so is what shows that each oddity would be seen if the launcher caused it.
 #![allow(
     missing_docs,
+    clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,

@@ -1,5 +1,11 @@
 //! `fairslice status --watch`, on a terminal of its own and without one.
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::zombie_processes)]
+#![allow(
+    missing_docs,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::zombie_processes
+)]
 
 mod fixture;
 

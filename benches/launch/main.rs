@@ -16,6 +16,7 @@
 //! of many calls in one process; neither counts what is counted here.
 
 #![allow(
+    clippy::disallowed_methods,
     clippy::expect_used,
     clippy::indexing_slicing,
     reason = "nothing depends on a benchmark: it may fail by panicking"

@@ -17,6 +17,7 @@
 //! session of the user is open all the time, so it has no `systemd --user` to start.
 
 #![allow(
+    clippy::disallowed_methods,
     clippy::expect_used,
     clippy::indexing_slicing,
     reason = "nothing depends on a benchmark: it may fail by panicking"

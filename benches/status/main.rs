@@ -8,6 +8,7 @@
 //! The peers know of no policy and compute nothing; `systemd-cgls` refuses a tree that is no cgroupfs.
 
 #![allow(
+    clippy::disallowed_methods,
     clippy::expect_used,
     clippy::indexing_slicing,
     reason = "nothing depends on a benchmark: it may fail by panicking"

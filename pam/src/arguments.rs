@@ -5,6 +5,8 @@ use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use fairslice::text::shown;
+
 /// What stands behind `pam_fairslice.so` in the PAM configuration.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Arguments {
@@ -30,12 +32,11 @@ impl Arguments {
                 (b"debug", _) => parsed.debug = true,
                 (_, Some(root)) if root.is_absolute() => parsed.root = PathBuf::from(root),
                 (_, Some(root)) => {
-                    let root = root.display();
-                    parsed.ignored.push(format!("root={root} is ignored: not an absolute path"));
+                    parsed.ignored.push(format!("root={} is ignored: not an absolute path", shown(root)));
                 }
                 _ => parsed.ignored.push(format!(
                     "argument {} is ignored: none of strict, debug, root=DIR",
-                    argument.to_string_lossy()
+                    shown(OsStr::from_bytes(bytes))
                 )),
             }
         }

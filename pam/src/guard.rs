@@ -59,7 +59,7 @@ mod tests {
             .envs([(CHILD, "1"), ("RUST_BACKTRACE", "full")])
             .output()
             .unwrap();
-        let (out, err) = (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
+        let [out, err] = [child.stdout, child.stderr].map(|said| String::from_utf8(said).unwrap());
         assert!(child.status.success(), "{out}{err}");
         assert!(out.contains("1 passed"), "{out}");
         assert_eq!(err, "");

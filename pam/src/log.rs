@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
-use fairslice::text::shown;
+use fairslice::text::{Foreign, shown};
 use syslog::{Facility, Formatter3164, LogFormat as _, Severity};
 
 /// Where the log daemon listens, below the root.
@@ -25,15 +25,15 @@ const MAX_LINE: usize = 800;
 /// The way to the log.
 pub(crate) struct Log {
     socket: PathBuf,
-    service: String,
+    service: Foreign,
     /// No line after one that could not be sent: a hanging daemon is waited for once.
     broken: Cell<bool>,
 }
 
 impl Log {
     /// The log daemon below `root`, which need not be there; `service` is the `PAM_SERVICE`.
-    pub(crate) fn new(root: &Path, service: &str) -> Self {
-        Self { socket: root.join(SOCKET), service: service.to_owned(), broken: Cell::new(false) }
+    pub(crate) fn new(root: &Path, service: &Foreign) -> Self {
+        Self { socket: root.join(SOCKET), service: service.clone(), broken: Cell::new(false) }
     }
 
     /// Something that was not done.
@@ -62,7 +62,7 @@ impl Log {
             process: shown(host.trim_end()).at_most(MAX_LINE).to_string(),
             pid: process::id(),
         };
-        let line = format!("pam_fairslice({}:session): {line}", self.service);
+        let line = format!("pam_fairslice({}:session): {line}", self.service.shown());
         let mut datagram = Vec::new();
         format.format(&mut datagram, severity, shown(&line).at_most(MAX_LINE)).map_err(io::Error::other)?;
         let socket = UnixDatagram::unbound()?;
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn a_log_that_nobody_reads_is_waited_for_once() {
         let root = root();
-        let log = Log::new(&root, "test");
+        let log = Log::new(&root, &"test".into());
         let daemon = UnixDatagram::bind(root.join(SOCKET)).unwrap();
         let start = Instant::now();
         // More than any queue holds.
@@ -101,8 +101,26 @@ mod tests {
         assert!(log.broken.get(), "the queue never filled up");
         assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
         drop(daemon);
-        Log::new(&root, "test").warning("nobody listens");
+        Log::new(&root, &"test".into()).warning("nobody listens");
         fs::remove_dir_all(&root).unwrap();
-        Log::new(&root, "test").warning("nothing is there");
+        Log::new(&root, &"test".into()).warning("nothing is there");
+    }
+
+    #[test]
+    fn a_line_is_one_line_whatever_is_in_it() {
+        let root = root();
+        let daemon = UnixDatagram::bind(root.join(SOCKET)).unwrap();
+        let log = Log::new(&root, &Foreign::new(*b"ss\x1bhd\xff"));
+        log.warning("user \u{202e}eve\n<86>sshd[1]: Accepted for root\x07\u{9b}2J \u{200b}");
+        let mut datagram = [0; 2048];
+        let length = daemon.recv(&mut datagram).unwrap();
+        let text = str::from_utf8(&datagram[..length]).unwrap();
+        let (_, line) = text.split_once("]: ").unwrap();
+        assert_eq!(
+            line.trim_end_matches('\n'),
+            r"pam_fairslice(ss\x1bhd\xff:session): user \u{202e}eve\n<86>sshd[1]: Accepted for root\x07\u{9b}2J \u{200b}"
+        );
+        assert!(!text.trim_end_matches('\n').contains(char::is_control), "{text:?}");
+        fs::remove_dir_all(&root).unwrap();
     }
 }

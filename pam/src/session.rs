@@ -54,7 +54,7 @@ pub(crate) fn close(handle: &Handle<'_>, arguments: &[&CStr]) -> PamReturnCode {
 
 fn log(handle: &Handle<'_>, arguments: &Arguments) -> Log {
     let service = handle.service();
-    let service = service.as_ref().map_or("<unknown>".into(), |service| service.to_string_lossy());
+    let service = service.map_or_else(|| "<unknown>".into(), |name| Foreign::new(name.into_bytes()));
     Log::new(&arguments.root, &service)
 }
 

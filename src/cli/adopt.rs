@@ -3,17 +3,17 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use super::out::{print, say};
 use super::{FOUND, How, PATIENCE, Which, complain, lock};
 use crate::enforce::adopt::{self, Plan};
 use crate::enforce::lock::Lock;
 use crate::host::unit_file::Units;
 use crate::policy::{self, InForce, ServiceName};
-use crate::text::quoted;
+use crate::text::{quoted, shown};
 
 pub(super) fn adopt(root: &Path, which: Which, how: &How) -> Result<u8> {
     let lock = lock_for(root, how)?;
@@ -68,7 +68,7 @@ fn change(
         let Plan { unit, said, change } = match plan(name, &done) {
             Ok(plan) => plan,
             Err(error) => {
-                anstream::eprintln!("fairslice: {name}: {error:#}");
+                say(format_args!("fairslice: {name}: {error:#}"));
                 code = FOUND;
                 continue;
             }
@@ -76,9 +76,12 @@ fn change(
         if !done.insert(unit.clone()) {
             continue;
         }
+        // Writing to a string cannot fail.
         match (change, lock) {
             (Some(change), None) => {
-                text.push_str(&change.diff());
+                for line in change.diff().lines() {
+                    let _ = writeln!(text, "{}", shown(line));
+                }
                 continue;
             }
             (Some(change), Some(lock)) => {
@@ -90,8 +93,7 @@ fn change(
             }
             (None, _) => {}
         }
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{unit}: {said}");
+        let _ = writeln!(text, "{unit}: {}", shown(&said));
     }
     let told = match lock {
         Some(lock) if !changed.is_empty() => adopt::tell_systemd(root, lock, &changed, restart),
@@ -100,10 +102,10 @@ fn change(
     if let Ok(running) = &told
         && !running.is_empty()
     {
-        let running: Vec<String> = running.iter().map(|unit| quoted(unit)).collect();
+        let running: Vec<String> = running.iter().map(quoted).collect();
         let _ = writeln!(text, "restart for it to take effect: systemctl restart {}", running.join(" "));
     }
-    let printed = anstream::stdout().write_all(text.as_bytes());
+    let printed = print(&text);
     result.and(told)?;
     printed?;
     Ok(code)

@@ -1,13 +1,13 @@
 //! `fairslice apply`.
 #![forbid(unsafe_code)]
 
-use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
 
+use super::out::{print, say};
 use super::{FAILED, FOUND, PATIENCE, complain, lock};
 use crate::enforce::apply;
 use crate::policy;
@@ -43,21 +43,20 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
     let loaded = policy::load(root);
     let broken = complain(&loaded);
     let plan = apply::plan(root, &loaded)?;
-    let mut out = anstream::stdout().lock();
     let Some(lock) = lock else {
         let text = if options.json { report::plan_json(&plan) } else { report::plan_text(&plan) };
-        out.write_all(text.as_bytes())?;
+        print(&text)?;
         return Ok(broken.max(u8::from(plan.leaves())));
     };
     // A reader that goes away stops nothing halfway: whether it has read all is asked last.
     let before = report::plan_value(&plan);
-    let shown = if options.json { Ok(()) } else { out.write_all(report::changes_text(&plan).as_bytes()) };
+    let shown = if options.json { Ok(()) } else { print(&report::changes_text(&plan)) };
     let report = plan.carry_out(&lock, options.restart)?;
     let after =
         if options.json { report::report_json(&before, &report) } else { report::report_text(&report) };
-    let shown = shown.and(out.write_all(after.as_bytes()));
+    let shown = shown.and(print(&after));
     for line in &report.failed {
-        anstream::eprintln!("fairslice: {line}");
+        say(format_args!("fairslice: {line}"));
     }
     shown?;
     let code = if report.failed.is_empty() { u8::from(!report.after.holds()) * FOUND } else { FAILED };
@@ -68,7 +67,7 @@ fn logins(root: &Path, dry_run: bool) -> Result<u8> {
     let lock = if dry_run { None } else { Some(lock(root, LONG_PATIENCE)?) };
     let loaded = policy::load(root);
     let changes = apply::logins(root, &loaded.policy).context("looking at the machine")?;
-    anstream::stdout().write_all(report::changes(&changes).as_bytes())?;
+    print(&report::changes(&changes))?;
     if let Some(lock) = lock {
         apply::set(root, &lock, &loaded.policy, &changes)?;
     }

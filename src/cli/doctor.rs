@@ -4,12 +4,12 @@
 mod mend;
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use clap::Args;
 
+use super::out::{self, say};
 use super::{FOUND, PATIENCE, lock};
 use crate::effect::chain::Scene;
 use crate::effect::doctor::directories::Inspected;
@@ -73,7 +73,7 @@ pub(super) struct Found {
 pub(super) fn run(root: &Path, arguments: &Arguments) -> Result<u8> {
     let Arguments { fix, json, no_policy } = *arguments;
     // What is looked at before the lock is held may be another's work.
-    let lock = if fix { Some(lock(root, PATIENCE)?) } else { None };
+    let held = if fix { Some(lock(root, PATIENCE)?) } else { None };
     let loaded = (!no_policy).then(|| policy::load(root));
     if let Some(found) = on_v1(root) {
         return print(&[], &found, json);
@@ -81,8 +81,8 @@ pub(super) fn run(root: &Path, arguments: &Arguments) -> Result<u8> {
     let look = Look::at(root, loaded.as_ref())?;
     look.say_missed();
     let found = examine(&look, loaded.as_ref());
-    if let (Some(lock), Some(loaded)) = (&lock, &loaded) {
-        return mend::run(root, lock, loaded, &look, &found.findings);
+    if let (Some(held), Some(loaded)) = (&held, &loaded) {
+        return mend::run(root, held, loaded, &look, &found.findings);
     }
     print(&look.missed, &found, json)
 }
@@ -109,7 +109,7 @@ fn print(missed: &[String], found: &Found, json: bool) -> Result<u8> {
     } else {
         report::doctor_text(&found.findings, looked)
     };
-    anstream::stdout().write_all(text.as_bytes())?;
+    out::print(&text)?;
     Ok(if found.findings.is_empty() { 0 } else { FOUND })
 }
 
@@ -181,7 +181,7 @@ impl Look {
 
     pub(super) fn say_missed(&self) {
         for missed in &self.missed {
-            anstream::eprintln!("fairslice: not looked at: {missed}");
+            say(format_args!("fairslice: not looked at: {missed}"));
         }
     }
 

@@ -10,6 +10,7 @@ use crate::host::account::Account;
 use crate::host::cgroup;
 use crate::host::tree::{Id, Tree};
 use crate::policy::{ServiceName, SliceName};
+use crate::text::{Foreign, shown};
 
 /// The endings that a unit's name may be given without.
 const ENDINGS: [&str; 3] = ["service", "slice", "scope"];
@@ -17,20 +18,20 @@ const ENDINGS: [&str; 3] = ["service", "slice", "scope"];
 const MOST_LIKE: usize = 3;
 
 /// The slices of users, with the users' names; the number where nobody has it.
-pub(super) fn users(tree: &Tree) -> BTreeMap<Id, String> {
+pub(super) fn users(tree: &Tree) -> BTreeMap<Id, Foreign> {
     let uid = |id: Id| {
         let path = &tree[id].path;
         cgroup::user(path).filter(|uid| *path == SliceName::of_user(*uid).cgroup())
     };
     let name = |uid: u32| match Account::by_uid(uid) {
         Ok(Some(account)) => account.name,
-        _ => uid.to_string(),
+        _ => uid.to_string().into(),
     };
     tree.ids().filter_map(|id| Some((id, name(uid(id)?)))).collect()
 }
 
 /// The cgroup that is meant by a name.
-pub(super) fn find(tree: &Tree, users: &BTreeMap<Id, String>, name: &str) -> Result<Id> {
+pub(super) fn find(tree: &Tree, users: &BTreeMap<Id, Foreign>, name: &str) -> Result<Id> {
     if matches!(name, "-.slice" | "/") {
         return Ok(Tree::ROOT);
     }
@@ -44,7 +45,7 @@ pub(super) fn find(tree: &Tree, users: &BTreeMap<Id, String>, name: &str) -> Res
         return Ok(id);
     }
     let with_ending = ENDINGS.iter().find_map(|ending| is_called(&format!("{name}.{ending}")));
-    let user = users.iter().find(|(_, user)| *user == name).map(|(id, _)| *id);
+    let user = users.iter().find(|(_, user)| user.as_str() == Some(name)).map(|(id, _)| *id);
     if let Some(id) = with_ending.or(user) {
         return Ok(id);
     }
@@ -53,8 +54,8 @@ pub(super) fn find(tree: &Tree, users: &BTreeMap<Id, String>, name: &str) -> Res
         return Ok(id);
     }
     let units = tree.ids().filter(|id| *id != Tree::ROOT && is_unit(tree, *id)).map(|id| tree[id].name());
-    let hint = did_you_mean(name, units.chain(users.values().map(String::as_str)));
-    bail!("nothing that runs, and nobody who is logged in, is called {name:?}{hint}")
+    let hint = did_you_mean(name, units.chain(users.values().filter_map(Foreign::as_str)));
+    bail!("nothing that runs, and nobody who is logged in, is called \"{}\"{hint}", shown(name))
 }
 
 /// Whether a cgroup is a slice or a unit of PID 1's, and not inside of one.
@@ -81,7 +82,7 @@ pub(super) fn did_you_mean<'n>(name: &str, known: impl Iterator<Item = &'n str>)
     known.sort_unstable();
     known.dedup();
     let nearest: Vec<&str> = known.into_iter().take(MOST_LIKE).map(|(_, known)| known).collect();
-    if nearest.is_empty() { String::new() } else { format!(": did you mean {}?", nearest.join(", ")) }
+    if nearest.is_empty() { String::new() } else { format!(": did you mean {}?", shown(&nearest.join(", "))) }
 }
 
 /// A unit's name without its ending.

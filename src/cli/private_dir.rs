@@ -9,10 +9,12 @@ use anyhow::{Result, bail};
 use clap::Subcommand;
 use nix::unistd::geteuid;
 
+use super::out::{print, say};
 use super::{FOUND, complain};
 use crate::enforce::private_dir::adopt::{Adoption, Outcome};
 use crate::enforce::private_dir::age;
 use crate::policy::{self, InForce};
+use crate::text::shown;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
@@ -51,21 +53,20 @@ pub(super) fn run(root: &Path, action: Action) -> Result<u8> {
             let outcome = if dry_run { adoption.preview(root) } else { adoption.run(root, &mut *progress()) };
             let Outcome { target, files, left } = outcome?;
             for line in &left {
-                anstream::eprintln!("fairslice: left: {line}");
+                say(format_args!("fairslice: left: {line}"));
             }
             let would = if dry_run { "would be " } else { "" };
-            writeln!(
-                anstream::stdout(),
-                "{}: {files} files {would}moved to {}, {} left",
-                directory.display(),
-                target.display(),
+            print(&format!(
+                "{}: {files} files {would}moved to {}, {} left\n",
+                shown(&directory),
+                shown(&target),
                 left.len()
-            )?;
+            ))?;
             Ok(broken.max(if left.is_empty() { 0 } else { FOUND }))
         }
         Action::Tmpfiles => {
             for line in age::list(root, &loaded.policy)? {
-                anstream::eprintln!("fairslice: {line}");
+                say(format_args!("fairslice: {line}"));
             }
             Ok(broken)
         }

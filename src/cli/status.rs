@@ -7,13 +7,14 @@ mod watch;
 
 use std::collections::HashMap;
 use std::env;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
+use super::out::{print, say};
 use super::{complain, doctor};
 use crate::effect::memory::{ceiling, protection};
 use crate::effect::screen::{self, Figures, Look, Picture, What};
@@ -114,7 +115,7 @@ pub(super) fn status(root: &Path, options: &Options) -> Result<u8> {
 fn deliver(text: &str, output: Option<&Path>) -> Result<()> {
     match output {
         Some(file) => output::write(file, text.as_bytes()),
-        None => Ok(anstream::stdout().write_all(text.as_bytes())?),
+        None => Ok(print(text)?),
     }
 }
 
@@ -147,7 +148,7 @@ fn look_with_doctor(root: &Path, loaded: &Loaded) -> Result<(Picture, Diagnosis)
         }
         Err(error) => {
             let (picture, _) = look(root, loaded, Extent::Everything, None)?;
-            anstream::eprintln!("fairslice: not looked at: what \"fairslice doctor\" finds: {error:#}");
+            say(format_args!("fairslice: not looked at: what \"fairslice doctor\" finds: {error:#}"));
             Ok((picture, Diagnosis::default()))
         }
     }
@@ -339,11 +340,11 @@ fn display() -> Display {
     // locale(7): the first of these that is set decides.
     let mut locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(env::var_os);
     let locale = locale.find(|value| !value.is_empty()).unwrap_or_default();
-    let locale = locale.to_string_lossy().to_ascii_lowercase();
+    let locale = locale.as_encoded_bytes().to_ascii_lowercase();
     Display {
         width: size.map(|(width, _)| width.into()),
         height: size.map(|(_, height)| height.into()),
-        unicode: locale.ends_with("utf-8") || locale.ends_with("utf8"),
+        unicode: locale.ends_with(b"utf-8") || locale.ends_with(b"utf8"),
     }
 }
 
@@ -351,6 +352,7 @@ fn display() -> Display {
 mod tests {
     use super::*;
     use crate::fixture::write;
+    use crate::text::shown;
 
     #[test]
     fn no_limit_that_is_reached_is_left_unread() {
@@ -383,7 +385,7 @@ mod tests {
         assert_eq!(max(&tree, "b.slice/light.service"), None);
         let [expected, found] = [&whole, &tree].map(|tree| shares(tree, 2, &Busy::Everything));
         for id in whole.ids() {
-            assert!((expected.of(id) - found.of(id)).abs() < 1e-12, "{}", whole[id].path.display());
+            assert!((expected.of(id) - found.of(id)).abs() < 1e-12, "{}", shown(&whole[id].path));
         }
         let free = tree.find(Path::new("a.slice/free.service")).unwrap();
         assert!((found.of(free) - 0.35).abs() < 1e-12, "{}", found.of(free));

@@ -16,7 +16,7 @@ use crate::host::unit_file::Assignment;
 use crate::host::units::{Unit, Units};
 use crate::paths;
 use crate::policy::{Origin, Policy, ServiceName, SliceName};
-use crate::text::quoted;
+use crate::text::{quoted, shown};
 
 /// What the chains are followed through.
 #[derive(Debug, Clone, Copy)]
@@ -207,7 +207,7 @@ impl<'a> Scene<'a> {
             Generator::Masked(mask) => (
                 "this file takes the generator's place".to_owned(),
                 Some(Place::of_file(mask)),
-                Fix::Command(format!("rm {} && fairslice apply", quoted(&mask.to_string_lossy()))),
+                Fix::Command(format!("rm {} && fairslice apply", quoted(&mask))),
             ),
             Generator::Installed if self.facts.generated.is_empty() => (
                 "the generator has written nothing: no daemon-reload since it was installed, or it failed \
@@ -251,7 +251,7 @@ impl<'a> Scene<'a> {
             && let Some(namesake) = namesake()
         {
             let set = last.filter(|last| paths::absolute(&last.file) == **namesake);
-            let path = namesake.display();
+            let path = shown(&namesake);
             return Override {
                 code: Code::Shadowed,
                 cause: "a file of the same name hides the generator's".to_owned(),
@@ -269,7 +269,7 @@ impl<'a> Scene<'a> {
 
     fn by_assignment(&self, unit: &str, setting: &str, last: &Assignment) -> Override {
         let file = paths::absolute(&last.file);
-        let path = file.display();
+        let path = shown(&file);
         let at = Some(Place::from(last));
         let recorded = self
             .facts
@@ -289,7 +289,7 @@ impl<'a> Scene<'a> {
                 code: Code::SetProperty,
                 cause: format!("systemctl set-property{until}"),
                 at,
-                fix: Fix::Command(format!("rm {} && fairslice apply", quoted(&file.to_string_lossy()))),
+                fix: Fix::Command(format!("rm {} && fairslice apply", quoted(&file))),
             };
         }
         Override {

@@ -8,6 +8,7 @@ use crate::host::pam::Module;
 use crate::host::unit_file::Assignment;
 use crate::paths;
 use crate::policy::Origin;
+use crate::text::shown;
 
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,8 +188,8 @@ impl fmt::Display for Code {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
-            Some(line) => write!(f, "{}:{line}", self.file.display()),
-            None => self.file.display().fmt(f),
+            Some(line) => write!(f, "{}:{line}", shown(&self.file)),
+            None => shown(&self.file).fmt(f),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::policy::{
     CPU_WEIGHT, Declared, OomScoreAdj, Origin, Policy, Property, Resources, ServiceName, SettingValue,
     SliceName,
 };
+use crate::text::{Foreign, shown};
 
 /// Everything that the policy names, and how it is.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub struct Unit {
     /// Its name.
     pub name: String,
     /// The user's name, for a user's slice.
-    pub user: Option<String>,
+    pub user: Option<Foreign>,
     /// Its cgroup, from the root of the tree; `None` where it has none.
     pub cgroup: Option<PathBuf>,
     /// Whether it runs now. One that does not cannot differ.
@@ -212,7 +213,7 @@ fn placement(slice: &SliceName, origin: &Origin, cgroup: Option<&Path>) -> Compa
     Compared {
         key: "slice",
         declared: slice.to_string(),
-        live: parent.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned()),
+        live: parent.and_then(Path::file_name).map(|name| shown(name).to_string()),
         holds: parent == Some(&slice.cgroup()),
         origin: origin.to_string(),
     }

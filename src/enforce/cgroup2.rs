@@ -20,6 +20,7 @@ use crate::host::cgroup;
 use crate::host::machine::Machine;
 use crate::paths;
 use crate::policy::{CPU_WEIGHT, CpuWeight, Property, Resources, SettingValue};
+use crate::text::shown;
 
 /// Where the processes go that are in the root of a container's cgroup namespace; systemd's own
 /// name for it.
@@ -117,7 +118,7 @@ impl<'a> Tree<'a> {
         // The mode for a host whose umask lets everybody write.
         match fs::DirBuilder::new().mode(0o755).create(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(error).with_context(|| format!("making {}", path.display()))
+                Err(error).with_context(|| format!("making {}", shown(&path)))
             }
             _ => Ok(()),
         }
@@ -157,7 +158,7 @@ impl<'a> Tree<'a> {
         if !has("cgroup.controllers")? {
             bail!(
                 "the {controller} controller cannot be had in /{}: it is not enabled above it",
-                cgroup.display()
+                shown(&cgroup)
             );
         }
         self.write(cgroup, "cgroup.subtree_control", &format!("+{controller}"))
@@ -218,7 +219,7 @@ impl<'a> Tree<'a> {
     fn read(&self, cgroup: &Path, attribute: &str) -> Result<String> {
         let path = self.top.join(cgroup).join(attribute);
         cgroup::attribute(self.root, cgroup, attribute)
-            .with_context(|| format!("{} cannot be read", path.display()))
+            .with_context(|| format!("{} cannot be read", shown(&path)))
     }
 
     fn write(&self, cgroup: &Path, attribute: &str, text: &str) -> Result<()> {
@@ -226,7 +227,7 @@ impl<'a> Tree<'a> {
         // Opened without creating: a fixture aside, cgroupfs has it or has it not.
         let file = fs::OpenOptions::new().write(true).open(&path);
         file.and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()))
-            .with_context(|| format!("writing {text} to {}", path.display()))
+            .with_context(|| format!("writing {text} to {}", shown(&path)))
     }
 }
 

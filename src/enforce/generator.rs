@@ -17,6 +17,7 @@ use super::own;
 use crate::host::machine::Machine;
 use crate::paths;
 use crate::policy::{self, InForce, Loaded, Policy, SourceFile};
+use crate::text::shown;
 
 /// The kernel's log takes ten lines in five seconds from one program.
 const MOST_LINES: usize = 6;
@@ -71,14 +72,14 @@ fn for_logins(root: &Path, loaded: &Loaded) -> Result<()> {
     let Some(compiled) = policy::compile(root, loaded) else {
         return match fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("removing {}", file.display()))
+                Err(error).with_context(|| format!("removing {}", shown(&file)))
             }
             _ => Ok(()),
         };
     };
     let next = file.with_extension("next");
     write(&next, compiled)?;
-    fs::rename(&next, &file).with_context(|| format!("renaming {}", next.display()))
+    fs::rename(&next, &file).with_context(|| format!("renaming {}", shown(&next)))
 }
 
 /// Writes all drop-ins, or none: half a policy is worse than the error.
@@ -96,9 +97,9 @@ fn write_all(directory: &Path, drop_ins: &BTreeMap<String, String>) -> Result<()
 
 fn write(file: &Path, text: impl AsRef<[u8]>) -> Result<()> {
     if let Some(parent) = file.parent() {
-        fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+        fs::create_dir_all(parent).with_context(|| format!("making {}", shown(&parent)))?;
     }
-    fs::write(file, text).with_context(|| format!("writing {}", file.display()))
+    fs::write(file, text).with_context(|| format!("writing {}", shown(&file)))
 }
 
 /// Keeps the files of a policy that is right, as the last good one.
@@ -111,19 +112,19 @@ fn keep(root: &Path, files: &[SourceFile]) -> Result<()> {
         write(&next.join(relative), &file.text)?;
     }
     let _ = fs::remove_dir_all(&last_good);
-    fs::rename(&next, &last_good).with_context(|| format!("renaming {}", next.display()))
+    fs::rename(&next, &last_good).with_context(|| format!("renaming {}", shown(&next)))
 }
 
 /// To the kernel's log, as `systemd.generator(7)` asks, since at boot there is no other; below a
 /// test's root, and where that log cannot be opened, to stderr.
 fn log(root: &Path, lines: &[String]) {
-    let shown = if lines.len() > MOST_LINES { MOST_LINES - 1 } else { lines.len() };
-    let more = (lines.len() > shown)
-        .then(|| format!("{} more errors: run \"fairslice check\"", lines.len() - shown));
+    let told = if lines.len() > MOST_LINES { MOST_LINES - 1 } else { lines.len() };
+    let more =
+        (lines.len() > told).then(|| format!("{} more errors: run \"fairslice check\"", lines.len() - told));
     let mut kernel_log =
         fs::OpenOptions::new().write(true).open("/dev/kmsg").ok().filter(|_| root == Path::new(paths::ROOT));
-    for line in lines.iter().take(shown).chain(more.as_ref()) {
-        let line = format!("fairslice-generator: {line}\n");
+    for line in lines.iter().take(told).chain(more.as_ref()) {
+        let line = format!("fairslice-generator: {}\n", shown(line));
         // One write is one record; "<3>" is its priority, an error.
         let logged =
             kernel_log.as_mut().is_some_and(|log| log.write_all(format!("<3>{line}").as_bytes()).is_ok());

@@ -44,8 +44,8 @@ fn open(root: &Path, directory: &str, mode: u32) -> Result<OwnedFd> {
     let shown_path = shown(&shown_path);
     let is_new = !path.exists();
     if is_new {
-        let made = DirBuilder::new().recursive(true).create(&path);
-        made.with_context(|| format!("making {shown_path}"))?;
+        let result = DirBuilder::new().recursive(true).create(&path);
+        result.with_context(|| format!("making {shown_path}"))?;
     }
     let opened = trust::open_directory(root, Path::new(directory)).map_err(|refusal| match refusal {
         Refusal::Unreadable(error) => anyhow!(error).context(format!("opening {shown_path}")),

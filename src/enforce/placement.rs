@@ -4,8 +4,10 @@
 //! Nobody else would put a login into its user's slice then, where its weights and limits are.
 #![forbid(unsafe_code)]
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process;
@@ -20,6 +22,7 @@ use crate::host::cgroup;
 use crate::host::pid1::{Holds, Scope};
 use crate::paths;
 use crate::policy::SliceName;
+use crate::text::{Foreign, shown};
 
 /// The programs that log somebody in, by the names of their PAM configurations in Debian. A session
 /// of any other is a job (cron, atd), a change of user within a login (sudo), or a daemon's own
@@ -55,7 +58,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub(super) struct Login<'a> {
     /// `PAM_SERVICE`
     pub(super) service: &'a str,
-    pub(super) user: &'a str,
+    pub(super) user: &'a Foreign,
     pub(super) uid: u32,
 }
 
@@ -117,7 +120,11 @@ fn through_pid1(root: &Path, login: &Login<'_>, placed: &Path, deadline: Instant
     let scope = Scope {
         name: &name,
         slice: &slice,
-        description: &format!("Login of {} by {}, placed by pam_fairslice", login.user, login.service),
+        description: &format!(
+            "Login of {} by {}, placed by pam_fairslice",
+            shown(login.user),
+            shown(login.service)
+        ),
         documentation: "man:pam_fairslice(8)",
         holds: Holds::Login,
         // As logind does: the limit is the slice's.
@@ -181,7 +188,7 @@ pub(super) fn leave(root: &Path, deadline: Instant) -> Result<bool> {
     let tree = Tree::below(root)?;
     let returned = tree.return_to(&session.origin);
     sessions.sweep(&tree);
-    returned.with_context(|| format!("leaving /{}", session.cgroup.display()))?;
+    returned.with_context(|| format!("leaving /{}", shown(&session.cgroup)))?;
     Ok(true)
 }
 
@@ -210,10 +217,10 @@ impl Sessions {
                 Ok(()) => return Ok(Self { directory, _lock: lock }),
                 Err(fs::TryLockError::WouldBlock) if Instant::now() < deadline => sleep(PAUSE),
                 Err(fs::TryLockError::WouldBlock) => {
-                    bail!("another login has held {} for 2 s: /proc/locks names it", directory.display())
+                    bail!("another login has held {} for 2 s: /proc/locks names it", shown(&directory))
                 }
                 Err(fs::TryLockError::Error(error)) => {
-                    return Err(error).with_context(|| format!("locking {}", directory.display()));
+                    return Err(error).with_context(|| format!("locking {}", shown(&directory)));
                 }
             }
         }
@@ -226,19 +233,21 @@ impl Sessions {
 
     fn remember(&self, name: &str, session: &Session) -> Result<()> {
         let file = self.directory.join(name);
-        let text = format!("{}\n{}\n", session.cgroup.display(), session.origin.display());
+        let [cgroup, origin] = [&session.cgroup, &session.origin].map(|path| path.as_os_str().as_bytes());
+        let text = [cgroup, b"\n", origin, b"\n"].concat();
         let record = fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&file);
         record
-            .and_then(|mut record| io::Write::write_all(&mut record, text.as_bytes()))
-            .with_context(|| format!("writing {}", file.display()))
+            .and_then(|mut record| io::Write::write_all(&mut record, &text))
+            .with_context(|| format!("writing {}", shown(&file)))
     }
 
     /// A record that was not written to its end is none.
     fn read(&self, name: &str) -> Option<Session> {
-        let text = fs::read_to_string(self.directory.join(name)).ok()?;
+        let text = fs::read(self.directory.join(name)).ok()?;
         // The kernel lets no cgroup have a line end in its name.
-        let (cgroup, origin) = text.strip_suffix('\n')?.split_once('\n')?;
-        Some(Session { cgroup: cgroup.into(), origin: origin.into() })
+        let mut paths = text.strip_suffix(b"\n")?.splitn(2, |byte| *byte == b'\n');
+        let mut path = || Some(PathBuf::from(OsStr::from_bytes(paths.next()?)));
+        Some(Session { cgroup: path()?, origin: path()? })
     }
 
     /// Forgets the sessions whose cgroup is empty or gone, and removes it and the slices above it.
@@ -316,7 +325,7 @@ mod tests {
         let ask = |cgroup: &str, service: &str, slices: Vec<(PathBuf, Settings)>| {
             let root = tempfile::tempdir().unwrap();
             write(root.path(), "proc/self/cgroup", &format!("0::/{cgroup}\n"));
-            place(root.path(), &Login { service, user: "alice", uid: 1000 }, || Ok(slices), soon())
+            place(root.path(), &Login { service, user: &"alice".into(), uid: 1000 }, || Ok(slices), soon())
         };
         for (cgroup, service) in [
             ("user.slice/user-1000.slice/session-1.scope", "sshd"),

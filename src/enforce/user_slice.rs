@@ -50,7 +50,7 @@ pub struct Changed {
 /// # Errors
 /// NSS failed.
 pub fn rule<'p>(policy: &'p Policy, account: Option<&Account>) -> Result<(RuleOf<'p>, LoginRule)> {
-    let name = account.map(|account| account.name.as_str());
+    let name = account.and_then(|account| account.name.as_str());
     policy.logins.rule(name, |group| account.map_or(Ok(false), |account| account.is_in(group)))
 }
 
@@ -186,7 +186,7 @@ fn machine_for(root: &Path, mut values: impl Iterator<Item = SettingValue>) -> R
 fn remember(root: &Path, slice: &SliceName, properties: &[(&str, u64)]) -> Result<()> {
     let known = recorded::of(root, slice.as_str());
     let new = properties.iter().filter(|(name, _)| !known.iter().any(|known| known == name));
-    let lines: String = new.map(|(name, _)| format!("{name}\n")).collect();
+    let lines: String = new.flat_map(|(name, _)| [*name, "\n"]).collect();
     if lines.is_empty() { Ok(()) } else { record(root, slice, &lines) }
 }
 

@@ -9,12 +9,13 @@ use anyhow::{Context, Result};
 use nix::unistd::{Gid, Group, Uid, User};
 
 use crate::policy::PrivateDir;
+use crate::text::{Foreign, shown};
 
 /// A user. Groups are looked up when they are asked for: a directory service may be slow.
 #[derive(Debug, Clone)]
 pub struct Account {
-    /// The login name.
-    pub name: String,
+    /// The login name, as far as nix hands it on: what is no UTF-8 in it is replaced.
+    pub name: Foreign,
     /// The user's number.
     pub uid: u32,
     /// The primary group's number.
@@ -29,7 +30,7 @@ impl Account {
     /// # Errors
     /// NSS failed. A user that does not exist is `None`.
     pub fn by_name(name: &str) -> Result<Option<Self>> {
-        let user = User::from_name(name).with_context(|| format!("looking up user {name:?}"))?;
+        let user = User::from_name(name).with_context(|| format!("looking up user \"{}\"", shown(name)))?;
         Ok(user.map(Self::from))
     }
 
@@ -58,7 +59,8 @@ impl Account {
     /// # Errors
     /// NSS failed.
     pub fn is_in(&self, group: &str) -> Result<bool> {
-        let Some(group) = Group::from_name(group).with_context(|| format!("looking up group {group:?}"))?
+        let Some(group) =
+            Group::from_name(group).with_context(|| format!("looking up group \"{}\"", shown(group)))?
         else {
             return Ok(false);
         };
@@ -69,9 +71,9 @@ impl Account {
         if let Some(gids) = self.gids.get() {
             return Ok(gids);
         }
-        let name = CString::new(self.name.as_str()).context("user name with a NUL byte")?;
+        let name = CString::new(self.name.as_bytes()).context("user name with a NUL byte")?;
         let gids = nix::unistd::getgrouplist(&name, Gid::from_raw(self.gid))
-            .with_context(|| format!("listing the groups of {:?}", self.name))?;
+            .with_context(|| format!("listing the groups of \"{}\"", shown(&self.name)))?;
         Ok(self.gids.get_or_init(|| gids))
     }
 }
@@ -79,7 +81,7 @@ impl Account {
 impl From<User> for Account {
     fn from(user: User) -> Self {
         Self {
-            name: user.name,
+            name: user.name.into(),
             uid: user.uid.as_raw(),
             gid: user.gid.as_raw(),
             home: user.dir,

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::paths;
 use crate::policy::{CPU_WEIGHT, ServiceName, SliceName};
+use crate::text::shown;
 
 /// The controllers that weights, limits and slices work by, as cgroup v1 names them.
 pub const V1_CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "cpuacct", "memory", "blkio", "pids"];
@@ -23,8 +24,8 @@ pub const V1_CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "cpuacct", "memory", "bl
 /// The process is gone, `/proc` cannot be read, or it is that of [`on_cgroup2`].
 pub fn of_process(root: &Path, process: &str) -> Result<PathBuf> {
     let file = root.join("proc").join(process).join("cgroup");
-    let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-    on_cgroup2(&text).with_context(|| file.display().to_string())
+    let text = fs::read_to_string(&file).with_context(|| format!("reading {}", shown(&file)))?;
+    on_cgroup2(&text).with_context(|| shown(&file).to_string())
 }
 
 /// The same, from the text of `/proc/PID/cgroup`, `cgroups(7)`.
@@ -132,7 +133,7 @@ pub fn children_of(root: &Path, cgroup: &Path) -> Result<Vec<String>> {
     let path = root.join(paths::CGROUPFS).join(cgroup);
     let entries = match fs::read_dir(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.with_context(|| format!("reading {}", path.display()))?,
+        entries => entries.with_context(|| format!("reading {}", shown(&path)))?,
     };
     // A cgroup that goes away meanwhile is no error.
     let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));

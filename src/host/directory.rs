@@ -8,6 +8,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::text::shown;
+
 /// The names in a directory, sorted; none where there is no such directory.
 ///
 /// # Errors
@@ -17,7 +19,7 @@ pub fn entries(directory: &Path) -> Result<Vec<OsString>> {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(Vec::new());
         }
-        entries => entries.with_context(|| format!("reading {}", directory.display()))?,
+        entries => entries.with_context(|| format!("reading {}", shown(&directory)))?,
     };
     let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
     names.sort();

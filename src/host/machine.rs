@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use super::cgroup;
 use crate::policy::{Amount, SettingValue};
+use crate::text::shown;
 
 /// `TASKS_MAX` of systemd: the kernel's own limit on 64-bit machines.
 const TASKS_MAX: u64 = 4_194_303;
@@ -26,9 +27,9 @@ impl Machine {
     /// `/proc/meminfo` cannot be read.
     pub fn read(root: &Path) -> Result<Self> {
         let file = root.join("proc/meminfo");
-        let meminfo = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        let meminfo = fs::read_to_string(&file).with_context(|| format!("reading {}", shown(&file)))?;
         let total = amount(&meminfo, "MemTotal");
-        let ram = total.with_context(|| format!("{} has no MemTotal", file.display()))?;
+        let ram = total.with_context(|| format!("{} has no MemTotal", shown(&file)))?;
         let limit = |name| cgroup::attribute(root, Path::new(""), name).and_then(|text| text.parse().ok());
         let number =
             |path| fs::read_to_string(root.join(path)).ok().and_then(|text| text.trim().parse().ok());

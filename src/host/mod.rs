@@ -28,9 +28,9 @@ pub mod pressure;
 pub mod process;
 #[cfg(feature = "cli")]
 pub mod processes;
-pub mod recorded;
 #[cfg(feature = "cli")]
 pub mod program;
+pub mod recorded;
 #[cfg(feature = "cli")]
 pub mod settings;
 #[cfg(feature = "cli")]

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -14,6 +16,7 @@ use super::processes::Process;
 use super::unit_file;
 use super::units::{Unit, Units};
 use crate::paths;
+use crate::text::shown;
 
 /// What runs, and how it is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,14 +92,14 @@ pub enum Preference {
 /// `/proc/meminfo` or a file of oomd's cannot be read.
 pub fn read(root: &Path, units: &Units, processes: &[Process]) -> Result<Oom> {
     let file = root.join("proc/meminfo");
-    let meminfo = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    let meminfo = fs::read_to_string(&file).with_context(|| format!("reading {}", shown(&file)))?;
     let is_set = |name| {
         let text = fs::read_to_string(root.join("proc/sys/vm").join(name));
         text.is_ok_and(|text| !matches!(text.trim(), "" | "0"))
     };
     let oomd_runs = units.get("systemd-oomd.service").is_some_and(Unit::is_active);
     Ok(Oom {
-        ram: amount(&meminfo, "MemTotal").with_context(|| format!("{} has no MemTotal", file.display()))?,
+        ram: amount(&meminfo, "MemTotal").with_context(|| format!("{} has no MemTotal", shown(&file)))?,
         swap: amount(&meminfo, "SwapTotal").unwrap_or(0),
         recursive: is_recursive(root),
         kills_allocating: is_set("oom_kill_allocating_task"),
@@ -187,7 +190,7 @@ fn oomd_files(root: &Path) -> Vec<PathBuf> {
     for directory in DIRECTORIES {
         let directory = Path::new(directory).join("oomd.conf.d");
         for name in entries(&root.join(&directory)).unwrap_or_default() {
-            if name.to_string_lossy().ends_with(".conf") {
+            if name.as_encoded_bytes().ends_with(b".conf") {
                 drop_ins.entry(name.clone()).or_insert_with(|| directory.join(name));
             }
         }
@@ -197,11 +200,11 @@ fn oomd_files(root: &Path) -> Vec<PathBuf> {
 
 fn earlyoom(root: &Path, pid: u32) -> Earlyoom {
     let line = fs::read(root.join("proc").join(pid.to_string()).join("cmdline")).unwrap_or_default();
-    let line = String::from_utf8_lossy(&line);
-    let words: Vec<&str> = line.split('\0').collect();
+    let words: Vec<String> =
+        line.split(|byte| *byte == 0).map(|word| shown(OsStr::from_bytes(word)).to_string()).collect();
     let value = |option: &str| {
         let mut following = words.iter().zip(words.iter().skip(1));
-        let next = following.find(|(word, _)| **word == option).map(|(_, next)| *next);
+        let next = following.find(|(word, _)| *word == option).map(|(_, next)| next.as_str());
         let joined = || words.iter().find_map(|word| word.strip_prefix(option)?.strip_prefix('='));
         next.or_else(joined).map(str::to_owned)
     };
@@ -210,8 +213,8 @@ fn earlyoom(root: &Path, pid: u32) -> Earlyoom {
         prefer: value("--prefer"),
         avoid: value("--avoid"),
         ignore: value("--ignore"),
-        ignores_root: words.contains(&"--ignore-root-user"),
-        by_resident: words.contains(&"--sort-by-rss"),
+        ignores_root: words.iter().any(|word| word == "--ignore-root-user"),
+        by_resident: words.iter().any(|word| word == "--sort-by-rss"),
     }
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::text::shown;
 /// Where services have their files, the strongest first.
 const DIRECTORIES: [&str; 2] = ["etc/pam.d", "usr/lib/pam.d"];
 /// What a service without a file gets.
@@ -110,7 +111,9 @@ fn stack(root: &Path, service: &str) -> Result<Stack> {
     let mut stack = Stack { service: service.to_owned(), files: Vec::new(), modules: Vec::new() };
     // The name of a service is the name of a file.
     let file = if service.contains('/') { None } else { find(root, service) };
-    let file = file.or_else(|| find(root, OTHER)).with_context(|| format!("no PAM service {service:?}"))?;
+    let file = file
+        .or_else(|| find(root, OTHER))
+        .with_context(|| format!("no PAM service \"{}\"", shown(service)))?;
     read(root, &file, 0, &mut stack)?;
     Ok(stack)
 }
@@ -124,16 +127,16 @@ fn find(root: &Path, service: &str) -> Option<PathBuf> {
 
 fn read(root: &Path, file: &Path, level: usize, stack: &mut Stack) -> Result<()> {
     if level > MOST_LEVELS {
-        bail!("/{} includes itself", file.display());
+        bail!("/{} includes itself", shown(&file));
     }
-    let text = fs::read_to_string(root.join(file)).with_context(|| format!("reading /{}", file.display()))?;
+    let text = fs::read_to_string(root.join(file)).with_context(|| format!("reading /{}", shown(&file)))?;
     stack.files.push(file.to_owned());
     let include = |name: &str, stack: &mut Stack| {
         let included = if name.starts_with('/') {
             PathBuf::from(name.trim_start_matches('/'))
         } else {
             find(root, name)
-                .with_context(|| format!("/{} includes {name}, which is not there", file.display()))?
+                .with_context(|| format!("/{} includes {}, which is not there", shown(&file), shown(name)))?
         };
         read(root, &included, level + 1, stack)
     };
@@ -206,7 +209,7 @@ mod tests {
             write(root.path(), name, text);
         }
         let stack = session_stack(root.path(), service)?;
-        Ok(stack.into_iter().map(|m| format!("{} {}:{}", m.name, m.file.display(), m.line)).collect())
+        Ok(stack.into_iter().map(|m| format!("{} {}:{}", m.name, shown(&m.file), m.line)).collect())
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::policy::OomScoreAdj;
-use crate::text::Foreign;
+use crate::text::{Foreign, shown};
 
 /// The file that holds a process's OOM score adjustment; `process` is a number or `self`.
 fn score_file(root: &Path, process: &str) -> PathBuf {
@@ -20,8 +20,8 @@ fn score_file(root: &Path, process: &str) -> PathBuf {
 /// The process is gone, or `/proc` cannot be read.
 pub fn oom_score_adj(root: &Path, process: &str) -> Result<OomScoreAdj> {
     let file = score_file(root, process);
-    let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-    text.parse().map_err(anyhow::Error::msg).with_context(|| format!("reading {}", file.display()))
+    let text = fs::read_to_string(&file).with_context(|| format!("reading {}", shown(&file)))?;
+    text.parse().map_err(anyhow::Error::msg).with_context(|| format!("reading {}", shown(&file)))
 }
 
 /// Sets this process's OOM score adjustment. Lowering it below the floor that a privileged process
@@ -32,7 +32,7 @@ pub fn oom_score_adj(root: &Path, process: &str) -> Result<OomScoreAdj> {
 pub fn set_own_oom_score_adj(root: &Path, score: OomScoreAdj) -> Result<()> {
     let file = score_file(root, "self");
     // The kernel takes the number in one write; `fs::write` would truncate, which /proc allows too.
-    fs::write(&file, score.to_string()).with_context(|| format!("writing {score} to {}", file.display()))
+    fs::write(&file, score.to_string()).with_context(|| format!("writing {score} to {}", shown(&file)))
 }
 
 /// The words with which a process was started, `proc_pid_cmdline(5)`, a space between two; nothing of one

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use super::cgroup;
 use super::machine::amount;
 use super::process::Stat;
+use crate::text::shown;
 
 /// One process, `proc_pid(5)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub struct Process {
 /// `/proc` cannot be read.
 pub fn read(root: &Path) -> Result<Vec<Process>> {
     let proc = root.join("proc");
-    let entries = fs::read_dir(&proc).with_context(|| format!("reading {}", proc.display()))?;
+    let entries = fs::read_dir(&proc).with_context(|| format!("reading {}", shown(&proc)))?;
     let names = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut pids: Vec<u32> = names.collect();
     pids.sort_unstable();

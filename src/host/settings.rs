@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::directory::names;
+use super::directory::{entries, names};
 use super::unit_file::{self, Assignment};
 use super::units::{Unit, Units};
 use crate::paths;
@@ -84,9 +84,9 @@ fn add(files: &mut BTreeMap<PathBuf, File>, root: &Path, path: &Path, applies: i
 
 /// The unit that a file is for: its own name, or that of the directory `NAME.d`.
 fn unit_of(path: &Path) -> Option<String> {
-    let name = path.file_name()?.to_str()?;
-    let directory = path.parent()?.file_name()?.to_str()?;
-    let unit = if name.ends_with(".conf") { directory.strip_suffix(".d")? } else { name };
+    let (name, directory) = (path.file_name()?, path.parent()?.file_name()?);
+    let is_drop_in = name.as_encoded_bytes().ends_with(b".conf");
+    let unit = if is_drop_in { directory.to_str()?.strip_suffix(".d")? } else { name.to_str()? };
     Some(unit.to_owned())
 }
 
@@ -95,8 +95,11 @@ fn drop_ins(root: &Path) -> Vec<PathBuf> {
     let admins = root.join(paths::ADMIN_UNITS);
     let mut found = Vec::new();
     for directory in names(&admins).unwrap_or_default().iter().filter(|name| name.ends_with(".d")) {
-        let names = names(&admins.join(directory)).unwrap_or_default();
-        let confs = names.iter().filter(|name| name.ends_with(".conf") && !name.starts_with('.'));
+        let names = entries(&admins.join(directory)).unwrap_or_default().into_iter();
+        let confs = names.filter(|name| {
+            let name = name.as_encoded_bytes();
+            name.ends_with(b".conf") && !name.starts_with(b".")
+        });
         found.extend(confs.map(|name| Path::new(directory).join(name)));
     }
     found

@@ -74,7 +74,7 @@ impl User {
     /// What the policy gives this user.
     #[must_use]
     pub fn rule(&self, policy: &Policy) -> LoginRule {
-        let name = self.account.as_ref().map(|account| account.name.as_str());
+        let name = self.account.as_ref().and_then(|account| account.name.as_str());
         let is_in = |group: &str| Ok::<_, Infallible>(self.groups.iter().any(|known| known == group));
         let Ok((_, rule)) = policy.logins.rule(name, is_in);
         rule

@@ -17,6 +17,7 @@ use anyhow::{Context, Result};
 use super::directory::entries;
 use crate::paths;
 use crate::policy::{ServiceName, SliceName};
+use crate::text::shown;
 
 /// What systemd takes for white space.
 pub const WHITESPACE: [char; 4] = [' ', '\t', '\n', '\r'];
@@ -191,8 +192,8 @@ fn drop_ins(root: &Path, directories: impl Iterator<Item = PathBuf>) -> Result<V
     let mut found: BTreeMap<OsString, PathBuf> = BTreeMap::new();
     for directory in directories {
         for file_name in entries(&root.join(follow(root, &directory)))? {
-            let text = file_name.to_string_lossy();
-            if text.ends_with(".conf") && !text.starts_with('.') {
+            let name = file_name.as_encoded_bytes();
+            if name.ends_with(b".conf") && !name.starts_with(b".") {
                 let file = directory.join(&file_name);
                 found.entry(file_name).or_insert(file);
             }
@@ -260,7 +261,7 @@ pub fn read(root: &Path, file: &Path) -> Result<Vec<Assignment>> {
         return Ok(Vec::new());
     }
     let text = fs::read_to_string(root.join(followed));
-    let text = text.with_context(|| format!("reading /{}", file.display()))?;
+    let text = text.with_context(|| format!("reading /{}", shown(&file)))?;
     Ok(parse(&text, file))
 }
 

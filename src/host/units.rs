@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -83,7 +85,7 @@ impl Units {
     pub fn read(root: &Path) -> Result<Self> {
         if root != Path::new("/") {
             let file = root.join(paths::CAPTURED_UNITS);
-            let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+            let text = fs::read_to_string(&file).with_context(|| format!("reading {}", shown(&file)))?;
             return Ok(Self::parse(&text));
         }
         Self::ask(&KINDS)
@@ -145,7 +147,7 @@ pub fn loaded_at(root: &Path) -> Result<u64> {
         show(&["--property", LOADED_AT])?
     } else {
         let file = root.join(paths::CAPTURED_MANAGER);
-        fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?
+        fs::read_to_string(&file).with_context(|| format!("reading {}", shown(&file)))?
     };
     let value = text.trim().strip_prefix(LOADED_AT).and_then(|rest| rest.strip_prefix('='));
     value.and_then(|number| number.parse().ok()).with_context(|| format!("systemctl show: no {LOADED_AT}"))
@@ -159,9 +161,10 @@ fn show(arguments: &[&str]) -> Result<String> {
         .output()
         .context("running systemctl show")?;
     if !done.status.success() {
-        bail!("systemctl show: {}", shown(String::from_utf8_lossy(&done.stderr).trim_end()).at_most(300));
+        bail!("systemctl show: {}", shown(OsStr::from_bytes(done.stderr.trim_ascii())).at_most(300));
     }
-    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+    // D-Bus carries nothing else.
+    String::from_utf8(done.stdout).context("systemctl show: its output is not UTF-8")
 }
 
 impl Unit {

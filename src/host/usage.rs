@@ -47,8 +47,8 @@ pub fn users_of(root: &Path, directories: &[PathBuf]) -> Result<BTreeMap<PathBuf
     let mut seen_as = HashMap::from([(own_namespace, own)]);
 
     let mut users: BTreeMap<PathBuf, Vec<Process>> = BTreeMap::new();
-    for entry in fs::read_dir(&proc).with_context(|| format!("reading {}", proc.display()))? {
-        let entry = entry.with_context(|| format!("reading {}", proc.display()))?;
+    for entry in fs::read_dir(&proc).with_context(|| format!("reading {}", shown(&proc)))? {
+        let entry = entry.with_context(|| format!("reading {}", shown(&proc)))?;
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
@@ -80,7 +80,7 @@ pub fn users_of(root: &Path, directories: &[PathBuf]) -> Result<BTreeMap<PathBuf
             // It has ended meanwhile, or is a thread of the kernel's.
             Err(error) if gone(&error) => {}
             Err(error) => {
-                return Err(error).with_context(|| format!("looking at what {} uses", process.display()));
+                return Err(error).with_context(|| format!("looking at what {} uses", shown(&process)));
             }
         }
     }
@@ -147,7 +147,7 @@ pub fn mount_points(root: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn mounts(file: &Path) -> Result<Vec<Mount>> {
-    let text = fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+    let text = fs::read(file).with_context(|| format!("reading {}", shown(&file)))?;
     Ok(parse_mounts(&text))
 }
 

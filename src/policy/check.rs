@@ -7,6 +7,7 @@ use super::{
     Amount, Declared, Memory, Policy, PrivateDir, Resources, Service, ServiceName, SetBy, Slice, SliceName,
     VariableName,
 };
+use crate::text::{quoted, shown};
 
 /// What cannot hold at once. These are errors: the file that brings them is left out.
 pub(super) fn contradictions(policy: &Policy) -> Vec<Diagnostic> {
@@ -49,21 +50,23 @@ pub fn review(
     for (name, rule) in &logins.groups {
         if !group_exists(name) {
             let message = format!(
-                "[logins.group.{name}]: there is no such group: \"groupadd {name}\", or remove the rule"
+                "[logins.group.{}]: there is no such group: \"groupadd {}\", or remove the rule",
+                shown(name),
+                quoted(name)
             );
             found.extend(about_rule(rule, message));
         }
     }
     for (name, rule) in &logins.users {
         if !user_exists(name) {
-            found.extend(about_rule(rule, format!("[logins.user.{name}]: there is no such user")));
+            found.extend(about_rule(rule, format!("[logins.user.{}]: there is no such user", shown(name))));
         }
     }
     for (variable, dir) in &policy.private_dirs {
         let groups = dir.groups.iter().filter(|group| !group_exists(&group.value));
         let users = dir.users.iter().filter(|user| !user_exists(&user.value));
         for (kind, name) in groups.map(|name| ("group", name)).chain(users.map(|name| ("user", name))) {
-            let message = format!("[private_dir.{variable}]: there is no {kind} {:?}", name.value);
+            let message = format!("[private_dir.{variable}]: there is no {kind} \"{}\"", shown(&name.value));
             found.push(Diagnostic::at(&name.origin, message).warning());
         }
     }

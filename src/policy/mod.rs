@@ -22,6 +22,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::shown;
+
 pub use amount::{Amount, CpuFloor, Memory, Percent, Tasks};
 pub use check::review;
 pub use compiled::compile;
@@ -45,7 +47,7 @@ pub struct Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file.display(), self.line)
+        write!(f, "{}:{}", shown(&*self.file), self.line)
     }
 }
 
@@ -356,7 +358,7 @@ impl PrivateDir {
     /// Whether the user is in a group cannot be told.
     pub fn excludes<E>(
         &self,
-        user: &str,
+        user: Option<&str>,
         uid: u32,
         mut is_in: impl FnMut(&str) -> Result<bool, E>,
     ) -> Result<Option<String>, E> {
@@ -367,7 +369,9 @@ impl PrivateDir {
         if uid < lowest {
             return Ok(Some(format!("uid {uid} is below min_uid = {lowest}")));
         }
-        if (self.users.is_empty() && self.groups.is_empty()) || self.users.iter().any(|u| u.value == user) {
+        if (self.users.is_empty() && self.groups.is_empty())
+            || self.users.iter().any(|u| Some(u.value.as_str()) == user)
+        {
             return Ok(None);
         }
         for group in &self.groups {

@@ -111,11 +111,11 @@ impl<'a> Reader<'a> {
                     if all.insert(name, body).is_some() {
                         self.error(
                             key.span(),
-                            format!("{kind} {text:?} is declared twice, in two spellings"),
+                            format!("{kind} \"{text}\" is declared twice, in two spellings"),
                         );
                     }
                 }
-                Err(expected) => self.error(key.span(), format!("{kind} {text:?}: {expected}")),
+                Err(expected) => self.error(key.span(), format!("{kind} \"{text}\": {expected}")),
             }
         }
         all
@@ -123,7 +123,7 @@ impl<'a> Reader<'a> {
 
     fn slice(&mut self, name: &str, value: &Value<'_>) -> Slice {
         let mut slice = Slice::default();
-        let place = format!("[slice.{name:?}]");
+        let place = format!("[slice.\"{name}\"]");
         for (key, value) in self.table(value, &place) {
             match key.get_ref().as_ref() {
                 "match" => slice.matches = self.patterns(value),
@@ -331,9 +331,9 @@ impl<'a> Reader<'a> {
         let given = key.get_ref().as_ref();
         let remedy = nearest(given, known.iter().copied()).map_or_else(
             || format!("it takes {}", known.join(", ")),
-            |meant| format!("did you mean {meant:?}?"),
+            |meant| format!("did you mean \"{meant}\"?"),
         );
-        self.error(key.span(), format!("unknown key {given:?} in {place}: {remedy}"));
+        self.error(key.span(), format!("unknown key \"{given}\" in {place}: {remedy}"));
     }
 
     fn expected(&mut self, key: &str, value: &Value<'_>, expected: &str) {

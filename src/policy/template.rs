@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::shown;
+
 /// What stands in a template for something of the user's.
 const PLACEHOLDERS: [&str; 4] = ["user", "uid", "group", "home"];
 /// A path that begins with this lies below the user's home directory.
@@ -165,7 +167,10 @@ fn placeholders(component: &str) -> Result<Vec<&str>, String> {
 fn safe(name: &str) -> Result<&str, String> {
     let harmless = |c: char| c.is_alphanumeric() || "._-+@\\$".contains(c);
     if name.is_empty() || name.len() > 64 || name.starts_with(['.', '-']) || !name.chars().all(harmless) {
-        return Err(format!("the name {name:?} does not belong in a path (use {{uid}} in the policy)"));
+        return Err(format!(
+            "the name \"{}\" does not belong in a path (use {{uid}} in the policy)",
+            shown(name)
+        ));
     }
     Ok(name)
 }
@@ -175,8 +180,8 @@ fn home(home: &Path) -> Result<&str, String> {
     let text = home.to_str().filter(|text| absolute(text).is_ok() && components(text).next().is_some());
     let refused = || {
         format!(
-            "the home directory {:?} is no place for a private directory (use another path than {{home}} in the policy)",
-            home.to_string_lossy()
+            "the home directory \"{}\" is no place for a private directory (use another path than {{home}} in the policy)",
+            shown(home)
         )
     };
     text.map(|text| text.trim_end_matches('/')).ok_or_else(refused)

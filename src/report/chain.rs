@@ -7,7 +7,9 @@ use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
 use super::doctor::{finding_json, finding_text};
+use super::json::json_text;
 use crate::effect::chain::{Chain, Stage};
+use crate::text::{Foreign, shown};
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
 const JSON_VERSION: u32 = 1;
@@ -18,15 +20,15 @@ const DIM: Style = Style::new().dimmed();
 /// A heading for each value, an aligned line for each link; below the first that breaks, why.
 #[must_use]
 pub fn unit_text(unit: &str, chains: &[Chain]) -> String {
-    let mut text = format!("{unit}\n");
+    let mut text = format!("{}\n", shown(unit));
     for chain in chains {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{}", chain.key);
-        let widths = chain.links.iter().map(|link| shown(link.value.as_deref()).chars().count());
+        let widths = chain.links.iter().map(|link| value(link.value.as_deref()).chars().count());
         let width = widths.max().unwrap_or(0);
         let broken = chain.links.iter().position(|link| !link.holds);
         for (index, link) in chain.links.iter().enumerate() {
-            let (stage, value) = (stage(link.stage), shown(link.value.as_deref()));
+            let (stage, value) = (stage(link.stage), value(link.value.as_deref()));
             let at = match (&link.at, link.stage) {
                 (Some(at), _) => format!("  {DIM}{at}{DIM:#}"),
                 (None, Stage::Policy) => format!("  {DIM}the sum over the slices below{DIM:#}"),
@@ -49,8 +51,8 @@ pub fn unit_text(unit: &str, chains: &[Chain]) -> String {
     text
 }
 
-fn shown(value: Option<&str>) -> &str {
-    value.unwrap_or("-")
+fn value(value: Option<&str>) -> String {
+    shown(value.unwrap_or("-")).to_string()
 }
 
 fn stage(stage: Stage) -> &'static str {
@@ -71,7 +73,7 @@ pub fn unit_json(unit: &str, chains: &[Chain]) -> String {
         "unit": unit,
         "chains": chains.iter().map(chain_json).collect::<Vec<_>>(),
     });
-    format!("{value:#}\n")
+    json_text(&value)
 }
 
 fn chain_json(chain: &Chain) -> Value {
@@ -80,7 +82,7 @@ fn chain_json(chain: &Chain) -> Value {
             "link": stage(link.stage),
             "value": link.value,
             "holds": link.holds,
-            "file": link.at.as_ref().map(|at| at.file.display().to_string()),
+            "file": link.at.as_ref().map(|at| Foreign::from(at.file.as_path())),
             "line": link.at.as_ref().and_then(|at| at.line),
         })
     });

@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use super::json::json_text;
 use crate::enforce::apply::{How, Plan, Report, UnitChanges};
 use crate::enforce::user_slice;
+use crate::text::shown;
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
 const JSON_VERSION: u32 = 1;
@@ -22,7 +24,14 @@ pub fn changes(changes: &[user_slice::Change]) -> String {
         for changed in &change.properties {
             let live = changed.live.as_deref().unwrap_or("-");
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{}: {} {live} -> {}", change.slice, changed.property.key, changed.value);
+            let _ = writeln!(
+                text,
+                "{}: {} {} -> {}",
+                change.slice,
+                changed.property.key,
+                shown(live),
+                changed.value
+            );
         }
     }
     text
@@ -40,10 +49,10 @@ pub fn report_text(report: &Report<'_>) -> String {
     let mut text = String::new();
     if !report.restarted.is_empty() {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "restarted: {}", report.restarted.join(" "));
+        let _ = writeln!(text, "restarted: {}", shown(&report.restarted.join(" ")));
     }
     if !report.in_vain.is_empty() {
-        let _ = writeln!(text, "restarted in vain: {}", report.in_vain.join(" "));
+        let _ = writeln!(text, "restarted in vain: {}", shown(&report.in_vain.join(" ")));
     }
     if !report.after.is_empty() {
         let _ = writeln!(text, "still to be changed:");
@@ -60,15 +69,15 @@ pub fn changes_text(plan: &Plan<'_>) -> String {
     }
     let mut text = String::new();
     if let Some(why) = &plan.reload {
-        let _ = writeln!(text, "systemd\n  daemon-reload: {why}");
+        let _ = writeln!(text, "systemd\n  daemon-reload: {}", shown(why));
     }
     let changes = || plan.units.iter().flat_map(|unit| &unit.changes);
     let key_width = changes().map(|change| change.key.len()).max().unwrap_or(0);
-    let arrow = |old: &str, new: &str| format!("{old} -> {new}");
+    let arrow = |old: &str, new: &str| format!("{} -> {}", shown(old), shown(new));
     let width = changes().map(|change| arrow(&change.old, &change.new).chars().count()).max().unwrap_or(0);
     for unit in &plan.units {
-        let user = unit.user.as_ref().map(|user| format!(" ({user})")).unwrap_or_default();
-        let _ = writeln!(text, "{}{user}", unit.unit);
+        let user = unit.user.as_ref().map(|user| format!(" ({})", shown(user))).unwrap_or_default();
+        let _ = writeln!(text, "{}{user}", shown(&unit.unit));
         for change in &unit.changes {
             let value = arrow(&change.old, &change.new);
             let _ = writeln!(text, "  {:key_width$}  {value:width$}  ({})", change.key, means(change.how));
@@ -95,7 +104,7 @@ fn rest_text(plan: &Plan<'_>) -> String {
         if !lines.is_empty() {
             let _ = writeln!(text, "{heading}");
             for line in lines {
-                let _ = writeln!(text, "  {line}");
+                let _ = writeln!(text, "  {}", shown(&line));
             }
         }
     };
@@ -117,7 +126,7 @@ fn rest_text(plan: &Plan<'_>) -> String {
 /// The same as [`plan_text`] for programs: `docs/json`.
 #[must_use]
 pub fn plan_json(plan: &Plan<'_>) -> String {
-    text_of(&plan_value(plan))
+    json_text(&plan_value(plan))
 }
 
 /// What was changed, as [`plan_json`] gave it before, and what came of it.
@@ -134,7 +143,7 @@ pub fn report_json(before: &Value, report: &Report<'_>) -> String {
         fields.insert("in_vain".to_owned(), json!(report.in_vain));
         fields.insert("after".to_owned(), after);
     }
-    text_of(&value)
+    json_text(&value)
 }
 
 /// What [`plan_json`] prints.
@@ -171,8 +180,4 @@ fn unit_value(unit: &UnitChanges) -> Value {
         })
     });
     json!({ "unit": unit.unit, "user": unit.user, "changes": changes.collect::<Vec<_>>() })
-}
-
-fn text_of(value: &Value) -> String {
-    format!("{value:#}\n")
 }

@@ -12,6 +12,7 @@ use crate::effect::screen::{Picture, oom};
 use crate::host::pressure::Stalls;
 use crate::host::processes::Process;
 use crate::host::tree::{Id, Tree};
+use crate::text::shown;
 
 const BAR: usize = 30;
 /// Of a unit with more processes, those that are killed first.
@@ -59,7 +60,7 @@ fn heading(picture: &Picture, detail: &Detail<'_>) -> String {
     let Some(id) = detail.cgroup else { return format!("{name}: inactive\n") };
     let cgroup = &picture.tree[id];
     let tasks = cgroup.tasks.map_or(String::new(), |tasks| format!(", {tasks} tasks"));
-    format!("{name}: /{}{tasks}\n", cgroup.path.display())
+    format!("{name}: /{}{tasks}\n", shown(&cgroup.path))
 }
 
 /// A cgroup and its ancestors, each with what it weighs among its siblings.
@@ -77,7 +78,7 @@ fn chain(picture: &Picture, id: Id) -> Table<5> {
         let max = cgroup.cpu.and_then(|cpu| cpu.max);
         let share = picture.looks.get(&id).and_then(|look| look.figures.share);
         let cells = [
-            cgroup.name().to_owned(),
+            shown(cgroup.name()).to_string(),
             weight(id).map_or("-".to_owned(), |weight| {
                 if weight == 0 { "idle".to_owned() } else { weight.to_string() }
             }),
@@ -131,7 +132,8 @@ fn memory(picture: &Picture, id: Id, detail: &Detail<'_>, display: Display, text
     // Writing to a string cannot fail.
     let (current, swap) = (size(memory.current), size(memory.swap_current));
     let _ = writeln!(text, "  used {current} {bar} of {}, swap {swap}", size(whole));
-    let events: Vec<String> = detail.events.iter().map(|(event, times)| format!("{event} {times}")).collect();
+    let events: Vec<String> =
+        detail.events.iter().map(|(event, times)| format!("{} {times}", shown(event))).collect();
     if !events.is_empty() {
         let _ = writeln!(text, "  events: {}", events.join(", "));
     }
@@ -145,7 +147,7 @@ fn processes(detail: &Detail<'_>, scores: &[u16], text: &mut String) {
         let main = if detail.main == Some(process.pid) { " (main)" } else { "" };
         let rank = oom([process.oom_score], scores).and_then(|oom| oom.rank);
         let cells = [
-            format!("{} {}{main}", process.pid, process.name),
+            format!("{} {}{main}", process.pid, shown(&process.name)),
             process.oom_score.to_string(),
             process.oom_score_adj.to_string(),
             rank.map_or("never".to_owned(), |rank| format!("#{rank}")),

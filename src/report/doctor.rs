@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
+use super::json::json_text;
 use crate::effect::finding::{Finding, Fix, Severity};
 use crate::enforce::apply::Left;
-use crate::text::quoted;
+use crate::text::{Foreign, quoted, shown};
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
 const JSON_VERSION: u32 = 1;
@@ -44,11 +45,11 @@ pub fn doctor_text(findings: &[Finding], looked: Looked<'_>) -> String {
 #[must_use]
 pub fn finding_text(finding: &Finding) -> String {
     let (severity, style) = severity(finding.code.severity());
-    let mut text =
-        format!("{style}{} {severity:<8}{style:#}  {}: {}\n", finding.code, finding.subject, finding.what);
+    let heading = format!("{}: {}", finding.subject, finding.what);
+    let mut text = format!("{style}{} {severity:<8}{style:#}  {}\n", finding.code, shown(&heading));
     let mut line = |head: &str, what: &str| {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "      {DIM}{head:<5}{DIM:#}  {what}");
+        let _ = writeln!(text, "      {DIM}{head:<5}{DIM:#}  {}", shown(what));
     };
     if let Some(cost) = &finding.cost {
         line("cost", cost);
@@ -77,7 +78,7 @@ pub fn mended_text(mended: &[&Finding], by_itself: &[&Finding]) -> String {
     for (heading, findings) in [("mended", mended), ("gone by itself", by_itself)] {
         for Finding { code, subject, what, .. } in findings {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{heading}: {code} {subject}: {what}");
+            let _ = writeln!(text, "{heading}: {code} {}", shown(&format!("{subject}: {what}")));
         }
     }
     text
@@ -106,7 +107,8 @@ pub fn left_text(findings: &[Finding], reasons: &[&Left]) -> String {
             for Left { unit, key, why, .. } in
                 reasons.iter().filter(|_| finding.fix == Fix::Apply).filter(of_it)
             {
-                let _ = writeln!(text, "      {DIM}why  {DIM:#}  {unit}: {key}: {why}");
+                let _ =
+                    writeln!(text, "      {DIM}why  {DIM:#}  {}", shown(&format!("{unit}: {key}: {why}")));
             }
         }
     }
@@ -150,7 +152,7 @@ pub fn doctor_json(findings: &[Finding], looked: Looked<'_>) -> String {
         "missed": looked.missed,
         "findings": findings.iter().map(finding_json).collect::<Vec<_>>(),
     });
-    format!("{value:#}\n")
+    json_text(&value)
 }
 
 /// One finding as JSON.
@@ -170,7 +172,7 @@ pub(super) fn finding_json(finding: &Finding) -> Value {
         "what": finding.what,
         "cost": finding.cost,
         "cause": finding.cause,
-        "file": finding.at.as_ref().map(|at| at.file.display().to_string()),
+        "file": finding.at.as_ref().map(|at| Foreign::from(at.file.as_path())),
         "line": finding.at.as_ref().and_then(|at| at.line),
         "fix": { "kind": kind, "text": remedy(&finding.fix), "command": command(&finding.fix) },
     })

@@ -5,10 +5,12 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use super::json::json_text;
 use crate::effect::Headcount;
 use crate::enforce::login::explain::{Directory, Explained, Live, Session};
 use crate::host::pam::Module;
 use crate::policy::{Origin, SliceName};
+use crate::text::{Foreign, shown};
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
 const JSON_VERSION: u32 = 1;
@@ -18,8 +20,9 @@ const JSON_VERSION: u32 = 1;
 pub fn login_text(explained: &Explained<'_>, service: &str) -> String {
     let account = &explained.account;
     let slice = SliceName::of_user(account.uid);
-    let mut text =
-        format!("{} (uid {}), {}\n", account.name, account.uid, session(&explained.session, service, &slice));
+    let session = session(&explained.session, service, &slice);
+    let heading = format!("{} (uid {}), {session}", account.name.shown(), account.uid);
+    let mut text = format!("{}\n", shown(&heading));
     let mut rules = Table::default();
     for (of, origin, holds) in &explained.candidates {
         let verdict = if *holds { "holds" } else { "not a member" };
@@ -56,7 +59,7 @@ fn slices(text: &mut String, explained: &Explained<'_>, slice: &SliceName) {
     all.write_to(text, SliceName::user().as_str());
     if let Some(counted) = &explained.headcount {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "  {}", sum(counted, &explained.account.name));
+        let _ = writeln!(text, "  {}", shown(&sum(counted, &explained.account.name)));
     }
 }
 
@@ -112,7 +115,7 @@ pub fn login_json(explained: &Explained<'_>, service: &str) -> String {
         "headcount": explained.headcount.as_ref().map(headcount_json),
         "private_dirs": directories.collect::<Vec<_>>(),
     });
-    format!("{value:#}\n")
+    json_text(&value)
 }
 
 fn session(session: &Session, service: &str, slice: &SliceName) -> String {
@@ -143,16 +146,16 @@ fn session(session: &Session, service: &str, slice: &SliceName) -> String {
 }
 
 fn line(module: &Module) -> String {
-    format!("/{}:{}", module.file.display(), module.line)
+    format!("/{}:{}", shown(&module.file), module.line)
 }
 
-fn sum(counted: &Headcount, user: &str) -> String {
+fn sum(counted: &Headcount, user: &Foreign) -> String {
     let others = match counted.users.saturating_sub(1) {
         0 => "alone".to_owned(),
         1 => "and the other user logged in now".to_owned(),
         others => format!("and the {others} other users logged in now"),
     };
-    let sum = format!("{user} {others}: {}", counted.sum);
+    let sum = format!("{} {others}: {}", user.shown(), counted.sum);
     match &counted.limit {
         Some(limit) => format!(
             "{sum}; cpu_floor = \"{}\" of {} ({}) leaves {} at most",
@@ -199,7 +202,7 @@ struct Table {
 
 impl Table {
     fn row<const COLUMNS: usize>(&mut self, cells: [String; COLUMNS]) {
-        self.rows.push(cells.into());
+        self.rows.push(cells.map(|cell| shown(&cell).to_string()).into());
     }
 
     fn write_to(self, text: &mut String, heading: &str) {
@@ -214,7 +217,7 @@ impl Table {
             }
         }
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{heading}");
+        let _ = writeln!(text, "{}", shown(heading));
         for row in &self.rows {
             let cells = row.iter().zip(&widths).map(|(cell, width)| format!("  {cell:width$}"));
             let _ = writeln!(text, "{}", cells.collect::<String>().trim_end());

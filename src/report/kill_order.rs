@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
+use super::json::json_text;
 use super::table::{DIM, PLAIN, Table};
 use crate::effect::doctor::SetBy;
 use crate::effect::doctor::memory::unit_name;
@@ -19,6 +20,7 @@ use crate::host::oom::{Oom, Reclaim};
 use crate::host::processes::Process;
 use crate::host::tree::{Id, Tree};
 use crate::policy::{OOM_SCORE_ADJUST, Policy};
+use crate::text::shown;
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
 const JSON_VERSION: u32 = 1;
@@ -92,10 +94,10 @@ impl<'a> Order<'a> {
             Spared::Init => "PID 1".to_owned(),
             Spared::Score(Source::Unit(unit)) => said(unit),
             Spared::Score(Source::Inherited { from, unit: Some(unit) }) => {
-                format!("inherited from {} (pid {}): {}", from.name, from.pid, said(unit))
+                format!("inherited from {} (pid {}): {}", shown(&from.name), from.pid, said(unit))
             }
             Spared::Score(Source::Inherited { from, unit: None }) => {
-                format!("inherited from {} (pid {})", from.name, from.pid)
+                format!("inherited from {} (pid {})", shown(&from.name), from.pid)
             }
             Spared::Score(Source::Written) => "set by itself".to_owned(),
         }
@@ -131,7 +133,7 @@ pub fn oom_text(order: &Order<'_>) -> String {
             PLAIN,
             [
                 rank.to_string(),
-                process.name.clone(),
+                shown(&process.name).to_string(),
                 process.pid.to_string(),
                 unit_of(process),
                 badness.score().to_string(),
@@ -153,7 +155,8 @@ pub fn oom_text(order: &Order<'_>) -> String {
 
 fn heading(order: &Order<'_>) -> String {
     let (tree, domain) = (order.look.tree, order.domain);
-    let holder = order.name(domain.of);
+    let name = |id| shown(&order.name(id)).to_string();
+    let holder = name(domain.of);
     let limit = tree[domain.of].memory.map_or(0, |memory| memory.max);
     let swap = size(domain.total.saturating_sub(limit));
     match order.of {
@@ -162,11 +165,11 @@ fn heading(order: &Order<'_>) -> String {
         }
         Some(of) if domain.of == Tree::ROOT => format!(
             "neither {} nor a slice above it has a memory.max: when the machine's memory runs out\n",
-            order.name(of)
+            name(of)
         ),
         Some(of) => format!(
             "memory for {} runs out in {holder}, which has {} and {swap} of swap\n",
-            order.name(of),
+            name(of),
             size(limit)
         ),
         None => format!(
@@ -185,7 +188,8 @@ fn never(order: &Order<'_>, text: &mut String) {
     text.push('\n');
     let mut table = Table::new(["NEVER KILLED", ">PID", "UNIT", "BECAUSE OF"]);
     for (process, why) in spared {
-        table.row(PLAIN, [process.name.clone(), process.pid.to_string(), unit_of(process), order.why(why)]);
+        let name = shown(&process.name).to_string();
+        table.row(PLAIN, [name, process.pid.to_string(), unit_of(process), order.why(why)]);
     }
     table.write_to(text);
 }
@@ -219,14 +223,20 @@ fn others(order: &Order<'_>, text: &mut String) {
         None => {
             for (watched, _) in watched {
                 let property = property(watched.rule);
-                let _ = writeln!(text, "systemd-oomd does not run, and {} has {property}=kill", watched.unit);
+                let _ = writeln!(
+                    text,
+                    "systemd-oomd does not run, and {} has {property}=kill",
+                    shown(watched.unit)
+                );
             }
         }
         Some(oomd) => {
             let _ = writeln!(
                 text,
                 "systemd-oomd runs: SwapUsedLimit={}, DefaultMemoryPressureLimit={} for {}",
-                oomd.swap_used_limit, oomd.pressure_limit, oomd.pressure_duration
+                shown(&oomd.swap_used_limit),
+                shown(&oomd.pressure_limit),
+                shown(&oomd.pressure_duration)
             );
             for (watched, first) in watched {
                 let (unit, property) = (watched.unit, property(watched.rule));
@@ -237,7 +247,7 @@ fn others(order: &Order<'_>, text: &mut String) {
                     }
                     (None, Rule::Pressure) => "nothing".to_owned(),
                 };
-                let _ = writeln!(text, "  {unit}, {property}=kill: takes {takes}");
+                let _ = writeln!(text, "  {}, {property}=kill: takes {}", shown(unit), shown(&takes));
             }
         }
     }
@@ -252,17 +262,18 @@ fn others(order: &Order<'_>, text: &mut String) {
             text,
             "earlyoom runs (pid {}): takes {} (pid {}) of {}, oom_score {}",
             earlyoom.pid,
-            first.name,
+            shown(&first.name),
             first.pid,
-            unit_of(first),
+            shown(&unit_of(first)),
             first.oom_score
         ),
         Some((earlyoom, Ok(None))) => writeln!(text, "earlyoom runs (pid {}): takes nothing", earlyoom.pid),
         Some((earlyoom, Err(error))) => {
             writeln!(
                 text,
-                "earlyoom runs (pid {}), with a pattern that is not understood: {error}",
-                earlyoom.pid
+                "earlyoom runs (pid {}), with a pattern that is not understood: {}",
+                earlyoom.pid,
+                shown(&error.to_string())
             )
         }
     };
@@ -349,7 +360,7 @@ pub fn oom_json(order: &Order<'_>) -> String {
         },
         "earlyoom": earlyoom,
     });
-    format!("{value:#}\n")
+    json_text(&value)
 }
 
 fn unit_of(process: &Process) -> String {

@@ -6,11 +6,14 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
+use super::json::json_text;
 use super::status_json::limit;
 use super::table::{DIM, PLAIN, Table};
 use crate::effect::doctor::memory::unit_name;
 use crate::effect::memory::{Because, Guard, Limit, Protections, bytes_of, ceiling, size};
 use crate::host::tree::{Id, Memory, Tree};
+use crate::paths;
+use crate::text::{Foreign, shown};
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
 const JSON_VERSION: u32 = 1;
@@ -79,7 +82,7 @@ pub fn memory_text(tree: &Tree, protections: &Protections, multi_gen_lru: bool) 
 /// One cgroup: how each of its ancestors, the outermost first, makes its protection and its limits.
 #[must_use]
 pub fn memory_of_text(tree: &Tree, protections: &Protections, multi_gen_lru: bool, of: Id) -> String {
-    let mut text = format!("/{}\n", tree[of].path.display());
+    let mut text = format!("/{}\n", shown(&tree[of].path));
     let mut table = Table::new([
         "CGROUP",
         ">USED",
@@ -132,7 +135,12 @@ pub fn memory_of_text(tree: &Tree, protections: &Protections, multi_gen_lru: boo
             Some(limit) if limit.of == of => writeln!(text, "memory.{name}: {}, its own", size(limit.bytes)),
             Some(limit) => {
                 let name_of = unit_name(&tree[limit.of].path);
-                writeln!(text, "memory.{name}: {} of {name_of}, with all that is in it", size(limit.bytes))
+                writeln!(
+                    text,
+                    "memory.{name}: {} of {}, with all that is in it",
+                    size(limit.bytes),
+                    shown(&name_of)
+                )
             }
         };
     }
@@ -153,7 +161,7 @@ fn protection_line(tree: &Tree, protections: &Protections, of: Id, guard: Guard)
             );
             match outcome.because {
                 None => full,
-                Some(because) => format!("{full}: {BAD}{}{BAD:#}", reason(tree, guard, because)),
+                Some(because) => format!("{full}: {BAD}{}{BAD:#}", shown(&reason(tree, guard, because))),
             }
         }
     }
@@ -199,7 +207,7 @@ pub fn memory_json(
     let value = json!({
         "version": JSON_VERSION, "recursive": recursive, "multi_gen_lru": multi_gen_lru, "cgroups": cgroups,
     });
-    format!("{value:#}\n")
+    json_text(&value)
 }
 
 fn one_json(tree: &Tree, protections: &Protections, id: Id) -> Value {
@@ -216,7 +224,7 @@ fn one_json(tree: &Tree, protections: &Protections, id: Id) -> Value {
         })
     };
     let mut value = json!({
-        "cgroup": format!("/{}", tree[id].path.display()),
+        "cgroup": Foreign::from(paths::absolute(&tree[id].path)),
         "unit": unit_name(&tree[id].path),
         "used": memory.map(|memory| memory.current),
         "min": guard(Guard::Min),

@@ -7,6 +7,7 @@ mod changes;
 mod detail;
 mod doctor;
 mod explain;
+mod json;
 mod kill_order;
 mod memory;
 mod openmetrics;

@@ -19,7 +19,9 @@ use crate::effect::memory::bytes_of;
 use crate::effect::screen::{Look, Picture};
 use crate::host::cgroup;
 use crate::host::tree::{Cgroup, Id};
+use crate::paths;
 use crate::policy::{InForce, Loaded};
+use crate::text::Foreign;
 
 /// What the doctor has found.
 #[derive(Debug, Default)]
@@ -95,7 +97,7 @@ fn policy(picture: &Picture, loaded: &Loaded, text: &mut String) {
     let mut states = Family::new(text, "policy_in_force", "", "1 for what is in force, see fairslice(1).");
     for state in [InForce::Current, InForce::LastGood, InForce::Nothing] {
         let holds = in_force(state) == in_force(loaded.in_force);
-        states.sample(&[("policy", in_force(state).to_owned())], u8::from(holds));
+        states.sample(&[("policy", in_force(state).into())], u8::from(holds));
     }
     Family::new(text, "policy_errors", "", "Errors in the policy files.")
         .sample(&[], loaded.diagnostics.len());
@@ -106,7 +108,7 @@ fn policy(picture: &Picture, loaded: &Loaded, text: &mut String) {
         Family::new(text, "setting_holds", "", "1 where the live value is the declared one, else 0.");
     for unit in active() {
         for setting in &unit.settings {
-            let labels = [&owner(unit)[..], &[("setting", setting.key.to_owned())]].concat();
+            let labels = [&owner(unit)[..], &[("setting", setting.key.into())]].concat();
             holds.sample(&labels, u8::from(setting.holds));
         }
     }
@@ -131,7 +133,7 @@ fn findings(found: &Diagnosis, text: &mut String) {
     let mut family = Family::new(text, "findings", "", "What fairslice doctor finds, by code.");
     for (code, count) in codes {
         let (severity, _) = severity(code.severity());
-        family.sample(&[("code", code.to_string()), ("severity", severity.to_owned())], count);
+        family.sample(&[("code", code.to_string().into()), ("severity", severity.into())], count);
     }
     if found.is_whole {
         let help = "What fairslice doctor finds; none where it could not look at everything.";
@@ -139,8 +141,8 @@ fn findings(found: &Diagnosis, text: &mut String) {
     }
 }
 
-fn owner(unit: &Unit) -> [(&'static str, String); 2] {
-    [("unit", unit.name.clone()), ("user", unit.user.clone().unwrap_or_default())]
+fn owner(unit: &Unit) -> [(&'static str, Foreign); 2] {
+    [("unit", unit.name.as_str().into()), ("user", unit.user.clone().unwrap_or_default())]
 }
 
 fn pressure(picture: &Picture, text: &mut String) {
@@ -152,7 +154,7 @@ fn pressure(picture: &Picture, text: &mut String) {
             let full = stalls.and_then(|stalls| stalls.full);
             for (kind, stall) in [("some", stalls.map(|stalls| stalls.some)), ("full", full)] {
                 if let Some(stall) = stall {
-                    let own = [("resource", resource.to_owned()), ("kind", kind.to_owned())];
+                    let own = [("resource", resource.into()), ("kind", kind.into())];
                     let labels = [&labels(picture, id)[..], &own].concat();
                     // As the kernel's percentage has it, of two decimals.
                     family.sample(&labels, format_args!("{:.4}", stall.avg10 / 100.0));
@@ -170,10 +172,10 @@ fn lasting(picture: &Picture) -> impl Iterator<Item = (Id, &Cgroup, &Look)> {
 
 /// Path and unit; the root is unit `-.slice`, as systemd has it. The path tells units of one name apart
 /// where cgroups are not systemd's.
-fn labels(picture: &Picture, id: Id) -> [(&'static str, String); 3] {
+fn labels(picture: &Picture, id: Id) -> [(&'static str, Foreign); 3] {
     let user = picture.unit(id).and_then(|unit| unit.user.clone()).unwrap_or_default();
-    let path = format!("/{}", picture.tree[id].path.display());
-    [("cgroup", path), ("unit", unit_name(picture, id).to_owned()), ("user", user)]
+    let path = paths::absolute(&picture.tree[id].path);
+    [("cgroup", path.into()), ("unit", unit_name(picture, id).into()), ("user", user)]
 }
 
 #[allow(clippy::cast_precision_loss, reason = "what a sample is")]
@@ -201,7 +203,7 @@ impl<'t> Family<'t> {
         Self { text, name, unit, help, is_open: false }
     }
 
-    fn sample(&mut self, labels: &[(&str, String)], value: impl Display) {
+    fn sample(&mut self, labels: &[(&str, Foreign)], value: impl Display) {
         let Self { text, name, unit, help, .. } = self;
         // Writing to a string cannot fail.
         if !self.is_open {
@@ -220,9 +222,12 @@ impl<'t> Family<'t> {
     }
 }
 
-/// A label's value.
-fn escaped(value: &str) -> String {
-    value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', "\\n")
+/// A label's value. The format has three escapes; all else that would not be seen is shown as elsewhere.
+fn escaped(value: &Foreign) -> String {
+    let lines = value.as_bytes().split(|byte| *byte == b'\n');
+    let lines = lines.map(|line| Foreign::new(line).shown().to_string());
+    let lines: Vec<String> = lines.map(|line| line.replace('\\', r"\\").replace('"', "\\\"")).collect();
+    lines.join("\\n")
 }
 
 #[cfg(test)]
@@ -233,11 +238,11 @@ mod tests {
     fn labels_are_escaped_and_headings_written_once() {
         let mut text = String::new();
         let mut family = Family::new(&mut text, "a_bytes", "bytes", "What.");
-        family.sample(&[("unit", "a\\x2d\"b\"\n".to_owned())], float(1 << 40));
+        family.sample(&[("unit", "a\\x2d\"b\"\n\u{1b}".into())], float(1 << 40));
         family.sample(&[], f64::INFINITY);
         let expected = "# HELP fairslice_a_bytes What.\n# TYPE fairslice_a_bytes gauge\n\
                         # UNIT fairslice_a_bytes bytes\n\
-                        fairslice_a_bytes{unit=\"a\\\\x2d\\\"b\\\"\\n\"} 1099511627776\n\
+                        fairslice_a_bytes{unit=\"a\\\\x2d\\\"b\\\"\\n\\\\x1b\"} 1099511627776\n\
                         fairslice_a_bytes +Inf\n";
         assert_eq!(text, expected);
         let mut empty = String::new();

@@ -4,6 +4,7 @@
 use std::fmt::{Display, Write as _};
 
 use crate::policy::{LoginRule, Origin, Policy, Resources, Sourced};
+use crate::text::is_hidden;
 
 /// The policy as TOML; each line ends in the file and the line that it comes from.
 #[must_use]
@@ -123,7 +124,26 @@ fn key(name: &impl Display) -> String {
     if !text.is_empty() && text.bytes().all(bare) { text } else { quoted(&text) }
 }
 
-/// A TOML basic string, `toml.io/en/v1.0.0#string`: JSON's escapes are among its own.
+/// A TOML basic string, `toml.io/en/v1.0.0#string`.
 fn quoted(value: &impl Display) -> String {
-    serde_json::Value::from(value.to_string()).to_string()
+    let escaped = |character: char| match character {
+        '"' | '\\' => format!("\\{character}"),
+        hidden if is_hidden(hidden) => format!("\\U{:08x}", u32::from(hidden)),
+        seen => seen.to_string(),
+    };
+    format!("\"{}\"", value.to_string().chars().map(escaped).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_string_is_tomls() {
+        let text = "a\"b\\c\n\u{1b}\u{202e}\u{e0001}é";
+        assert_eq!(quoted(&text), r#""a\"b\\c\U0000000a\U0000001b\U0000202e\U000e0001é""#);
+        let source = format!("a = {}", quoted(&text));
+        let read = toml::de::DeTable::parse(&source).unwrap();
+        assert_eq!(read.get_ref().get("a").unwrap().get_ref().as_str(), Some(text));
+    }
 }

@@ -11,6 +11,7 @@ use crate::effect::Unit;
 use crate::effect::screen::{Look, Picture, Row, What};
 use crate::host::pressure::Stalls;
 use crate::host::tree::{Id, Tree};
+use crate::text::shown;
 
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const DIM: Style = Style::new().dimmed();
@@ -66,7 +67,8 @@ pub fn screen(picture: &Picture, display: Display) -> String {
 
 /// The declared services and slices that do not run, in one paragraph.
 fn inactive(units: &[Unit], display: Display) -> String {
-    let names: Vec<&str> = units.iter().filter(|unit| !unit.active).map(|unit| unit.name.as_str()).collect();
+    let inactive = units.iter().filter(|unit| !unit.active);
+    let names: Vec<String> = inactive.map(|unit| shown(&unit.name).to_string()).collect();
     if names.is_empty() {
         return String::new();
     }
@@ -153,12 +155,12 @@ impl Columns {
     }
 }
 
-/// The slice of a user has its user's name beside its own.
+/// To be printed; the slice of a user has its user's name beside its own.
 pub(super) fn name(picture: &Picture, id: Id, unit: Option<&Unit>) -> String {
-    match unit.and_then(|unit| unit.user.as_deref()) {
+    match unit.and_then(|unit| unit.user.as_ref()) {
         _ if id == Tree::ROOT => "machine".to_owned(),
-        Some(user) => format!("{} ({user})", picture.tree[id].name()),
-        None => picture.tree[id].name().to_owned(),
+        Some(user) => format!("{} ({})", shown(picture.tree[id].name()), shown(user)),
+        None => shown(picture.tree[id].name()).to_string(),
     }
 }
 

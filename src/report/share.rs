@@ -7,8 +7,11 @@ use std::fmt::Write as _;
 use anstyle::Style;
 use serde_json::{Value, json};
 
+use super::json::json_text;
 use crate::effect::share::{Busy, Cap, Competing, Level, Limit, Shares};
 use crate::host::tree::{Id, Tree};
+use crate::paths;
+use crate::text::{Foreign, shown};
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
 const JSON_VERSION: u32 = 1;
@@ -30,7 +33,7 @@ pub struct ShareView<'a> {
     /// What comes of it.
     pub shares: &'a Shares,
     /// The slices of users, with the users' names.
-    pub users: &'a BTreeMap<Id, String>,
+    pub users: &'a BTreeMap<Id, Foreign>,
 }
 
 /// The chain of one cgroup, or a table of all units, each below its parent, the largest share first.
@@ -47,7 +50,7 @@ pub fn share_text(view: &ShareView<'_>, of: Option<Id>) -> String {
 pub fn share_json(view: &ShareView<'_>, of: Option<Id>) -> String {
     let busy = match view.busy {
         Busy::Everything => Value::Null,
-        Busy::Only(named) => named.iter().map(|id| view.path(*id)).collect(),
+        Busy::Only(named) => json!(named.iter().map(|id| view.path(*id)).collect::<Vec<_>>()),
     };
     let (key, cgroups) = match of {
         Some(id) => ("chain", view.shares.chain(view.tree, id).into_iter().map(|(id, _)| id).collect()),
@@ -55,7 +58,7 @@ pub fn share_json(view: &ShareView<'_>, of: Option<Id>) -> String {
     };
     let cgroups: Value = cgroups.into_iter().filter_map(|id| view.json(id)).collect();
     let value = json!({ "version": JSON_VERSION, "cpus": view.cpus, "busy": busy, key: cgroups });
-    format!("{value:#}\n")
+    json_text(&value)
 }
 
 impl ShareView<'_> {
@@ -157,15 +160,15 @@ impl ShareView<'_> {
         }))
     }
 
-    fn path(&self, id: Id) -> String {
-        format!("/{}", self.tree[id].path.display())
+    fn path(&self, id: Id) -> Foreign {
+        Foreign::from(paths::absolute(&self.tree[id].path))
     }
 
     fn name(&self, id: Id) -> String {
         match (id, self.users.get(&id)) {
             (Tree::ROOT, _) => "-.slice".to_owned(),
-            (_, Some(user)) => format!("{} ({user})", self.tree[id].name()),
-            (_, None) => self.tree[id].name().to_owned(),
+            (_, Some(user)) => format!("{} ({})", shown(self.tree[id].name()), shown(user)),
+            (_, None) => shown(self.tree[id].name()).to_string(),
         }
     }
 

@@ -8,6 +8,7 @@ use anstyle::{AnsiColor, Style};
 use super::table::{DIM, PLAIN, Table};
 use crate::effect::memory::size;
 use crate::effect::{Compared, Status, Unit};
+use crate::text::shown;
 
 const BAD: Style = AnsiColor::Red.on_default().bold();
 
@@ -46,11 +47,11 @@ pub(super) fn settings(unit: &Unit) -> Table<5> {
     table
 }
 
-/// The name, and that of the user whose slice it is.
+/// The name, and that of the user whose slice it is, to be printed.
 pub(super) fn name(unit: &Unit) -> String {
     match &unit.user {
-        Some(user) => format!("{} ({user})", unit.name),
-        None => unit.name.clone(),
+        Some(user) => format!("{} ({})", shown(&unit.name), shown(user)),
+        None => shown(&unit.name).to_string(),
     }
 }
 
@@ -63,6 +64,6 @@ fn readable(key: &str, live: &str) -> String {
     let first = live.lines().next().unwrap_or_default();
     match first.parse() {
         Ok(bytes) if key.starts_with("memory_") => size(bytes),
-        _ => first.to_owned(),
+        _ => shown(first).to_string(),
     }
 }

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::detail::Detail;
+use super::json::json_text;
 use super::screen;
 use crate::effect::memory::bytes_of;
 use crate::effect::screen::{Look, Picture};
@@ -11,7 +12,9 @@ use crate::effect::{Compared, Kind, Unit};
 use crate::host::pressure::{Stall, Stalls};
 use crate::host::processes::Process;
 use crate::host::tree::{Id, Memory};
+use crate::paths;
 use crate::policy::{InForce, Loaded};
+use crate::text::Foreign;
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
 const JSON_VERSION: u32 = 1;
@@ -43,7 +46,7 @@ pub fn status_json(picture: &Picture, loaded: &Loaded, details: &[Detail<'_>]) -
         "units": units.into_iter().map(unit_json).collect::<Vec<_>>(),
         "cgroups": cgroups,
     });
-    format!("{value:#}\n")
+    json_text(&value)
 }
 
 /// The word for it, also as a label.
@@ -80,9 +83,9 @@ fn cgroup(picture: &Picture, id: Id, look: &Look) -> Map<String, Value> {
     let pressure = look.load.pressure;
     let figures = look.figures;
     let fields = [
-        ("cgroup", json!(format!("/{}", cgroup.path.display()))),
+        ("cgroup", json!(Foreign::from(paths::absolute(&cgroup.path)))),
         ("unit", json!(screen::unit_name(picture, id))),
-        ("user", json!(unit.and_then(|unit| unit.user.as_deref()))),
+        ("user", json!(unit.and_then(|unit| unit.user.as_ref()))),
         ("differs", json!(unit.is_some_and(Unit::differs))),
         ("tasks", json!(cgroup.tasks)),
         ("cpu_weight", json!(cgroup.cpu.map(|cpu| cpu.weight))),

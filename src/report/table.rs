@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use anstyle::Style;
 
+use crate::text::shown;
+
 /// What a line looks like.
 pub(super) const PLAIN: Style = Style::new();
 /// A heading, or what is of less interest.
@@ -29,8 +31,9 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
         Self { indent: "  ", ..self }
     }
 
+    /// A cell is shown on one line, whatever is in it.
     pub(super) fn row(&mut self, style: Style, cells: [String; COLUMNS]) {
-        self.rows.push((style, cells));
+        self.rows.push((style, cells.map(|cell| shown(&cell).to_string())));
     }
 
     /// Nothing where there are no rows.

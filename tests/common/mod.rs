@@ -13,7 +13,13 @@
 //! ```
 //!
 //! In a `cmdline`, `\0` stands for the byte. `tests/vm/capture.py` writes such files.
-#![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "a test uses what it needs")]
+#![allow(
+    dead_code,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test uses what it needs"
+)]
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;

@@ -1,7 +1,11 @@
 //! The module as a shared object: what it brings into a host, and that a panic still ends in it, although
 //! its unwinder is linked in (`build.rs`).
 #![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, and this file has helpers of tests")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and this file has helpers of tests"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,11 +1,11 @@
 //! `fairslice doctor --fix`.
 #![forbid(unsafe_code)]
 
-use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Result;
 
+use super::super::out::{print, say};
 use super::super::{FAILED, FOUND};
 use super::{Look, examine};
 use crate::effect::finding::{Finding, Fix};
@@ -15,19 +15,18 @@ use crate::policy::Loaded;
 use crate::report;
 
 /// Shows what can be mended and what that changes, does it, looks again, and says what became of each.
-pub(super) fn run(root: &Path, lock: &Lock, loaded: &Loaded, first: &Look, found: &[Finding]) -> Result<u8> {
-    let mut out = anstream::stdout();
+pub(super) fn run(root: &Path, held: &Lock, loaded: &Loaded, first: &Look, found: &[Finding]) -> Result<u8> {
     let mendable: Vec<&Finding> = found.iter().filter(|finding| finding.fix == Fix::Apply).collect();
     if mendable.is_empty() {
-        out.write_all(format!("nothing to mend\n{}", report::left_text(found, &[])).as_bytes())?;
+        print(&format!("nothing to mend\n{}", report::left_text(found, &[])))?;
         return Ok(code(first, &[], found));
     }
-    out.write_all(report::mendable_text(&mendable).as_bytes())?;
+    print(&report::mendable_text(&mendable))?;
     let plan = apply::plan(root, loaded)?;
-    out.write_all(report::changes_text(&plan).as_bytes())?;
+    print(&report::changes_text(&plan))?;
     let mut touched: Vec<&Finding> =
         mendable.iter().filter(|finding| touches(&plan, finding)).copied().collect();
-    let (failed, reasons) = match plan.carry_out(lock, false) {
+    let (failed, reasons) = match plan.carry_out(held, false) {
         Ok(report) => (report.failed, report.after.left),
         Err(error) => {
             // PID 1 may write a cgroup meanwhile, whenever it starts a unit.
@@ -36,7 +35,7 @@ pub(super) fn run(root: &Path, lock: &Lock, loaded: &Loaded, first: &Look, found
         }
     };
     for line in &failed {
-        anstream::eprintln!("fairslice: {line}");
+        say(format_args!("fairslice: {line}"));
     }
     let look = Look::at(root, Some(loaded))?;
     look.say_missed();
@@ -45,8 +44,8 @@ pub(super) fn run(root: &Path, lock: &Lock, loaded: &Loaded, first: &Look, found
     let (mended, by_itself): (Vec<&Finding>, Vec<&Finding>) =
         gone.into_iter().partition(|finding| touched.contains(finding));
     let reasons: Vec<&Left> = reasons.iter().filter(|reason| reason.differs).collect();
-    out.write_all(report::mended_text(&mended, &by_itself).as_bytes())?;
-    out.write_all(report::left_text(&left, &reasons).as_bytes())?;
+    print(&report::mended_text(&mended, &by_itself))?;
+    print(&report::left_text(&left, &reasons))?;
     Ok(code(&look, &failed, &left))
 }
 

@@ -1,13 +1,13 @@
 //! `fairslice explain login`.
 #![forbid(unsafe_code)]
 
-use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
 
 use crate::cli::complain;
+use crate::cli::out::print;
 use crate::enforce::login::explain::explain;
 use crate::policy;
 use crate::report;
@@ -31,6 +31,6 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
     let explained = explain(root, &loaded.policy, user, service)?;
     let text =
         if *json { report::login_json(&explained, service) } else { report::login_text(&explained, service) };
-    anstream::stdout().write_all(text.as_bytes())?;
+    print(&text)?;
     Ok(complain(&loaded))
 }

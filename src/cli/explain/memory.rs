@@ -1,7 +1,6 @@
 //! `fairslice explain memory`.
 #![forbid(unsafe_code)]
 
-use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -9,9 +8,11 @@ use clap::Args;
 
 use crate::cli::doctor::look_at_tree;
 use crate::cli::named;
+use crate::cli::out::print;
 use crate::effect::memory::protection;
 use crate::host::oom;
 use crate::report;
+use crate::text::shown;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Options {
@@ -28,7 +29,7 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
     let find = |name: &String| named::find(&tree, &named::users(&tree), name);
     let of = options.of.as_ref().map(find).transpose()?;
     if let Some(of) = of.filter(|of| tree[*of].memory.is_none()) {
-        bail!("/{} has no memory controller", tree[of].path.display());
+        bail!("/{} has no memory controller", shown(&tree[of].path));
     }
     let (recursive, multi_gen_lru) = (oom::is_recursive(root), oom::has_multi_gen_lru(root));
     let protections = protection(&tree, recursive);
@@ -37,6 +38,6 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
         Some(of) => report::memory_of_text(&tree, &protections, multi_gen_lru, of),
         None => report::memory_text(&tree, &protections, multi_gen_lru),
     };
-    anstream::stdout().write_all(text.as_bytes())?;
+    print(&text)?;
     Ok(0)
 }

@@ -1,13 +1,13 @@
 //! `fairslice explain oom`.
 #![forbid(unsafe_code)]
 
-use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::cli::doctor::look_at_tree;
+use crate::cli::out::print;
 use crate::cli::{complain, named};
 use crate::effect::finding::Place;
 use crate::effect::kill_order::{Domain, Look};
@@ -47,6 +47,6 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
         set_by: &|unit, key| settings.setting(units.get(unit)?, key).map(Place::from),
     };
     let text = if options.json { report::oom_json(&order) } else { report::oom_text(&order) };
-    anstream::stdout().write_all(text.as_bytes())?;
+    print(&text)?;
     Ok(complain(&loaded))
 }

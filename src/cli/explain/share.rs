@@ -2,13 +2,13 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
 
 use crate::cli::named::{self, find};
+use crate::cli::out::print;
 use crate::effect::share::{Busy, shares};
 use crate::host::tree::{self, Id, Tree};
 use crate::report::{self, ShareView};
@@ -42,6 +42,6 @@ pub(super) fn run(root: &Path, arguments: &Options) -> Result<u8> {
     let shares = shares(&tree, cpus, &busy);
     let view = ShareView { tree: &tree, cpus, busy: &busy, shares: &shares, users: &users };
     let text = if arguments.json { report::share_json(&view, of) } else { report::share_text(&view, of) };
-    anstream::stdout().write_all(text.as_bytes())?;
+    print(&text)?;
     Ok(0)
 }

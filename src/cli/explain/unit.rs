@@ -1,7 +1,6 @@
 //! `fairslice explain unit`.
 #![forbid(unsafe_code)]
 
-use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -9,11 +8,13 @@ use clap::Args;
 
 use crate::cli::doctor::Look;
 use crate::cli::named::did_you_mean;
+use crate::cli::out::print;
 use crate::cli::{FOUND, complain};
 use crate::effect::chain::Chain;
 use crate::effect::doctor;
 use crate::policy::{self, ServiceName};
 use crate::report;
+use crate::text::shown;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Options {
@@ -33,11 +34,11 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
     let chains: Vec<Chain> = doctor::chains(&scene).into_iter().filter(|chain| chain.unit == name).collect();
     if chains.is_empty() && look.units.get(&name).is_none() {
         let hint = did_you_mean(&name, look.units.iter().map(|(other, _)| other));
-        bail!("{name}: neither the policy nor PID 1 knows it{hint}");
+        bail!("{}: neither the policy nor PID 1 knows it{hint}", shown(&name));
     }
     let text =
         if options.json { report::unit_json(&name, &chains) } else { report::unit_text(&name, &chains) };
-    anstream::stdout().write_all(text.as_bytes())?;
+    print(&text)?;
     let broken = chains.iter().any(|chain| chain.broken.is_some());
     Ok(complain(&loaded).max(if broken { FOUND } else { 0 }))
 }
@@ -49,6 +50,6 @@ fn full_name(unit: &str) -> Result<String> {
     }
     match ServiceName::new(unit) {
         Ok(service) => Ok(service.to_string()),
-        Err(expected) => bail!("{unit}: neither a slice nor a service: {expected}"),
+        Err(expected) => bail!("{}: neither a slice nor a service: {expected}", shown(unit)),
     }
 }

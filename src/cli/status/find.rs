@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use crate::cli::named::did_you_mean;
 use crate::effect::{Status, Unit};
 use crate::host::tree::{Id, Tree};
+use crate::text::{Foreign, shown};
 
 const SUFFIXES: [&str; 4] = ["", ".service", ".slice", ".scope"];
 
@@ -24,7 +25,7 @@ pub(super) fn find<'s>(
     let unit = units.iter().find(|unit| is_named(&unit.name));
     let cgroup = tree.units().find(|id| is_named(tree[*id].name()));
     let unit = match (unit, cgroup) {
-        (None, None) => units.iter().find(|unit| unit.user.as_deref() == Some(name)),
+        (None, None) => units.iter().find(|unit| unit.user.as_ref().and_then(Foreign::as_str) == Some(name)),
         (unit, _) => unit,
     };
     // The cgroup of a service may be that of a scope.
@@ -33,7 +34,11 @@ pub(super) fn find<'s>(
         return Ok((cgroup, unit));
     }
     let running = tree.units().map(|id| tree[id].name());
-    let declared = units.iter().flat_map(|unit| [Some(unit.name.as_str()), unit.user.as_deref()]).flatten();
+    let users = units.iter().filter_map(|unit| unit.user.as_ref()?.as_str());
+    let declared = units.iter().map(|unit| unit.name.as_str()).chain(users);
     let hint = did_you_mean(name, running.chain(declared));
-    bail!("nothing that runs or that the policy names, and nobody who is logged in, is called {name:?}{hint}")
+    bail!(
+        "nothing that runs or that the policy names, and nobody who is logged in, is called \"{}\"{hint}",
+        shown(name)
+    )
 }

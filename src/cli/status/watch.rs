@@ -17,9 +17,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::super::out::print;
 use super::{Before, Extent, cpu_times, display, look};
 use crate::policy::Loaded;
 use crate::report;
+use crate::text::printable;
 
 /// So long the first screen is waited for: use of the CPU is a difference.
 const FIRST: Duration = Duration::from_millis(200);
@@ -38,7 +40,7 @@ pub(super) fn watch(root: &Path, loaded: &Loaded, interval: Duration) -> Result<
         thread::sleep(FIRST);
         loop {
             let text = screen(root, &mut before)?;
-            anstream::stdout().write_all(format!("{text}\n").as_bytes())?;
+            print(&format!("{text}\n"))?;
             thread::sleep(interval);
         }
     }
@@ -120,8 +122,9 @@ impl Terminal {
 
     /// As many lines as there is space for.
     fn draw(&self, text: &str) -> io::Result<()> {
+        let text = printable(text);
         let without_colour = AutoStream::choice(&io::stdout()) == ColorChoice::Never;
-        let text = if without_colour { strip_str(text).to_string() } else { text.to_owned() };
+        let text = if without_colour { strip_str(&text).to_string() } else { text };
         let lines: Vec<&str> = text.lines().take(display().height.unwrap_or(usize::MAX)).collect();
         let lines = lines.join(&format!("{CLEAR_LINE}\r\n"));
         self.write(&format!("{HOME}{lines}{CLEAR_LINE}{CLEAR_BELOW}"))

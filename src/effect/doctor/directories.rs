@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::effect::finding::{Code, Finding, Fix, Place};
 use crate::policy::{DirMode, Origin};
-use crate::text::quoted;
+use crate::text::{Foreign, quoted, shown};
 
 /// A private directory of one user, as far as something is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct Inspected {
     /// Where the policy declares it.
     pub origin: Origin,
     /// The user's name.
-    pub user: String,
+    pub user: Foreign,
     /// What is wrong.
     pub trouble: Trouble,
     /// The path that is wrong: the directory, or one above it. Absolute.
@@ -65,7 +65,7 @@ pub fn findings(inspected: &[Inspected]) -> Vec<Finding> {
 
 fn finding(inspected: &Inspected) -> Finding {
     let Inspected { variable, origin, user, trouble, path, said } = inspected;
-    let shown = &quoted(&path.to_string_lossy());
+    let (name, user) = (&quoted(path), user.shown());
     let unset =
         format!("{variable} is not set in logins of {user}, who build in a directory that others share");
     let unset_below = format!("{variable} is not set in the logins whose directories are in it");
@@ -74,48 +74,48 @@ fn finding(inspected: &Inspected) -> Finding {
             Code::DirectoryOwner,
             format!("is not {user}'s"),
             Some(unset),
-            Fix::Command(format!("mv {shown} {shown}.old")),
+            Fix::Command(format!("mv {name} {name}.old")),
         ),
         Trouble::Writable => (
             Code::DirectoryMode,
             "others can write to it".to_owned(),
             Some(unset),
-            Fix::Command(format!("chmod go-w {shown}")),
+            Fix::Command(format!("chmod go-w {name}")),
         ),
         Trouble::Mode { is, declared } => (
             Code::DirectoryMode,
             format!("has mode {is:04o}, declared {declared}"),
             Some(format!("others than {user} can read what is in it")),
-            Fix::Command(format!("chmod {declared} {shown}")),
+            Fix::Command(format!("chmod {declared} {name}")),
         ),
         Trouble::Above => (
             Code::DirectoryRoot,
             "its owner, who is not root, can replace what is in it".to_owned(),
             Some(unset_below),
-            Fix::Command(format!("chown root {shown}")),
+            Fix::Command(format!("chown root {name}")),
         ),
         Trouble::Open => (
             Code::DirectoryRoot,
             "others can replace what is in it".to_owned(),
             Some(unset_below),
-            Fix::Command(format!("chmod go-w {shown}")),
+            Fix::Command(format!("chmod go-w {name}")),
         ),
         Trouble::Kind => (
             Code::DirectoryKind,
             "is a link or no directory".to_owned(),
             Some(unset),
-            Fix::Command(format!("mv {shown} {shown}.old")),
+            Fix::Command(format!("mv {name} {name}.old")),
         ),
         Trouble::Refused => (
             Code::DirectoryRefused,
             "cannot be made or reached".to_owned(),
             Some(unset),
-            Fix::Edit(format!("see {origin}, and \"fairslice explain login {}\"", quoted(user))),
+            Fix::Edit(format!("see {origin}, and \"fairslice explain login {}\"", quoted(&inspected.user))),
         ),
     };
     Finding {
         code,
-        subject: path.display().to_string(),
+        subject: shown(path).to_string(),
         what,
         cost,
         cause: said.clone(),

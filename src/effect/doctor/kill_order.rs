@@ -180,7 +180,7 @@ fn whole_slice(look: &Look<'_>, name: &str, path: &Path) -> Finding {
 
 fn set_oom_group(cgroup: &Path, value: u8) -> Fix {
     let file = paths::absolute(paths::CGROUPFS).join(cgroup).join("memory.oom.group");
-    Fix::Command(format!("echo {value} > {}", quoted(&file.to_string_lossy())))
+    Fix::Command(format!("echo {value} > {}", quoted(&file)))
 }
 
 fn unit_group(

@@ -19,7 +19,7 @@ use crate::host::unit_file::Assignment;
 use crate::host::units::Units;
 use crate::paths;
 use crate::policy::{CPU_WEIGHT, LoginRule, Origin, Policy, Setting, SliceName};
-use crate::text::quoted;
+use crate::text::{quoted, shown};
 
 const OURS: &str = "pam_fairslice.so";
 const LOGINDS: &str = "pam_systemd.so";
@@ -134,7 +134,7 @@ fn without_us(stacks: &[&Stack], has_profile: bool) -> Vec<Finding> {
 }
 
 fn without_line(group: &[(&Path, Vec<&Stack>)]) -> Finding {
-    let files: Vec<String> = group.iter().map(|(file, _)| format!("/{}", file.display())).collect();
+    let files: Vec<String> = group.iter().map(|(file, _)| format!("/{}", shown(&file))).collect();
     let is_common = group.iter().any(|(file, _)| COMMON.iter().any(|common| *file == Path::new(common)));
     let (file, stacks) = (files.join(" and "), group.iter().flat_map(|(_, stacks)| stacks.iter().copied()));
     Finding {
@@ -163,8 +163,8 @@ fn order(services: &str, ours: &Module, logind: &Module) -> Finding {
              a second one at a time gets no session of logind's"
                 .to_owned(),
         ),
-        cause: format!("{LOGINDS} comes later, in /{}:{}", logind.file.display(), logind.line),
-        fix: Fix::Edit(format!("move line {place} below /{}:{}", logind.file.display(), logind.line)),
+        cause: format!("{LOGINDS} comes later, in /{}:{}", shown(&logind.file), logind.line),
+        fix: Fix::Edit(format!("move line {place} below /{}:{}", shown(&logind.file), logind.line)),
         at: Some(place),
     }
 }
@@ -246,7 +246,9 @@ fn sshd(sshd: &UsePam) -> Option<Finding> {
 /// `user-1000.slice (alice)`
 fn subject(user: &User) -> String {
     let slice = SliceName::of_user(user.uid);
-    user.account.as_ref().map_or_else(|| slice.to_string(), |account| format!("{slice} ({})", account.name))
+    user.account
+        .as_ref()
+        .map_or_else(|| slice.to_string(), |account| format!("{slice} ({})", account.name.shown()))
 }
 
 /// A value of a user's slice: rule, PID 1's property, cgroupfs, and the first that differs.

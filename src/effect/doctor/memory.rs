@@ -11,6 +11,7 @@ use crate::effect::memory::{Because, Guard, Limit, Outcome, Protections, ceiling
 use crate::host::cgroup;
 use crate::host::tree::{Id, Memory, Tree};
 use crate::policy::SliceName;
+use crate::text::shown;
 
 /// What is wrong with the memory settings of a tree, all of whose memory has been read. `ram` is in
 /// bytes; `carried` is what the policy gives to ancestors; `multi_gen_lru` is whether that decides what
@@ -199,7 +200,7 @@ pub fn unit_name(path: &Path) -> String {
     match path.file_name().and_then(|name| name.to_str()) {
         None => "-.slice".to_owned(),
         Some(name) if name.ends_with(".slice") || cgroup::unit(path) == Some(name) => name.to_owned(),
-        Some(_) => path.display().to_string(),
+        Some(_) => shown(&path).to_string(),
     }
 }
 

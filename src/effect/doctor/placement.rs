@@ -14,7 +14,7 @@ use crate::host::processes::Process;
 use crate::host::units::Unit;
 use crate::paths;
 use crate::policy::{SLICE, ServiceName, SliceName};
-use crate::text::quoted;
+use crate::text::{quoted, shown};
 
 /// So many processes are named.
 const MOST_NAMED: usize = 3;
@@ -90,7 +90,7 @@ fn add_live(
     let Some(cgroup) = scene.cgroup_of(service).filter(|_| unit.is_active()) else { return };
     let parent = cgroup.parent().unwrap_or(Path::new(""));
     let root = "-.slice";
-    let value = parent.file_name().map_or(root.to_owned(), |name| name.to_string_lossy().into_owned());
+    let value = parent.file_name().map_or(root.to_owned(), |name| shown(name).to_string());
     let holds = match slice {
         // In a container, PID 1 is below a cgroup of the host's.
         Some(slice) => parent.ends_with(slice.cgroup()),
@@ -118,7 +118,7 @@ fn add_live(
     let holds = main.cgroup.starts_with(cgroup);
     let link = Link {
         stage: Stage::Process,
-        value: Some(format!("{} in {}", main.pid, paths::absolute(&main.cgroup).display())),
+        value: Some(format!("{} in {}", main.pid, shown(&paths::absolute(&main.cgroup)))),
         at: Some(Place::of_file(Path::new("proc").join(main.pid.to_string()).join("cgroup"))),
         holds,
     };
@@ -153,14 +153,14 @@ fn moved(scene: &Scene<'_>, chain: &Chain, main: &Process, cgroup: &Path) -> Fin
     Finding {
         code: Code::MovedByHand,
         subject: chain.unit.clone(),
-        what: format!("its main process {pid} ({name}) is in {}", paths::absolute(&main.cgroup).display()),
+        what: format!("its main process {pid} ({name}) is in {}", shown(&paths::absolute(&main.cgroup))),
         cost: Some(with_share(
             scene,
             "it has the weight and the limits of that place; what it starts outlives a stop",
             &main.cgroup,
             cgroup,
         )),
-        cause: format!("it was moved out of {}: not by systemd", paths::absolute(cgroup).display()),
+        cause: format!("it was moved out of {}: not by systemd", shown(&paths::absolute(cgroup))),
         at: Some(in_cgroupfs(&main.cgroup)),
         fix: Fix::Command(format!("systemctl restart {}", quoted(&chain.unit))),
     }
@@ -199,7 +199,7 @@ fn leftover(scene: &Scene<'_>, unit: &str, cgroup: &Path, processes: &[&Process]
     Finding {
         code: Code::LeftOver,
         subject: unit.to_owned(),
-        what: format!("{}{more} is left in {}", named.join(", "), paths::absolute(cgroup).display()),
+        what: format!("{}{more} is left in {}", named.join(", "), shown(&paths::absolute(cgroup))),
         cost: Some(with_share(
             scene,
             "it has the weight and the limits of that place, and no stop of the unit ends it",
@@ -208,7 +208,7 @@ fn leftover(scene: &Scene<'_>, unit: &str, cgroup: &Path, processes: &[&Process]
         )),
         cause: format!(
             "it was moved there before a restart: PID 1 has the unit in {}",
-            paths::absolute(&known).display()
+            shown(&paths::absolute(&known))
         ),
         at: Some(in_cgroupfs(cgroup)),
         fix: Fix::Command(format!("kill {}", pids.join(" "))),

@@ -76,12 +76,12 @@ fn broken_file(loaded: &Loaded, file: &Path, errors: &[&Diagnostic]) -> Option<F
     };
     Some(Finding {
         code,
-        subject: file.display().to_string(),
+        subject: shown(&file).to_string(),
         what,
         cost: (loaded.in_force == InForce::Nothing).then(|| "nothing is limited or protected".to_owned()),
         cause: format!("{}{more}", first.message),
         at: Some(Place { file: file.to_owned(), line: first.position.map(|(line, _)| line) }),
-        fix: Fix::Edit(format!("correct {}, then: fairslice apply", file.display())),
+        fix: Fix::Edit(format!("correct {}, then: fairslice apply", shown(&file))),
     })
 }
 

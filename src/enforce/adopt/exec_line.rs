@@ -265,7 +265,9 @@ fn next_word(text: &str) -> Result<Option<(Word<'_>, &str)>> {
         bail!("a {quote} is not closed in {text:?}");
     }
     let (raw, after) = text.split_at_checked(end).unwrap_or((text, ""));
-    Ok(Some((Word { raw, value: String::from_utf8_lossy(&value).into_owned() }, after)))
+    #[allow(clippy::disallowed_methods, reason = "it is compared; what is written is as it was")]
+    let value = String::from_utf8_lossy(&value).into_owned();
+    Ok(Some((Word { raw, value }, after)))
 }
 
 /// What a backslash and the characters after it come to, and how many of them belong to it. Where

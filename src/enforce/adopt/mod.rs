@@ -8,9 +8,11 @@ pub mod exec_line;
 mod obstacle;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -25,6 +27,7 @@ use crate::host::program::program;
 use crate::host::unit_file::{Assignment, Unit, Units, in_force};
 use crate::paths;
 use crate::policy::{Policy, ServiceName, ServicePattern};
+use crate::text::shown;
 
 /// How the drop-in begins: a file that begins otherwise is somebody else's.
 const HEADER: &str = "# Made by \"fairslice adopt\"";
@@ -95,7 +98,7 @@ pub fn adopt(root: &Path, units: &Units, name: &str, done: &BTreeSet<ServiceName
     let asked = service(name)?;
     let unit = units.find(&asked)?.ok_or_else(|| no_such_unit(units, &asked))?;
     if unit.masked {
-        bail!("masked by /{}: unmask it first", unit.fragment.display());
+        bail!("masked by /{}: unmask it first", shown(&unit.fragment));
     }
     if unit.fragment.starts_with(paths::TRANSIENT_UNITS) {
         bail!("a transient unit, gone when it stops: start its command with fairslice-launch");
@@ -109,7 +112,7 @@ pub fn adopt(root: &Path, units: &Units, name: &str, done: &BTreeSet<ServiceName
     let assignments = own_assignments(root, &unit)?;
     let commands = in_force(&assignments, "Service", &["ExecStart"]);
     if commands.is_empty() {
-        bail!("no ExecStart= in /{}: there is nothing to put the launcher before", unit.fragment.display());
+        bail!("no ExecStart= in /{}: there is nothing to put the launcher before", shown(&unit.fragment));
     }
     not_undone(&unit, &assignments)?;
     for instance in differing_instances(root, units, &unit)? {
@@ -149,7 +152,7 @@ pub fn outdated(root: &Path) -> Result<Vec<Outdated>> {
             Ok(plan) => {
                 plan.change?;
                 let commands = units.find(name).ok()??;
-                let commands = commands.fragment.display().to_string();
+                let commands = shown(&commands.fragment).to_string();
                 (format!("ExecStart= of /{commands} or of a drop-in has changed since"), true)
             }
             Err(error) => (format!("it cannot be adopted any more: {error:#}"), false),
@@ -244,7 +247,7 @@ fn not_undone(unit: &Unit, assignments: &[Assignment]) -> Result<()> {
     };
     match unit.drop_ins.iter().filter(later).find(sets) {
         Some(file) => {
-            bail!("/{} sets ExecStart= and sorts after {}: rename it", file.display(), paths::LAUNCH_DROP_IN)
+            bail!("/{} sets ExecStart= and sorts after {}: rename it", shown(&file), paths::LAUNCH_DROP_IN)
         }
         None => Ok(()),
     }
@@ -259,7 +262,7 @@ fn wrapped(
     for command in commands {
         let wrapped = wrap(&command.value, |name| obstacle::find_command(root, assignments, name));
         lines.extend(
-            wrapped.with_context(|| format!("ExecStart= in /{}:{}", command.file.display(), command.line))?,
+            wrapped.with_context(|| format!("ExecStart= in /{}:{}", shown(&*command.file), command.line))?,
         );
     }
     Ok(lines)
@@ -273,7 +276,7 @@ fn text(
     own_directory: bool,
 ) -> String {
     let mut files: Vec<String> =
-        commands.iter().map(|command| format!("/{}", command.file.display())).collect();
+        commands.iter().map(|command| format!("/{}", shown(&*command.file))).collect();
     files.dedup();
     let mut text = format!(
         "{HEADER}; \"fairslice release {unit}\" removes it.\n# The commands are those of {}.\n",
@@ -308,16 +311,15 @@ fn drop_in(root: &Path, unit: &ServiceName) -> Result<Option<String>> {
     match metadata(root, &directory)? {
         None => return Ok(None),
         Some(found) if found.is_dir() => {}
-        Some(_) => bail!("/{} is no directory but a link or a file: make it one", directory.display()),
+        Some(_) => bail!("/{} is no directory but a link or a file: make it one", shown(&directory)),
     }
-    let foreign = || anyhow!("/{} is not made by \"fairslice adopt\": remove or rename it", file.display());
+    let foreign = || anyhow!("/{} is not made by \"fairslice adopt\": remove or rename it", shown(&file));
     match metadata(root, &file)? {
         None => return Ok(None),
         Some(found) if found.is_file() => {}
         Some(_) => return Err(foreign()),
     }
-    let text =
-        fs::read_to_string(root.join(&file)).with_context(|| format!("reading /{}", file.display()))?;
+    let text = fs::read_to_string(root.join(&file)).with_context(|| format!("reading /{}", shown(&file)))?;
     if is_ours(&text) { Ok(Some(text)) } else { Err(foreign()) }
 }
 
@@ -325,7 +327,7 @@ fn drop_in(root: &Path, unit: &ServiceName) -> Result<Option<String>> {
 fn metadata(root: &Path, path: &Path) -> Result<Option<fs::Metadata>> {
     match fs::symlink_metadata(root.join(path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        found => found.map(Some).with_context(|| format!("looking at /{}", path.display())),
+        found => found.map(Some).with_context(|| format!("looking at /{}", shown(&path))),
     }
 }
 
@@ -334,7 +336,7 @@ impl Change {
     #[must_use]
     pub fn diff(&self) -> String {
         let name = |text: &Option<String>| match text {
-            Some(_) => format!("/{}", self.file.display()),
+            Some(_) => format!("/{}", shown(&self.file)),
             None => "/dev/null".to_owned(),
         };
         let (before, after) =
@@ -358,11 +360,11 @@ impl Change {
 
 /// Writes the file beside its place, and then renames it.
 fn write(file: &Path, text: &str, make_directory: bool) -> Result<()> {
-    let Some(directory) = file.parent() else { bail!("{} has no directory", file.display()) };
+    let Some(directory) = file.parent() else { bail!("{} has no directory", shown(&file)) };
     if make_directory {
         let made = fs::create_dir(directory);
         made.and_then(|()| fs::set_permissions(directory, fs::Permissions::from_mode(0o755)))
-            .with_context(|| format!("making {}", directory.display()))?;
+            .with_context(|| format!("making {}", shown(&directory)))?;
     }
     // systemd reads only what ends in ".conf".
     let beside = file.with_extension("new");
@@ -372,7 +374,7 @@ fn write(file: &Path, text: &str, make_directory: bool) -> Result<()> {
         let _ = fs::remove_file(&beside);
         let _ = make_directory.then(|| fs::remove_dir(directory));
     }
-    written.with_context(|| format!("writing {}", file.display()))
+    written.with_context(|| format!("writing {}", shown(&file)))
 }
 
 fn write_new(file: &Path, text: &str) -> io::Result<()> {
@@ -385,7 +387,7 @@ fn write_new(file: &Path, text: &str) -> io::Result<()> {
 }
 
 fn remove(file: &Path, with_directory: bool) -> Result<()> {
-    fs::remove_file(file).with_context(|| format!("removing {}", file.display()))?;
+    fs::remove_file(file).with_context(|| format!("removing {}", shown(&file)))?;
     if let (true, Some(directory)) = (with_directory, file.parent()) {
         // One with other files in it stays.
         let _ = fs::remove_dir(directory);
@@ -431,13 +433,13 @@ fn pattern(unit: &ServiceName) -> String {
 }
 
 pub(super) fn systemctl(arguments: &[&str]) -> Result<String> {
-    let shown = || format!("running \"systemctl {}\"", arguments.join(" "));
-    let output = program(paths::SYSTEMCTL).args(["--system"]).args(arguments).output().with_context(shown)?;
+    let tried = || format!("running \"systemctl {}\"", shown(&arguments.join(" ")));
+    let output = program(paths::SYSTEMCTL).args(["--system"]).args(arguments).output().with_context(tried)?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{}: {}: {}", shown(), output.status, crate::text::shown(said.trim()).at_most(500));
+        let said = OsStr::from_bytes(output.stderr.trim_ascii());
+        bail!("{}: {}: {}", tried(), output.status, shown(said).at_most(500));
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    String::from_utf8(output.stdout).with_context(|| format!("{}: its output is not UTF-8", tried()))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 use super::exec_line::words;
 use crate::host::unit_file::{Assignment, in_force};
 use crate::paths;
+use crate::text::shown;
 
 /// Each is for the one program that systemd executes, which would be the launcher.
 const LABELS: [&str; 3] = ["AppArmorProfile", "SELinuxContext", "SmackProcessLabel"];
@@ -29,12 +30,15 @@ const COMMAND_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 pub(super) fn none(root: &Path, assignments: &[Assignment]) -> Result<()> {
     for key in IMAGES {
         if let Some(image) = last(assignments, key) {
-            bail!("{}: its image has no launcher: put fairslice-launch into the unit itself", shown(image));
+            bail!("{}: its image has no launcher: put fairslice-launch into the unit itself", line_of(image));
         }
     }
     for key in LABELS {
         if let Some(label) = last(assignments, key) {
-            bail!("{}: would be for the launcher instead of the command: leave this unit out", shown(label));
+            bail!(
+                "{}: would be for the launcher instead of the command: leave this unit out",
+                line_of(label)
+            );
         }
     }
     is_seen(root, assignments)?;
@@ -73,7 +77,7 @@ fn is_seen(root: &Path, assignments: &[Assignment]) -> Result<()> {
         Some((_, _, Some(bound))) if at(root, &bound).exists() => return Ok(()),
         Some((_, mount, _)) => bail!(
             "{}: hides /{launcher}: add BindReadOnlyPaths=/{launcher} to the unit",
-            shown(mount),
+            line_of(mount),
             launcher = paths::LAUNCHER
         ),
         None => {}
@@ -82,12 +86,12 @@ fn is_seen(root: &Path, assignments: &[Assignment]) -> Result<()> {
         Some(directory) if directory.value.contains('%') => {
             bail!(
                 "{}: which directory that is cannot be told here: put fairslice-launch into the unit itself",
-                shown(directory)
+                line_of(directory)
             )
         }
         Some(directory) if !at(root, &directory.value).join(paths::LAUNCHER).exists() => bail!(
             "{}: there is no /{launcher} in it: add BindReadOnlyPaths=/{launcher} /run/systemd to the unit",
-            shown(directory),
+            line_of(directory),
             launcher = paths::LAUNCHER
         ),
         None if !root.join(paths::LAUNCHER).exists() => {
@@ -109,7 +113,7 @@ fn is_executable(assignments: &[Assignment]) -> Result<()> {
     }
     bail!(
         "{}: the launcher could not be executed: add ExecPaths=/{} to the unit",
-        shown(paths),
+        line_of(paths),
         paths::LAUNCHER
     )
 }
@@ -151,7 +155,7 @@ fn source(bind: &Assignment) -> Option<String> {
     let launcher = paths::absolute(paths::LAUNCHER);
     let below = launcher.strip_prefix(destination(word)).ok()?;
     let source = plain(word).split(':').next()?;
-    Some(Path::new(source).join(below).to_string_lossy().trim_end_matches('/').to_owned())
+    Some(Path::new(source).join(below).to_str()?.trim_end_matches('/').to_owned())
 }
 
 /// An absolute path below the root.
@@ -159,7 +163,7 @@ fn at(root: &Path, path: &str) -> PathBuf {
     root.join(path.trim_start_matches('/'))
 }
 
-fn shown(assignment: &Assignment) -> String {
+fn line_of(assignment: &Assignment) -> String {
     let Assignment { key, value, file, line, .. } = assignment;
-    format!("{key}={value} (/{}:{line})", file.display())
+    format!("{key}={value} (/{}:{line})", shown(&**file))
 }

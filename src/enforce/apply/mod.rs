@@ -27,6 +27,7 @@ use crate::host::cgroup;
 use crate::host::pid1::Manager;
 use crate::paths;
 use crate::policy::{InForce, Loaded, Policy, Property, SettingValue, SliceName};
+use crate::text::{Foreign, shown};
 use look::Look;
 
 /// How long PID 1 is waited for where it is asked for a value, all in all.
@@ -63,7 +64,7 @@ pub struct UnitChanges {
     /// The unit's name.
     pub unit: String,
     /// The user's name, for a user's slice.
-    pub user: Option<String>,
+    pub user: Option<Foreign>,
     /// Never empty.
     pub changes: Vec<Change>,
 }
@@ -218,11 +219,7 @@ impl<'a> Plan<'a> {
             let done = if root == Path::new("/") {
                 adopt::systemctl(&command)
             } else {
-                Err(anyhow!(
-                    "restarting {}: there is no systemd below {}",
-                    restarts.join(" "),
-                    root.display()
-                ))
+                Err(anyhow!("restarting {}: there is no systemd below {}", restarts.join(" "), shown(&root)))
             };
             match done {
                 Ok(_) => restarted = restarts,
@@ -246,7 +243,7 @@ impl<'a> Plan<'a> {
         if self.reload.is_some() {
             // After the reload nothing else says which units the policy has named until now.
             let record = fs::OpenOptions::new().create(true).append(true).open(root.join(paths::UNWRITTEN));
-            let units: String = self.reloaded.iter().map(|unit| format!("{unit}\n")).collect();
+            let units: String = self.reloaded.iter().flat_map(|unit| [unit.as_str(), "\n"]).collect();
             let recorded = record.and_then(|mut record| record.write_all(units.as_bytes()));
             recorded.context("recording which units change")?;
             reload(root)?;
@@ -271,11 +268,11 @@ impl<'a> Plan<'a> {
     }
 
     /// Adds a change to its unit's.
-    fn change(&mut self, unit: &str, user: Option<&str>, change: Change) {
+    fn change(&mut self, unit: &str, user: Option<&Foreign>, change: Change) {
         if let Some(known) = self.units.iter_mut().find(|known| known.unit == unit) {
             known.changes.push(change);
         } else {
-            let (unit, user) = (unit.to_owned(), user.map(str::to_owned));
+            let (unit, user) = (unit.to_owned(), user.cloned());
             self.units.push(UnitChanges { unit, user, changes: vec![change] });
         }
     }

@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use crate::host::unit_file;
 use crate::paths;
+use crate::text::shown;
 
 /// The drop-ins of one unit, as far as they come after what fairslice sets.
 pub(super) struct Overrides {
@@ -58,7 +59,7 @@ impl Overrides {
             for assignment in unit_file::read(&self.root, file)? {
                 if assignment.key == setting {
                     let line = assignment.line;
-                    found = Some(format!("/{}:{line} sets {setting}={}", file.display(), assignment.value));
+                    found = Some(format!("/{}:{line} sets {setting}={}", shown(&file), assignment.value));
                 }
             }
         }

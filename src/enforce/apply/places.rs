@@ -13,6 +13,7 @@ use crate::host::unit_file::in_force;
 use crate::host::{cgroup, processes};
 use crate::paths;
 use crate::policy::{SLICE, ServiceName};
+use crate::text::shown;
 
 /// Where services are that say nothing; instances are in slices below it.
 const SYSTEM: &str = "system.slice";
@@ -37,7 +38,7 @@ const BY_HAND: [&str; 13] = [
 pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) -> Result<()> {
     for (name, cgroup) in &look.live.services {
         let parent = cgroup.parent().unwrap_or(Path::new(""));
-        let live = parent.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let live = parent.file_name().map(|name| shown(name).to_string()).unwrap_or_default();
         let why = match look.policy.slice_of(name) {
             Some(slice) if slice.cgroup() != parent => {
                 if let Some(admins) = look.overrides(name.as_str())?.of_drop_in(SLICE)? {

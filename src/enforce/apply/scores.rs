@@ -138,11 +138,11 @@ pub(super) fn set(root: &Path, rescores: &[Rescore]) -> Vec<String> {
 fn set_one(root: &Path, process: &Process, rescore: &Rescore) -> Result<()> {
     let path = root.join("proc").join(process.pid.to_string());
     let Ok(directory) = File::open(&path) else { return Ok(()) };
-    let read = |name: &str| -> Option<String> {
+    let read = |name: &str| -> Option<Vec<u8>> {
         let mut text = Vec::new();
         let file = openat(&directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
         File::from(file).read_to_end(&mut text).ok()?;
-        Some(String::from_utf8_lossy(&text).into_owned())
+        Some(text)
     };
     let started = read("stat").and_then(|text| Some(Stat::parse(&text)?.started));
     let score = read(KEY).and_then(|text| text.trim().parse::<i16>().ok());

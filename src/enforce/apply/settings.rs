@@ -17,12 +17,12 @@ use crate::host::pid1::Manager;
 use crate::host::units::{Unit, Units};
 use crate::paths;
 use crate::policy::{CPU_WEIGHT, MEMORY_LOW, MEMORY_MIN, PROPERTIES, Property, SettingValue, SliceName};
-use crate::text::quoted;
+use crate::text::{Foreign, quoted};
 
 /// A unit, and what it is given.
 struct Target {
     unit: String,
-    user: Option<String>,
+    user: Option<Foreign>,
     cgroup: PathBuf,
     given: Settings,
     /// Whose drop-in gives it that.
@@ -103,7 +103,7 @@ fn one(look: &Look<'_>, plan: &mut Plan<'_>, target: &Target, property: Property
     match differing.remedy(plan.reload.is_some())? {
         Remedy::Change(how) => {
             let change = Change { key: property.key, old, new: value.to_string(), how };
-            plan.change(unit, target.user.as_deref(), change);
+            plan.change(unit, target.user.as_ref(), change);
             if how == How::Cgroup {
                 plan.direct.push((cgroup.clone(), property, value));
             }
@@ -231,7 +231,7 @@ fn undeclared(
         (cgroup::text(unit.resource(property)), How::Write)
     };
     let change = Change { key: property.key, old: cgroup::value(live).to_owned(), new, how };
-    plan.change(&target.unit, target.user.as_deref(), change);
+    plan.change(&target.unit, target.user.as_ref(), change);
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use crate::host::account::Account;
 use crate::host::recorded::recorded;
 use crate::host::{cgroup, unit_file};
 use crate::policy::{CPU_WEIGHT, PROPERTIES, Policy, Property, SliceName};
+use crate::text::shown;
 
 /// A property that PID 1 was told at a login, and for which the policy says nothing any more.
 #[derive(Debug)]
@@ -93,7 +94,7 @@ pub(super) fn remove(root: &Path, resets: &[Reset]) -> Result<()> {
         let file = root.join(runtime_file(slice.as_str(), property.unit));
         match fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("removing {}", file.display()));
+                return Err(error).with_context(|| format!("removing {}", shown(&file)));
             }
             _ => {}
         }

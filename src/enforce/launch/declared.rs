@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::host::unit_file::drop_in_directories;
 use crate::paths;
 use crate::policy::{self, OOM_SCORE_ADJUST, OomScoreAdj, Policy, SLICE, ServiceName, SliceName};
+use crate::text::shown;
 
 /// What the policy says of one service.
 #[derive(Debug, Default)]
@@ -45,7 +46,7 @@ pub(super) fn declared(root: &Path, service: &ServiceName) -> Result<Option<Decl
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             text => {
                 let declared = text.map_err(Into::into).and_then(|text| read_drop_in(&text));
-                return declared.map(Some).with_context(|| format!("reading {}", file.display()));
+                return declared.map(Some).with_context(|| format!("reading {}", shown(&file)));
             }
         }
     }

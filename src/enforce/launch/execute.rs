@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::unistd::execv;
 
 use super::arguments::Arguments;
+use crate::text::shown;
 
 /// What `execvp(3)` searches where there is no `PATH`, `confstr(_CS_PATH)` of glibc.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -25,7 +26,7 @@ pub(super) fn execute(arguments: Arguments) -> String {
     } else {
         search(&program, &strings)
     };
-    format!("cannot execute {}: {cause}", program.display())
+    format!("cannot execute {}: {cause}", shown(&program))
 }
 
 /// Tries the directories of `PATH` in their order, as `execvp(3)`; but a file that the kernel takes
@@ -42,12 +43,12 @@ fn search(program: &OsStr, strings: &[CString]) -> String {
             Errno::EACCES => {
                 denied.get_or_insert(candidate);
             }
-            errno => return format!("{}: {}", candidate.display(), cause(candidate.as_os_str(), errno)),
+            errno => return format!("{}: {}", shown(&candidate), cause(candidate.as_os_str(), errno)),
         }
     }
     match denied {
         Some(candidate) => {
-            format!("{}: {}", candidate.display(), cause(candidate.as_os_str(), Errno::EACCES))
+            format!("{}: {}", shown(&candidate), cause(candidate.as_os_str(), Errno::EACCES))
         }
         None => "not found in PATH".to_owned(),
     }

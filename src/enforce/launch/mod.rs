@@ -21,7 +21,7 @@ use caps::{CapSet, Capability};
 use crate::host::{cgroup, process};
 use crate::paths;
 use crate::policy::{OomScoreAdj, Policy, ServiceName, SliceName};
-use crate::text::quoted;
+use crate::text::{quoted, shown};
 use arguments::{Arguments, HELP, Request, USAGE};
 use declared::Declared;
 use say::{complain, complain_of_bugs, print};
@@ -118,14 +118,15 @@ fn prepare(root: &Path, arguments: &Arguments) -> Vec<Shortfall> {
 /// Which service this is.
 fn service(arguments: &Arguments, placed: Option<&Path>) -> Result<ServiceName> {
     if let Some(unit) = &arguments.unit {
-        return ServiceName::new(unit).map_err(|expected| anyhow!("--unit {unit:?}: {expected}"));
+        return ServiceName::new(unit).map_err(|expected| anyhow!("--unit \"{}\": {expected}", shown(unit)));
     }
     if let Some(service) = placed.and_then(cgroup::service) {
         return Ok(service);
     }
-    let command = Path::new(&arguments.program).file_name().unwrap_or_default().to_string_lossy();
-    ServiceName::new(&command).map_err(|expected| {
-        anyhow!("{command:?} is no service's name ({expected}): say which it is with --unit")
+    let command = Path::new(&arguments.program).file_name().unwrap_or_default();
+    // What is no UTF-8 is no service's name.
+    ServiceName::new(command.to_str().unwrap_or_default()).map_err(|expected| {
+        anyhow!("\"{}\" is no service's name ({expected}): say which it is with --unit", shown(command))
     })
 }
 
@@ -154,7 +155,7 @@ fn move_through_pid1(root: &Path, service: &ServiceName, slice: &SliceName, plac
             "cannot tell whether it is in {slice}: a cgroup namespace of its own (ProtectControlGroups=private) hides that"
         );
     }
-    let from = format!("/{}", placed.display());
+    let from = format!("/{}", shown(&placed));
     let remedy = format!(
         "stop and start it (systemd moves no running unit), and if it stays look for another Slice= with \"systemctl cat {}\"",
         quoted(service.as_str())
@@ -181,7 +182,7 @@ fn move_directly(
         return Ok(());
     }
     directly::enter(root, policy, slice, leaf, resources).with_context(|| {
-        let from = placed.display();
+        let from = shown(&placed);
         format!("runs in /{from}, declared {slice}, and was not moved: without systemd that takes a writable cgroup2")
     })
 }

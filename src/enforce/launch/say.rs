@@ -13,12 +13,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::text::shown;
+
 /// How long to wait for a reader of stderr, in milliseconds.
 const PATIENCE: u16 = 1000;
 
 /// Says one line, if anybody can take it.
 pub(super) fn complain(message: impl fmt::Display) {
-    let line = format!("fairslice-launch: {message}\n");
+    let line = format!("fairslice-launch: {}\n", shown(&message.to_string()));
     let stderr = io::stderr();
     let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
     // An error, a hang-up and a closed descriptor are told by other flags.

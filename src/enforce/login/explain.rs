@@ -14,6 +14,7 @@ use crate::host::machine::Machine;
 use crate::host::pam::{self, Module};
 use crate::paths;
 use crate::policy::{LoginRule, Origin, Policy, Property, RuleOf, SettingValue, SliceName};
+use crate::text::shown;
 
 const OURS: &str = "pam_fairslice.so";
 const LOGINDS: &str = "pam_systemd.so";
@@ -104,7 +105,7 @@ pub enum Directory {
 /// # Errors
 /// There is no such user or service, or the machine cannot be looked at.
 pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -> Result<Explained<'p>> {
-    let account = Account::by_name(user)?.with_context(|| format!("there is no user {user:?}"))?;
+    let account = Account::by_name(user)?.with_context(|| format!("there is no user \"{}\"", shown(user)))?;
     let (won, rule) = user_slice::rule(policy, Some(&account))?;
     let machine = Machine::read(root)?;
     let live = |slice: &SliceName, property: Property, value, origin: &Origin| {
@@ -151,7 +152,7 @@ fn candidates<'p>(
     won: RuleOf<'p>,
 ) -> Result<Vec<(RuleOf<'p>, Option<Origin>, bool)>> {
     let logins = &policy.logins;
-    let users = logins.users.iter().filter(|(name, _)| *name == account.name);
+    let users = logins.users.iter().filter(|(name, _)| account.name.as_str() == Some(name));
     let mut candidates: Vec<_> = users.map(|(name, rule)| (RuleOf::User(name), rule)).collect();
     candidates.extend(logins.groups.iter().map(|(name, rule)| (RuleOf::Group(name), rule)));
     candidates.push((RuleOf::Everybody, &logins.default));

@@ -17,6 +17,7 @@ use super::existing::existing;
 use crate::host::usage;
 use crate::paths;
 use crate::policy::{MaxAge, Policy};
+use crate::text::shown;
 
 const HEADER: &str =
     "# Made by \"fairslice private-dir tmpfiles\" for one run of systemd-tmpfiles-clean.service.\n";
@@ -31,13 +32,13 @@ pub fn list(root: &Path, policy: &Policy) -> Result<Vec<String>> {
     let file = root.join(paths::TMPFILES);
     match fs::remove_file(&file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("removing {}", file.display()));
+            return Err(error).with_context(|| format!("removing {}", shown(&file)));
         }
         _ => {}
     }
     let (directories, skipped) = to_be_aged(root, policy)?;
     // /proc shows paths without links.
-    let real_root = fs::canonicalize(root).with_context(|| format!("resolving {}", root.display()))?;
+    let real_root = fs::canonicalize(root).with_context(|| format!("resolving {}", shown(&root)))?;
     let real = |directory: &Path| real_root.join(directory.strip_prefix("/").unwrap_or(directory));
     let all: Vec<PathBuf> = directories.keys().map(|directory| real(directory)).collect();
     let in_use = usage::users_of(root, &all).context("finding out what is in use")?;
@@ -46,17 +47,17 @@ pub fn list(root: &Path, policy: &Policy) -> Result<Vec<String>> {
     for (directory, age) in &directories {
         // Writing to a string cannot fail.
         let _ = match in_use.get(&real(directory)).and_then(|users| users.first()) {
-            Some(user) => writeln!(text, "# {}: in use by {user}", directory.display()),
+            Some(user) => writeln!(text, "# {}: in use by {}", shown(&directory), shown(&user.to_string())),
             None => writeln!(text, "e {} - - - {age}", field(directory)),
         };
     }
     if let Some(parent) = file.parent() {
-        fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+        fs::create_dir_all(parent).with_context(|| format!("making {}", shown(&parent)))?;
     }
     if let Err(error) = fs::write(&file, text) {
         // Half a line could name another directory.
         let _ = fs::remove_file(&file);
-        return Err(error).with_context(|| format!("writing {}", file.display()));
+        return Err(error).with_context(|| format!("writing {}", shown(&file)));
     }
     Ok(skipped)
 }
@@ -74,7 +75,7 @@ fn to_be_aged(root: &Path, policy: &Policy) -> Result<(BTreeMap<PathBuf, MaxAge>
                 let age = directories.entry(found.directory).or_insert(max_age.value);
                 *age = max_age.value.max(*age);
             } else {
-                let shown = found.directory.display();
+                let shown = shown(&found.directory);
                 skipped.push(format!(
                     "{variable}: {shown} is not aged: others than root can change a directory above it"
                 ));

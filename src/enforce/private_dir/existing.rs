@@ -14,6 +14,7 @@ use super::tree::{names, open_directory};
 use super::wanted::filled;
 use crate::host::account::Account;
 use crate::policy::PathTemplate;
+use crate::text::shown;
 
 /// A private directory that exists.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ impl Search<'_> {
     fn descend(&mut self, parent: &OwnedFd, at: &Path, components: &[&str], firm: bool) -> Result<()> {
         let Some((component, below)) = components.split_first() else { return Ok(()) };
         let candidates = if component.contains('{') {
-            names(parent).with_context(|| format!("listing {}", at.display()))?
+            names(parent).with_context(|| format!("listing {}", shown(&at)))?
         } else {
             vec![OsStr::new(component).to_owned()]
         };
@@ -56,7 +57,7 @@ impl Search<'_> {
             // What is missing, a link or no directory is nobody's private directory.
             let Ok(fd) = open_directory(parent, &name) else { continue };
             let path = at.join(&name);
-            let stat = fstat(&fd).with_context(|| format!("looking at {}", path.display()))?;
+            let stat = fstat(&fd).with_context(|| format!("looking at {}", shown(&path)))?;
             if below.is_empty() {
                 if self.of(stat.st_uid)? == Some(&path) {
                     self.found.push(Found { directory: path, firm });
@@ -87,7 +88,5 @@ pub(super) fn only_roots(stat: &FileStat) -> bool {
 
 pub(super) fn open_root(root: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    open(root, flags, Mode::empty())
-        .map_err(Error::from)
-        .with_context(|| format!("opening {}", root.display()))
+    open(root, flags, Mode::empty()).map_err(Error::from).with_context(|| format!("opening {}", shown(&root)))
 }

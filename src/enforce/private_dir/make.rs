@@ -26,6 +26,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, unlinkat};
 use super::as_user::AsUser;
 use super::refused::{Refused, Why};
 use crate::policy::DirMode;
+use crate::text::shown;
 
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 /// To walk through a directory, the right to search it is enough: a home on NFS is closed to root.
@@ -86,7 +87,7 @@ fn walk(root: &Path, directory: &Path, user: User, make: Option<Mode>) -> Result
         match component {
             Component::Normal(name) => way.push(name),
             Component::RootDir => {}
-            _ => bail!("{} is no plain absolute path", directory.display()),
+            _ => bail!("{} is no plain absolute path", shown(&directory)),
         }
     }
     let last = way.pop().context("the path has no last component")?;
@@ -97,7 +98,7 @@ fn walk(root: &Path, directory: &Path, user: User, make: Option<Mode>) -> Result
             (Some(next), ..) => next,
             (None, Ground::Roots, _) => {
                 let missing = place.path.join(name);
-                let said = format!("{} does not exist: make it, owned by root", missing.display());
+                let said = format!("{} does not exist: make it, owned by root", shown(&missing));
                 return Err(Refused::error(Why::Missing, missing, said));
             }
             (None, Ground::Users { .. }, None) => return Ok(false),
@@ -161,7 +162,7 @@ impl Place {
             Err(Errno::ENOENT) => return Ok(None),
             // With O_NOFOLLOW, O_DIRECTORY says this of a link too.
             Err(Errno::ENOTDIR | Errno::ELOOP) => {
-                let said = format!("{} is a symbolic link or no directory", path.display());
+                let said = format!("{} is a symbolic link or no directory", shown(&path));
                 return Err(Refused::error(Why::Kind, path, said));
             }
             Err(errno) => return Err(self.failed("opening", &path, errno)),
@@ -171,8 +172,8 @@ impl Place {
         if mode(&self.stat).intersects(WRITABLE_BY_OTHERS) && stat.st_dev != self.stat.st_dev {
             let said = format!(
                 "{} is a mount point where others can write: unmount it, or chmod go-w {}",
-                path.display(),
-                self.path.display()
+                shown(&path),
+                shown(&self.path)
             );
             return Err(Refused::error(Why::Open, self.path.clone(), said));
         }
@@ -231,11 +232,11 @@ impl Place {
                 " even for root: is it NFS with root_squash? Declare a path on another file system".to_owned()
             }
             (Errno::EACCES | Errno::EPERM, Ground::Users { .. }) => {
-                format!(" for uid {}: see who may enter and change {}", self.user.uid, self.path.display())
+                format!(" for uid {}: see who may enter and change {}", self.user.uid, shown(&self.path))
             }
             _ => String::new(),
         };
-        anyhow!("{tried} {}: {}{remedy}", path.display(), errno.desc())
+        anyhow!("{tried} {}: {}{remedy}", shown(&path), errno.desc())
     }
 }
 
@@ -244,12 +245,12 @@ impl Found {
     /// this one.
     fn trusted(self, user: User, ground: Ground) -> Result<Place> {
         let Self { path, descriptor, stat } = self;
-        let (owner, shown) = (Uid::from_raw(stat.st_uid), path.display());
+        let (owner, name) = (Uid::from_raw(stat.st_uid), shown(&path));
         let is_users = owner == user.uid;
         if !owner.is_root() && !is_users {
             let (why, said) = match ground {
                 Ground::Roots => {
-                    (Why::Above, format!("{shown} belongs to uid {owner}, not to root: chown root {shown}"))
+                    (Why::Above, format!("{name} belongs to uid {owner}, not to root: chown root {name}"))
                 }
                 Ground::Users { .. } => (Why::Owner, not_the_users(&path, owner)),
             };
@@ -258,7 +259,7 @@ impl Found {
         let mode = mode(&stat);
         if mode.intersects(WRITABLE_BY_OTHERS) && !mode.contains(Mode::S_ISVTX) {
             let entitled = if is_users { "the user" } else { "root" };
-            let said = format!("{shown} can be changed by others than {entitled}: chmod go-w or +t {shown}");
+            let said = format!("{name} can be changed by others than {entitled}: chmod go-w or +t {name}");
             return Err(Refused::error(Why::Open, path, said));
         }
         let ground = match ground {
@@ -276,12 +277,12 @@ impl Found {
 
     /// What stands at the private path in the end.
     fn check_private(&self, user: User) -> Result<()> {
-        let (owner, shown) = (Uid::from_raw(self.stat.st_uid), self.path.display());
+        let (owner, name) = (Uid::from_raw(self.stat.st_uid), shown(&self.path));
         if owner != user.uid {
             return Err(Refused::error(Why::Owner, &self.path, not_the_users(&self.path, owner)));
         }
         if mode(&self.stat).intersects(WRITABLE_BY_OTHERS) {
-            let said = format!("{shown} can be changed by others than the user: chmod go-w {shown}");
+            let said = format!("{name} can be changed by others than the user: chmod go-w {name}");
             return Err(Refused::error(Why::Writable, &self.path, said));
         }
         Ok(())
@@ -293,11 +294,11 @@ fn mode(stat: &FileStat) -> Mode {
 }
 
 fn not_the_users(path: &Path, owner: Uid) -> String {
-    format!("{} belongs to uid {owner}, not to the user: move it away", path.display())
+    format!("{} belongs to uid {owner}, not to the user: move it away", shown(&path))
 }
 
 fn vanished(path: &Path) -> Error {
-    anyhow!("{} was taken away while it was being made", path.display())
+    anyhow!("{} was taken away while it was being made", shown(&path))
 }
 
 #[cfg(test)]

@@ -23,7 +23,9 @@ pub(in crate::enforce) enum Wanted {
 /// # Errors
 /// The user's name does not belong in a path.
 pub(in crate::enforce) fn wanted(root: &Path, declared: &PrivateDir, account: &Account) -> Result<Wanted> {
-    if let Some(reason) = declared.excludes(&account.name, account.uid, |group| account.is_in(group))? {
+    if let Some(reason) =
+        declared.excludes(account.name.as_str(), account.uid, |group| account.is_in(group))?
+    {
         return Ok(Wanted::Nothing(reason));
     }
     if let Some(missing) = missing(root, declared) {
@@ -45,5 +47,6 @@ pub(super) fn missing<'d>(root: &Path, declared: &'d PrivateDir) -> Option<&'d S
 /// The user's name, group or home does not belong in a path.
 pub(super) fn filled(template: &PathTemplate, account: &Account) -> Result<Filled, String> {
     let group = if template.names_group() { account.group() } else { String::new() };
-    template.fill(Owner { user: &account.name, uid: account.uid, group: &group, home: &account.home })
+    let user = account.name.as_str().ok_or("the user's name is not UTF-8")?;
+    template.fill(Owner { user, uid: account.uid, group: &group, home: &account.home })
 }

@@ -130,7 +130,7 @@ impl Manager {
         done.map(drop).with_context(|| {
             let list: Vec<String> =
                 properties.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            let socket = self.socket.display();
+            let socket = shown(&self.socket);
             let (unit, list) = (shown(unit).at_most(MAX_TEXT), list.join(" "));
             format!("cannot set {list} on {unit} through {socket}")
         })
@@ -143,7 +143,7 @@ impl Manager {
     /// As [`Manager::set_unit_properties`].
     pub fn reload(&self, deadline: Instant) -> Result<()> {
         let done = self.call(&manager_call("Reload", "", &[]), deadline);
-        done.map(drop).with_context(|| format!("cannot reload units through {}", self.socket.display()))
+        done.map(drop).with_context(|| format!("cannot reload units through {}", shown(&self.socket)))
     }
 
     /// Has PID 1 write the weights and limits of `unit`, which is active, to its cgroup, where they have
@@ -158,7 +158,7 @@ impl Manager {
     pub fn write_cgroup(&self, unit: &str, deadline: Instant) -> Result<()> {
         let done = write_cgroup(unit).and_then(|call| self.call(&call, deadline));
         done.map(drop).with_context(|| {
-            format!("cannot have the cgroup of {unit} written through {}", self.socket.display())
+            format!("cannot have the cgroup of {unit} written through {}", shown(&self.socket))
         })
     }
 
@@ -172,8 +172,7 @@ impl Manager {
     /// As [`Manager::set_unit_properties`].
     pub fn start_scope(&self, scope: &Scope<'_>, deadline: Instant) -> Result<()> {
         let done = start_transient_unit(scope).and_then(|call| self.call(&call, deadline));
-        done.map(drop)
-            .with_context(|| format!("cannot start {} through {}", scope.name, self.socket.display()))
+        done.map(drop).with_context(|| format!("cannot start {} through {}", scope.name, shown(&self.socket)))
     }
 
     /// Asks for `unit` to be stopped, and does not wait for it: `StopUnit`.
@@ -183,7 +182,7 @@ impl Manager {
     /// As [`Manager::set_unit_properties`].
     pub fn stop_unit(&self, unit: &str, deadline: Instant) -> Result<()> {
         let done = stop_unit(unit).and_then(|call| self.call(&call, deadline));
-        done.map(drop).with_context(|| format!("cannot stop {unit} through {}", self.socket.display()))
+        done.map(drop).with_context(|| format!("cannot stop {unit} through {}", shown(&self.socket)))
     }
 
     /// What PID 1 says of a service.
@@ -205,7 +204,7 @@ impl Manager {
                 delegate: get("Delegate")?.boolean()?,
             })
         };
-        ask().with_context(|| format!("cannot ask for {service} through {}", self.socket.display()))
+        ask().with_context(|| format!("cannot ask for {service} through {}", shown(&self.socket)))
     }
 
     fn call(&self, call: &Call<'_>, deadline: Instant) -> Result<Reply> {

@@ -1,8 +1,10 @@
 //! A connection to PID 1: connecting, authentication, one call after the other, one deadline.
 #![forbid(unsafe_code)]
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -127,14 +129,12 @@ impl Peer {
                 let rest = self.unread.split_off(end + 2);
                 let mut line = std::mem::replace(&mut self.unread, rest);
                 line.truncate(end);
-                return Ok(String::from_utf8_lossy(&line).into_owned());
+                return Ok(shown(OsStr::from_bytes(&line)).to_string());
             }
             if self.unread.len() > MAX_LINE {
-                let start = String::from_utf8_lossy(&self.unread);
-                let start: String = start.chars().take(20).collect();
                 bail!(
                     "what answers there is not systemd: it sent \"{}\" and more without an end of line",
-                    shown(&start).at_most(MAX_TEXT)
+                    shown(OsStr::from_bytes(&self.unread)).at_most(20)
                 );
             }
             self.receive()?;

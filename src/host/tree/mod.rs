@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::paths;
+use crate::text::shown;
 
 /// Every cgroup of the machine.
 #[derive(Debug, Clone)]
@@ -246,8 +247,9 @@ pub fn count_cpus(list: &str) -> Option<u32> {
 /// sysfs does not say.
 pub fn online_cpus(root: &Path) -> Result<u32> {
     let file = root.join(paths::ONLINE_CPUS);
-    let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-    count_cpus(&text).with_context(|| format!("{}: not a list of CPUs: {text:?}", file.display()))
+    let text = fs::read_to_string(&file).with_context(|| format!("reading {}", shown(&file)))?;
+    count_cpus(&text)
+        .with_context(|| format!("{}: not a list of CPUs: {}", shown(&file), shown(&text).at_most(100)))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::{Bandwidth, Cgroup, Controllers, Cpu, Id, Memory, Tree, count_cpus};
 use crate::host::cgroup::{self, attribute};
 use crate::host::parallel;
 use crate::paths;
+use crate::text::shown;
 
 impl Tree {
     /// Reads the tree below `root`, without what [`Tree::read_memory`] adds.
@@ -35,7 +36,7 @@ impl Tree {
         // A process's own line tells v1 from v2, and cgroupfs then lies where it is looked for.
         cgroup::of_process(root, "self")?;
         let base = root.join(paths::CGROUPFS);
-        fs::read_dir(&base).with_context(|| format!("reading {}", base.display()))?;
+        fs::read_dir(&base).with_context(|| format!("reading {}", shown(&base)))?;
         let (name, controllers) = (OPENED.to_owned(), available(root));
         let found = Found { parent: Self::ROOT, name, is_leaf: false, controllers };
         let first = Reader::open(&base).and_then(|reader| reader.cgroup(&found));
@@ -303,7 +304,7 @@ mod tests {
             let stat = format!("nr_descendants {descendants}\nnr_dying_descendants 7\n");
             write(root, "sys/fs/cgroup/cgroup.stat", &stat);
             let tree = Tree::read(root).unwrap();
-            let mut paths: Vec<_> = tree.ids().map(|id| tree[id].path.display().to_string()).collect();
+            let mut paths: Vec<_> = tree.ids().map(|id| shown(&tree[id].path).to_string()).collect();
             paths.sort_unstable();
             paths
         };

@@ -15,7 +15,7 @@ use crate::host::unit_file::Assignment;
 use crate::host::units::{Unit, Units};
 use crate::host::v1::V1;
 use crate::policy::OOM_SCORE_ADJUST;
-use crate::text::quoted;
+use crate::text::{quoted, shown};
 use known::{is_foreign, is_resource, kind_of, misspelt, refused, section_of, successor};
 
 /// The services that logins come from, by their names in Debian and elsewhere.
@@ -52,7 +52,7 @@ fn cgroup_v1(v1: &V1) -> Finding {
         cost: Some("weights, protections and slices of systemd come to little or nothing".to_owned()),
         cause: match argument {
             Some(argument) => format!("the kernel was started with {argument}"),
-            None => format!("something has mounted cgroup v1 on {}", mounted.display()),
+            None => format!("something has mounted cgroup v1 on {}", shown(&mounted)),
         },
         at: Some(match argument {
             Some(_) => Place { file: "/proc/cmdline".into(), line: Some(1) },
@@ -62,7 +62,7 @@ fn cgroup_v1(v1: &V1) -> Finding {
             Some(argument) => format!(
                 "take {argument} out of GRUB_CMDLINE_LINUX in /etc/default/grub, then \"update-grub\" and reboot"
             ),
-            None => format!("unmount {} and find out what mounts it", mounted.display()),
+            None => format!("unmount {} and find out what mounts it", shown(&mounted)),
         }),
     }
 }
@@ -118,7 +118,13 @@ fn contradiction(name: &str, unit: &Unit, settings: &Settings) -> Option<Finding
     Some(Finding {
         code: Code::MemoryContradiction,
         subject: name.to_owned(),
-        what: format!("{}={} {relation} {}={}", first.0, shown(first.1), second.0, shown(second.1)),
+        what: format!(
+            "{}={} {relation} {}={}",
+            first.0,
+            in_largest_unit(first.1),
+            second.0,
+            in_largest_unit(second.1)
+        ),
         cost: Some(cost.to_owned()),
         cause: match &other {
             Some(other) => format!("{}= is set in {other}", second.0),
@@ -130,7 +136,7 @@ fn contradiction(name: &str, unit: &Unit, settings: &Settings) -> Option<Finding
 }
 
 /// Bytes in the largest unit that they are a whole number of.
-fn shown(bytes: u64) -> String {
+fn in_largest_unit(bytes: u64) -> String {
     let unit =
         [(30, "G"), (20, "M"), (10, "K")].into_iter().find(|(shift, _)| bytes.is_multiple_of(1 << shift));
     unit.map_or_else(|| bytes.to_string(), |(shift, suffix)| format!("{}{suffix}", bytes >> shift))
@@ -168,7 +174,7 @@ fn ignored_sections(path: &Path, file: &File) -> Vec<Finding> {
 fn corrected(at: &Place, what: &str) -> Fix {
     let vendors = ["/usr", "/lib"].iter().any(|directory| at.file.starts_with(directory));
     Fix::Edit(if vendors {
-        format!("report it to the package of {}, and {what} in a drop-in of your own", at.file.display())
+        format!("report it to the package of {}, and {what} in a drop-in of your own", shown(&at.file))
     } else {
         format!("{at}: {what}, then \"systemctl daemon-reload\"")
     })
@@ -231,12 +237,12 @@ fn unused(path: &Path, file: &File, units: &Units) -> Option<Finding> {
         fix: match nearest {
             _ if is_users => Fix::Edit(format!("rename {} to user-UID.slice.d", directory(path))),
             Some(nearest) => Fix::Edit(format!("rename {} to {nearest}.d", directory(path))),
-            None => Fix::Edit(format!("remove {}, or install what it is for", path.display())),
+            None => Fix::Edit(format!("remove {}, or install what it is for", shown(&path))),
         },
         at: Some(at),
     })
 }
 
 fn directory(path: &Path) -> String {
-    path.parent().unwrap_or(path).display().to_string()
+    shown(&path.parent().unwrap_or(path)).to_string()
 }

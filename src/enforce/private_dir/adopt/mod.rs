@@ -86,7 +86,7 @@ impl Adoption {
         let target = filled(&declared.path.value, &user).map_err(Error::msg)?.directory;
         let source = plain(source)?;
         if source.starts_with(&target) {
-            bail!("{} is (in) the private directory of {} already", source.display(), user.name);
+            bail!("{} is (in) the private directory of {} already", source.display(), user.name.shown());
         }
         let staging = staging::name(variable, user.uid);
         let mut kept = BTreeSet::new();
@@ -205,7 +205,7 @@ impl Adoption {
             "{} is on another file system than {}, and nothing is copied: copy it as the user (\"runuser -u {} -- cp -a\"), or declare a path on that file system",
             path.display(),
             self.source.display(),
-            self.user.name
+            self.user.name.shown()
         )
     }
 }
@@ -218,7 +218,7 @@ fn declared_for<'a>(
 ) -> Result<(&'a VariableName, &'a PrivateDir)> {
     let mut all = Vec::new();
     for (name, dir) in &policy.private_dirs {
-        if dir.excludes(&user.name, user.uid, |group| user.is_in(group))?.is_none() {
+        if dir.excludes(user.name.as_str(), user.uid, |group| user.is_in(group))?.is_none() {
             all.push((name, dir));
         }
     }
@@ -226,14 +226,16 @@ fn declared_for<'a>(
     if let Some(wanted) = variable {
         let found = all.into_iter().find(|(name, _)| name.as_str() == wanted);
         return found.with_context(|| match names.as_str() {
-            "" => format!("the policy has no private directory for {}", user.name),
-            names => format!("the policy has no {wanted} for {}: it has {names}", user.name),
+            "" => format!("the policy has no private directory for {}", user.name.shown()),
+            names => format!("the policy has no {wanted} for {}: it has {names}", user.name.shown()),
         });
     }
     match all.as_slice() {
-        [] => bail!("the policy has no private directory for {}", user.name),
+        [] => bail!("the policy has no private directory for {}", user.name.shown()),
         [only] => Ok(*only),
-        _ => bail!("{} has several private directories: add --variable with one of {names}", user.name),
+        _ => {
+            bail!("{} has several private directories: add --variable with one of {names}", user.name.shown())
+        }
     }
 }
 

@@ -91,7 +91,7 @@ impl Staging {
             Ok(from) => bail!(
                 "the adoption of {0} was interrupted: finish it first (\"fairslice private-dir adopt {0} --to {1}\")",
                 from.display(),
-                adoption.user.name
+                adoption.user.name.shown()
             ),
             Err(Errno::ENOENT) => symlinkat(&adoption.source, &directory, FROM)
                 .map_err(|errno| anyhow!("making {shown}/{FROM}: {}", errno.desc()))?,
