@@ -17,7 +17,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 RELEASE_FLAGS := -C link-arg=-Wl,-z,now --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(HOME)=~
 # The launcher is on the path of every service start: static and at fixed addresses it adds half of what
 # it would add otherwise, and with musl half of that again, where Rust's part for musl is installed. (rustc
-# would look for make's own job server.)
+# would look for make's own job server.) What a static PIE costs: CONTRIBUTING.md, Rules.
 LAUNCHER_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 MUSL := x86_64-unknown-linux-musl
 LAUNCHER_TARGET := if [ -d "$$(MAKEFLAGS= rustc --print target-libdir --target $(MUSL))" ]; then echo $(MUSL); else echo x86_64-unknown-linux-gnu; fi
