@@ -135,7 +135,8 @@ impl ServiceName {
     /// The unit's name without `.service`, as a policy spells it.
     #[must_use]
     pub fn stem(&self) -> &str {
-        self.0.strip_suffix(SERVICE).unwrap_or(&self.0)
+        // "a.service" spells another service than "a.service.service".
+        self.0.strip_suffix(SERVICE).filter(|stem| !stem.ends_with(SERVICE)).unwrap_or(&self.0)
     }
 
     /// For an instance of a template, the template.

@@ -1,7 +1,7 @@
 //! Messages on the wire: calls of ours, replies of PID 1's.
 #![forbid(unsafe_code)]
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use zbus::Variant;
 use zbus::names::ErrorName;
 use zbus::wire::serialized::{Context, Data};
@@ -99,9 +99,15 @@ impl Reply {
 
     fn value<T>(&self, of_type: impl FnOnce(&Variant<'_>) -> Option<T>) -> Result<T> {
         let data = Data::new(self.body.as_slice(), self.decoding);
-        let (value, _) = data.deserialize::<Variant<'_>>().context("the reply holds no value")?;
+        let value = data.deserialize::<Variant<'_>>().map_err(|error| one_line(&error.into()));
+        let (value, _) = value.context("the reply holds no value")?;
         of_type(&value).context("the reply holds a value of another type")
     }
+}
+
+/// What is wrong with a message, of which zbus may repeat a part.
+pub(super) fn one_line(error: &anyhow::Error) -> anyhow::Error {
+    anyhow!("{}", shown(&format!("{error:#}")).at_most(MAX_TEXT))
 }
 
 /// How to decode a message that starts with these bytes.

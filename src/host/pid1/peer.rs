@@ -8,14 +8,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, socket};
 use nix::unistd::geteuid;
 
 use super::MAX_TEXT;
-use super::message::{Call, FIXED_HEADER, Reply, message_length, outcome};
+use super::message::{Call, FIXED_HEADER, Reply, message_length, one_line, outcome};
 use crate::text::shown;
 
 /// The longest line that is read while authenticating, in bytes. `OK` and a GUID take 37.
@@ -100,8 +100,7 @@ impl Peer {
         self.send(&call.message(self.serial)?)?;
         for _ in 0..=MAX_SKIPPED {
             let message = self.message()?;
-            let outcome = outcome(message, self.serial);
-            if let Some(outcome) = outcome.context("what answers there is not systemd, or is out of order")? {
+            if let Some(outcome) = outcome(message, self.serial).map_err(out_of_order)? {
                 return outcome.map_err(|refusal| anyhow!("PID 1 answered {refusal}"));
             }
         }
@@ -113,8 +112,7 @@ impl Peer {
         while self.unread.len() < FIXED_HEADER {
             self.receive()?;
         }
-        let length =
-            message_length(&self.unread).context("what answers there is not systemd, or is out of order")?;
+        let length = message_length(&self.unread).map_err(out_of_order)?;
         while self.unread.len() < length {
             self.receive()?;
         }
@@ -200,4 +198,8 @@ impl Peer {
     fn hung_up(&self) -> anyhow::Error {
         anyhow!("PID 1 hung up before its answer was complete ({} bytes came in): {HUNG}", self.received)
     }
+}
+
+fn out_of_order(error: anyhow::Error) -> anyhow::Error {
+    one_line(&error).context("what answers there is not systemd, or is out of order")
 }
