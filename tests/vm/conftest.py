@@ -1,7 +1,7 @@
 """Fixtures: the package under test, and one machine for each Debian release.
 
 The files test_1_… to test_6_… are one story told on the same machine, in order: install, services,
-logins, broken policies, boots, removal. A machine lives from the first to the last of them.
+logins, broken policies, attacks, boots, removal. A machine lives from the first to the last of them.
 
     FAIRSLICE_DEB=target/debian/fairslice_0.1.0_amd64.deb /usr/bin/python3 -m pytest tests/vm
     … -k trixie                     one release only

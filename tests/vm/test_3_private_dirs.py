@@ -1,5 +1,5 @@
 """Private directories: what is old goes with the daily run of systemd-tmpfiles, but not under a running
-build; and a shared cache becomes one user's."""
+build."""
 
 import contextlib
 
@@ -86,17 +86,3 @@ def test_everything_else_is_cleaned_where_our_part_fails(aged):
         assert files(aged, f"{ROOT}/alice") == BUILT
     finally:
         aged.root("umount /usr/bin/fairslice")
-
-
-def test_a_shared_cache_becomes_one_users(aged):
-    adopt = f"fairslice private-dir adopt {ROOT} --to alice 2>&1; echo exit $?"
-    with contextlib.closing(aged.session("bob")) as session:
-        session.run(f"cd {ROOT}/debug")
-        pid = session.run("echo $$").strip()
-        assert f"{ROOT} is in use by bash (pid {pid})" in aged.root(adopt)
-    with build(aged, "bob"):
-        # bob's own directory stays, and a build in it goes on.
-        assert aged.root(adopt) == f"{ROOT}: 1 files moved to {ROOT}/alice, 0 left\nexit 0\n"
-        assert files(aged, f"{ROOT}/bob") == BUILT
-    assert files(aged, f"{ROOT}/alice") == [*BUILT, "debug/shared"]
-    assert aged.root(f"stat -c %U {ROOT}/alice/debug/shared; ls -A {ROOT}").split() == ["alice", "alice", "bob"]
