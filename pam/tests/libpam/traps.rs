@@ -228,7 +228,7 @@ fn a_policy_that_others_can_change() {
     let policy = |value: &str| format!("[private_dir.{value}]\npath = \"/srv/{{user}}\"\n");
     let exposures: [(&str, &str, Trap); 4] = [
         ("etc/fairslice/policy.toml", "user 4002", |m| {
-            chown(at(m, "policy.toml"), Some(MALLORY), None).unwrap()
+            chown(at(m, "policy.toml"), Some(MALLORY), None).unwrap();
         }),
         ("etc/fairslice/policy.toml", "everybody", |m| mode(&at(m, "policy.toml"), 0o646)),
         ("etc/fairslice", "user 4002", |m| chown(at(m, ""), Some(MALLORY), None).unwrap()),
