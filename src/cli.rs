@@ -85,7 +85,8 @@ enum Command {
         #[command(flatten)]
         how: How,
     },
-    /// Look after private directories
+    /// Look after private directories: what systemd's service calls
+    #[command(hide = true)]
     PrivateDir {
         #[command(subcommand)]
         action: private_dir::Action,

@@ -505,7 +505,7 @@ fn the_launcher_does_not_either() {
             vec![joined(&[b"-", name])],
         ] {
             let mut launcher = Command::new(env!("CARGO_BIN_EXE_fairslice-launch"));
-            launcher.args(&words).env("FAIRSLICE_ROOT", root).env_remove("INVOCATION_ID");
+            launcher.arg("--root").arg(root).args(&words).env_remove("INVOCATION_ID");
             harmless(&on_a_terminal(launcher, false, None), false, &shown(&words));
         }
     }
@@ -517,7 +517,7 @@ fn the_generator_does_not_either_and_writes_no_line_of_theirs() {
     let root = machine.path();
     let output = root.join("out");
     let mut generator = Command::new(env!("CARGO_BIN_EXE_fairslice-generator"));
-    generator.arg(&output).env("FAIRSLICE_ROOT", root);
+    generator.arg("--root").arg(root).arg(&output);
     let said = on_a_terminal(generator, false, None);
     assert!(said.starts_with(b"fairslice-generator: "), "{}", String::from_utf8_lossy(&said));
     harmless(&said, false, "generator");
@@ -531,7 +531,7 @@ fn the_generator_does_not_either_and_writes_no_line_of_theirs() {
         let file = policies.join(joined(&[name, b"\nExecStart=evil\n.toml"]));
         fs::write(&file, setting).unwrap();
         let mut generator = Command::new(env!("CARGO_BIN_EXE_fairslice-generator"));
-        generator.arg(&output).env("FAIRSLICE_ROOT", root);
+        generator.arg("--root").arg(root).arg(&output);
         assert_eq!(on_a_terminal(generator, false, None), b"");
         for unit in ["a.slice", "a.service"] {
             let text = fs::read(output.join(format!("{unit}.d/40-fairslice.conf"))).unwrap();

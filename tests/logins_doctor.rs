@@ -296,7 +296,7 @@ fn owner() -> Account {
 
 fn inspected(root: &Path) -> Vec<Finding> {
     let policy = policy::load(root).policy;
-    directories::findings(&private_dir::inspect(root, &policy, &[]).unwrap())
+    directories::findings(&private_dir::inspect(root, &policy, &[]).unwrap().0)
 }
 
 /// The one finding of directories, as `CODE SUBJECT: WHAT`.

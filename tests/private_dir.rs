@@ -1,24 +1,28 @@
-//! `fairslice private-dir`: a cache is adopted whole or in part, at no moment is anything of it lost;
-//! and systemd-tmpfiles ages what is idle.
+//! `fairslice private-dir`: systemd-tmpfiles ages what is idle, whatever somebody puts in its way; and nothing of
+//! a shared cache is moved.
 //!
 //! All of it needs root, and says so where it is somebody else.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, lchown, symlink};
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 
-use nix::sys::ptrace;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use fairslice::effect::doctor::directories;
+use fairslice::effect::finding::Fix;
+use fairslice::enforce::private_dir;
+use fairslice::policy;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 
 /// Two users that every machine has.
 const DAEMON: (&str, u32) = ("daemon", 1);
 const BIN: (&str, u32) = ("bin", 2);
 
+const SNIPPET: &str = "run/tmpfiles.d/fairslice.conf";
 const POLICY: &str = "[private_dir.CARGO_TARGET_DIR]\npath = \"/srv/cache/{user}\"\nmin_uid = 1\n";
 
 fn as_root(test: &str) -> bool {
@@ -69,10 +73,6 @@ impl Root {
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     }
 
-    fn adopt(&self) -> (i32, String, String) {
-        self.run(&["adopt", "/srv/cache", "--to", DAEMON.0])
-    }
-
     /// A file whose content is its name, of uid 2.
     fn file(&self, path: &str) {
         let file = self.path(path);
@@ -89,28 +89,21 @@ impl Root {
         chown(&directory, Some(uid), Some(uid)).unwrap();
     }
 
-    fn owner(&self, path: &str) -> u32 {
-        fs::symlink_metadata(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}")).uid()
+    /// Everything below `srv`: path, kind, owner, mode, links, time of the last change and content.
+    fn tree(&self) -> String {
+        let script =
+            "find srv -printf '%p %y %U:%G %m %n %C@ %l\\n' | sort; find srv -type f | sort | xargs md5sum";
+        let output = Command::new("sh").args(["-c", script]).current_dir(self.0.path()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
-    fn content(&self, path: &str) -> String {
-        fs::read_to_string(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-    }
-
-    /// Everything below `srv`: path, kind and owner.
-    fn tree(&self) -> BTreeSet<String> {
-        let output =
-            Command::new("find").arg(self.path("srv")).args(["-printf", "%P %y %U %m %n\n"]).output();
-        String::from_utf8(output.unwrap().stdout).unwrap().lines().map(str::to_owned).collect()
-    }
-
-    fn entries(&self, path: &str) -> Vec<String> {
-        let mut names: Vec<String> = fs::read_dir(self.path(path))
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
+    /// The lines of the snippet that are about a directory, and what was said.
+    fn aged(&self) -> (Vec<String>, String) {
+        let (code, out, err) = self.run(&["tmpfiles"]);
+        assert_eq!((code, out.as_str()), (0, ""), "{err}");
+        let text = fs::read_to_string(self.path(SNIPPET)).unwrap();
+        (text.lines().skip(1).map(str::to_owned).collect(), err)
     }
 }
 
@@ -124,440 +117,51 @@ impl Drop for Busy {
     }
 }
 
+/// What root once moved: whatever is there, nothing of it is touched, and one line says where the recipe is.
 #[test]
-fn a_cache_becomes_the_users() {
-    if !as_root("a_cache_becomes_the_users") {
-        return;
-    }
-    let root = Root::new(POLICY);
-    root.file("srv/cache/debug/deps/app-1f");
-    fs::hard_link(root.path("srv/cache/debug/deps/app-1f"), root.path("srv/cache/debug/app")).unwrap();
-    root.file("srv/cache/debug/helper");
-    fs::set_permissions(root.path("srv/cache/debug/helper"), fs::Permissions::from_mode(0o6745)).unwrap();
-    root.file("srv/cache/CACHEDIR.TAG");
-    // Where it points to is nobody's business.
-    symlink("/etc/passwd", root.path("srv/cache/debug/link")).unwrap();
-    lchown(root.path("srv/cache/debug/link"), Some(BIN.1), Some(BIN.1)).unwrap();
-    let etc_passwd = fs::metadata("/etc/passwd").unwrap().uid();
-    root.private("srv/cache/bin", BIN);
-    root.file("srv/cache/bin/own");
-    let inode = fs::metadata(root.path("srv/cache/debug/deps/app-1f")).unwrap().ino();
-
-    let before = root.tree();
-    let preview = root.run(&["adopt", "/srv/cache", "--to", DAEMON.0, "--dry-run"]);
-    assert_eq!(
-        preview,
-        (0, "/srv/cache: 5 files would be moved to /srv/cache/daemon, 0 left\n".to_owned(), String::new())
-    );
-    assert_eq!(root.tree(), before);
-
-    let done = (0, "/srv/cache: 5 files moved to /srv/cache/daemon, 0 left\n".to_owned(), String::new());
-    assert_eq!(root.adopt(), done);
-    assert_eq!(root.entries("srv/cache"), ["bin", "daemon"]);
-    assert_eq!(root.owner("srv/cache/bin/own"), BIN.1);
-    let moved = fs::metadata(root.path("srv/cache/daemon/debug/app")).unwrap();
-    assert_eq!((moved.ino(), moved.nlink(), moved.uid(), moved.gid()), (inode, 2, 1, 1));
-    for path in ["", "/CACHEDIR.TAG", "/debug", "/debug/deps", "/debug/helper", "/debug/link"] {
-        assert_eq!(root.owner(&format!("srv/cache/daemon{path}")), DAEMON.1, "{path}");
-    }
-    let helper = fs::metadata(root.path("srv/cache/daemon/debug/helper")).unwrap();
-    assert_eq!(helper.mode() & 0o7777, 0o745);
-    assert_eq!(fs::metadata("/etc/passwd").unwrap().uid(), etc_passwd);
-    // Nothing to do is no error.
-    assert_eq!(root.adopt().1, "/srv/cache: 0 files moved to /srv/cache/daemon, 0 left\n");
-}
-
-#[test]
-fn what_cannot_be_given_stays_where_it_is() {
-    if !as_root("what_cannot_be_given_stays_where_it_is") {
+fn adopt_is_gone_and_touches_nothing() {
+    if !as_root("adopt_is_gone_and_touches_nothing") {
         return;
     }
     let root = Root::new(POLICY);
     root.private("srv/cache/daemon", DAEMON);
-    root.file("srv/cache/daemon/debug/taken");
-    fs::write(root.path("srv/cache/daemon/debug/taken"), "the user's").unwrap();
-    root.file("srv/cache/daemon/file");
-    root.file("srv/cache/debug/taken");
-    root.file("srv/cache/debug/new");
-    root.file("srv/cache/debug/deps/new");
-    root.file("srv/cache/file/but-here-a-directory");
-    nix::unistd::mkfifo(&root.path("srv/cache/release/deps/fifo"), nix::sys::stat::Mode::S_IRWXU)
-        .unwrap_err();
-    root.file("srv/cache/release/deps/new");
-    nix::unistd::mkfifo(&root.path("srv/cache/release/deps/fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    // What an attacker would put there: a name of somebody else's file.
+    root.file("srv/cache/debug/deps/app-1f");
+    root.file("srv/cache/debug/set-user-id");
+    fs::set_permissions(root.path("srv/cache/debug/set-user-id"), fs::Permissions::from_mode(0o6755))
+        .unwrap();
+    // Of root's and of a third user's, moved in with mv; and a name of a file elsewhere.
+    root.file("srv/cache/debug/roots");
+    chown(root.path("srv/cache/debug/roots"), Some(0), Some(0)).unwrap();
+    fs::set_permissions(root.path("srv/cache/debug/roots"), fs::Permissions::from_mode(0o600)).unwrap();
     root.file("srv/secret");
-    fs::hard_link(root.path("srv/secret"), root.path("srv/cache/release/secret")).unwrap();
-    // One name stays, so the other one does.
-    root.file("srv/cache/twice");
-    fs::hard_link(root.path("srv/cache/twice"), root.path("srv/cache/debug/again")).unwrap();
-    root.file("srv/cache/daemon/twice");
-
-    root.private("srv/cache/gone", ("", 54321));
-    root.file("srv/cache/gone/own");
-
-    let expected = [
-        "/debug/again: 1 of its 2 hard links are elsewhere",
-        "/debug/taken: the private directory has one of that name",
-        "/file: the private directory has one of that name",
-        "/gone: the private directory of uid 54321, who is gone",
-        "/release/deps/fifo: no file, directory or link",
-        "/release/secret: 1 of its 2 hard links are elsewhere",
-        "/twice: the private directory has one of that name",
-    ];
-    for dry_run in [true, false] {
-        let before = root.tree();
-        let mut arguments = vec!["adopt", "/srv/cache", "--to", DAEMON.0];
-        arguments.extend(dry_run.then_some("--dry-run"));
-        let (code, out, err) = root.run(&arguments);
-        assert_eq!(code, 1, "{err}");
-        assert!(out.starts_with("/srv/cache: 3 files"), "{out}");
-        let said: Vec<&str> = err.lines().collect();
-        assert_eq!(said.len(), expected.len(), "{err}");
-        for (said, expected) in said.iter().zip(expected) {
-            assert!(said.starts_with(&format!("fairslice: left: /srv/cache{expected}")), "{said}");
-        }
-        if dry_run {
-            assert_eq!(root.tree(), before);
-        }
-    }
-    assert_eq!(root.entries("srv/cache"), ["daemon", "debug", "file", "gone", "release", "twice"]);
-    assert_eq!(root.entries("srv/cache/debug"), ["again", "taken"]);
-    assert_eq!(root.content("srv/cache/daemon/debug/taken"), "the user's");
-    for path in ["debug/taken", "release/secret", "twice", "debug", "release/deps", "file"] {
-        assert_ne!(root.owner(&format!("srv/cache/{path}")), DAEMON.1, "{path}");
-    }
-    assert_eq!(root.owner("srv/secret"), BIN.1);
-    for path in ["debug/new", "debug/deps/new", "release/deps/new"] {
-        assert_eq!(root.content(&format!("srv/cache/daemon/{path}")), format!("srv/cache/{path}"));
-    }
-    for path in ["debug/new", "debug/deps", "release", "release/deps", "release/deps/new"] {
-        assert_eq!(root.owner(&format!("srv/cache/daemon/{path}")), DAEMON.1, "{path}");
-    }
-}
-
-#[test]
-fn a_cache_in_use_is_not_touched() {
-    if !as_root("a_cache_in_use_is_not_touched") {
-        return;
-    }
-    let root = Root::new(POLICY);
-    root.file("srv/cache/debug/.cargo-lock");
-    root.private("srv/cache/bin", BIN);
-    root.file("srv/cache/bin/own");
+    chown(root.path("srv/secret"), Some(3), Some(3)).unwrap();
+    fs::hard_link(root.path("srv/secret"), root.path("srv/cache/debug/linked")).unwrap();
+    symlink("/etc/shadow", root.path("srv/cache/debug/link")).unwrap();
     let before = root.tree();
-    let lock = fs::File::open(root.path("srv/cache/debug/.cargo-lock")).unwrap();
-    let users = [
-        Command::new("sleep").arg("60").stderr(lock),
-        Command::new("sleep").arg("60").current_dir(root.path("srv/cache/debug")),
-    ]
-    .map(|command| root.sees(command));
-    for dry_run in [true, false] {
-        let mut arguments = vec!["adopt", "/srv/cache", "--to", DAEMON.0];
-        arguments.extend(dry_run.then_some("--dry-run"));
-        let (code, _, err) = root.run(&arguments);
-        assert_eq!(code, 2);
-        for user in &users {
-            assert!(err.contains(&format!("sleep (pid {})", user.0.id())), "{err}");
-        }
+    for arguments in [
+        &["adopt"][..],
+        &["adopt", "/srv/cache", "--to", DAEMON.0],
+        &["adopt", "--dry-run", "/srv/cache", "--variable", "CARGO_TARGET_DIR", "--to", DAEMON.0],
+        &["adopt", "/srv/none", "--no-such-option"],
+        &["adopt", "--help"],
+    ] {
+        let (code, out, err) = root.run(arguments);
+        assert_eq!((code, out.as_str(), err.lines().count()), (2, "", 1), "{err}");
+        assert!(err.contains("\"A cache that was there before\" in fairslice-policy(5)"), "{err}");
         assert_eq!(root.tree(), before);
     }
-    drop(users);
-    // What somebody does in a directory that stays is no reason.
-    let _elsewhere = [
-        root.sees(Command::new("sleep").arg("60").current_dir(root.path("srv/cache/bin"))),
-        root.sees(Command::new("sleep").arg("60").current_dir(root.path("srv/cache"))),
-    ];
-    let (code, _, err) = root.adopt();
-    assert_eq!(code, 0, "{err}");
+    let section = ".SS A cache that was there before\n";
+    assert!(include_str!("../man/fairslice-policy.5").contains(section));
+    // Anything else is wrong usage as ever.
+    let (code, _, err) = root.run(&["adapt\u{1b}[2J"]);
+    assert!(code == 2 && err.contains("unrecognized subcommand 'adapt\\x1b[2J'"), "{err}");
 }
 
-/// A build in a container has the directory under another name.
-#[test]
-fn a_cache_in_use_in_another_mount_namespace_is_not_touched() {
-    if !as_root("a_cache_in_use_in_another_mount_namespace_is_not_touched") {
-        return;
-    }
-    let root = Root::new(POLICY);
-    root.file("srv/cache/debug/.cargo-lock");
-    fs::create_dir(root.path("work")).unwrap();
-    let script = "mount --bind \"$0/srv/cache/debug\" \"$0/work\" && cd \"$0/work\" && echo > \"$0/ready\" && exec sleep 60";
-    let container = root.sees(Command::new("unshare").args(["-m", "sh", "-c", script]).arg(root.0.path()));
-    if !wait_for(&root.path("ready")) {
-        eprintln!(
-            "a_cache_in_use_in_another_mount_namespace_is_not_touched: skipped: needs unshare -m and mount"
-        );
-        return;
-    }
-    let (code, _, err) = root.adopt();
-    assert!(code == 2 && err.contains(&format!("(pid {})", container.0.id())), "{err}");
-}
-
-fn wait_for(file: &Path) -> bool {
-    (0..100).any(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        file.exists()
+fn until(condition: impl Fn() -> bool) -> bool {
+    (0..500).any(|_| {
+        thread::sleep(std::time::Duration::from_millis(20));
+        condition()
     })
-}
-
-#[test]
-fn other_file_systems_are_refused() {
-    if !as_root("other_file_systems_are_refused") {
-        return;
-    }
-    let root = Root::new(POLICY);
-    fs::create_dir(root.path("mnt")).unwrap();
-    root.file("srv/cache/debug/new");
-    fs::create_dir(root.path("srv/cache/debug/mounted")).unwrap();
-    let inside = |script: &str| {
-        let script = format!("mount -t tmpfs none \"$R/mnt\" && mkdir \"$R/mnt/debug\" && {script}");
-        let output = Command::new("unshare")
-            .args(["-m", "sh", "-c", &script])
-            .env("R", root.0.path())
-            .env("F", env!("CARGO_BIN_EXE_fairslice"))
-            .output()
-            .unwrap();
-        (output.status.code(), String::from_utf8(output.stderr).unwrap())
-    };
-    if inside("true").0 != Some(0) {
-        eprintln!("other_file_systems_are_refused: skipped: needs unshare -m and mount");
-        return;
-    }
-    let before = root.tree();
-    let (code, err) = inside("\"$F\" --root \"$R\" private-dir adopt /mnt --to daemon");
-    assert!(
-        code == Some(2) && err.contains("is on another file system than /mnt, and nothing is copied"),
-        "{err}"
-    );
-    assert_eq!(root.tree(), before);
-    let mount = "mount --bind \"$R/mnt\" \"$R/srv/cache/debug/mounted\"";
-    let (code, err) =
-        inside(&format!("{mount} && \"$F\" --root \"$R\" private-dir adopt /srv/cache --to daemon"));
-    assert!(code == Some(2) && err.contains("srv/cache/debug/mounted is a mount point: umount "), "{err}");
-    assert_eq!(root.tree(), before);
-}
-
-#[test]
-fn what_makes_no_sense_is_refused() {
-    if !as_root("what_makes_no_sense_is_refused") {
-        return;
-    }
-    let two = format!(
-        "{POLICY}[private_dir.GOCACHE]\npath = \"/srv/go/{{user}}\"\nusers = [\"daemon\"]\nmin_uid = 1\n"
-    );
-    let root = Root::new(&two);
-    root.file("srv/cache/debug/x");
-    symlink("cache", root.path("srv/link")).unwrap();
-    for (arguments, part) in [
-        (&["/srv/cache", "--to", "daemon"][..], "add --variable with one of CARGO_TARGET_DIR, GOCACHE"),
-        (
-            &["/srv/cache", "--to", "bin", "--variable", "GOCACHE"],
-            "no GOCACHE for bin: it has CARGO_TARGET_DIR",
-        ),
-        (&["/srv/cache", "--to", "root"], "no private directory for root"),
-        (&["/srv/cache", "--to", "no-such-user"], "no user \"no-such-user\""),
-        (&["/srv/none", "--to", "bin"], "opening /srv/none"),
-        (&["/srv/link", "--to", "bin"], "/srv/link is a symbolic link or no directory"),
-        (&["/srv/cache/../cache", "--to", "bin"], "without \"..\""),
-        (&["/srv/cache/bin/debug", "--to", "bin"], "is (in) the private directory of bin already"),
-    ] {
-        let (code, _, err) = root.run(&[&["adopt"], arguments].concat());
-        assert!(code == 2 && err.contains(part), "{part}: {err}");
-    }
-    let before = root.tree();
-    // The private directory lies where only root can put something.
-    fs::set_permissions(root.path("srv/cache"), fs::Permissions::from_mode(0o777)).unwrap();
-    let (code, _, err) = root.run(&["adopt", "/srv/cache", "--to", "bin"]);
-    assert!(code == 2 && err.contains("/srv/cache can be changed by others than root"), "{err}");
-    fs::set_permissions(root.path("srv/cache"), fs::Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(root.tree(), before);
-}
-
-/// What changes anything in the file system.
-const CHANGES: [nix::libc::c_long; 9] = [
-    nix::libc::SYS_renameat2,
-    nix::libc::SYS_fchown,
-    nix::libc::SYS_fchownat,
-    nix::libc::SYS_fchmod,
-    nix::libc::SYS_fchmodat,
-    nix::libc::SYS_mkdirat,
-    nix::libc::SYS_unlinkat,
-    nix::libc::SYS_symlinkat,
-    nix::libc::SYS_renameat,
-];
-
-/// Runs a command and kills it right before its change number `count`, counted from 0. Whether it came
-/// that far.
-#[expect(clippy::zombie_processes, reason = "waitpid(2) has seen it end")]
-fn killed_before_change(command: &Command, count: usize) -> bool {
-    let mut stopped = Command::new("sh");
-    stopped
-        .args(["-c", "kill -STOP $$; exec \"$@\"", "sh"])
-        .arg(command.get_program())
-        .args(command.get_args());
-    stopped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let mut child = stopped.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
-    waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
-    ptrace::attach(pid).unwrap();
-    waitpid(pid, None).unwrap();
-    ptrace::setoptions(pid, ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL)
-        .unwrap();
-    kill(pid, Signal::SIGCONT).unwrap();
-    let (mut changes, mut entering) = (0, true);
-    loop {
-        ptrace::syscall(pid, None).unwrap();
-        match waitpid(pid, None).unwrap() {
-            WaitStatus::PtraceSyscall(_) => {
-                let call = ptrace::getregs(pid).unwrap().orig_rax;
-                if entering && CHANGES.iter().any(|change| u64::try_from(*change) == Ok(call)) {
-                    if changes == count {
-                        child.kill().unwrap();
-                        child.wait().unwrap();
-                        return true;
-                    }
-                    changes += 1;
-                }
-                entering = !entering;
-            }
-            WaitStatus::Exited(..) => return false,
-            _ => {}
-        }
-    }
-}
-
-/// How often each content is there, whatever the names.
-fn contents(root: &Root) -> BTreeMap<String, usize> {
-    let mut contents = BTreeMap::new();
-    let mut directories = vec![root.path("srv")];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            let kind = fs::symlink_metadata(&path).unwrap().file_type();
-            if kind.is_dir() {
-                directories.push(path);
-            } else if kind.is_file() {
-                *contents.entry(fs::read_to_string(path).unwrap()).or_default() += 1;
-            }
-        }
-    }
-    contents
-}
-
-/// SIGKILL before each single change that an adoption makes: nothing is lost or twice there, and another
-/// run ends where an uninterrupted one does.
-#[test]
-fn an_interrupted_adoption_loses_nothing_and_goes_on() {
-    if !as_root("an_interrupted_adoption_loses_nothing_and_goes_on") {
-        return;
-    }
-    let fresh = || {
-        let root = Root::new(POLICY);
-        root.private("srv/cache/daemon", DAEMON);
-        root.private("srv/cache/bin", BIN);
-        for file in
-            ["bin/own", "daemon/debug/old", "daemon/taken", "taken", "debug/deps/a", "debug/b", "release/c"]
-        {
-            root.file(&format!("srv/cache/{file}"));
-        }
-        chown(root.path("srv/cache/daemon/debug"), Some(DAEMON.1), Some(DAEMON.1)).unwrap();
-        // Across the entries that are moved one by one: their links are counted all the same.
-        fs::hard_link(root.path("srv/cache/debug/deps/a"), root.path("srv/cache/release/a")).unwrap();
-        root.file("srv/cache/doc/sub/secret");
-        root.file("srv/cache/doc/sub/page");
-        fs::hard_link(root.path("srv/cache/doc/sub/secret"), root.path("srv/secret")).unwrap();
-        root
-    };
-    let whole = fresh();
-    let expected = contents(&whole);
-    assert_eq!(whole.adopt().0, 1);
-    let finished = whole.tree();
-    assert!(finished.contains("cache/daemon/release/a f 1 644 2"), "{finished:?}");
-
-    let mut kills = 0;
-    loop {
-        let root = fresh();
-        let adopt = root.command(&["adopt", "/srv/cache", "--to", DAEMON.0]);
-        if !killed_before_change(&adopt, kills) {
-            break;
-        }
-        assert_eq!(contents(&root), expected, "killed before change {kills}");
-        // Once more, somewhere else.
-        killed_before_change(&adopt, kills % 7);
-        assert_eq!(contents(&root), expected, "killed before change {kills} and {}", kills % 7);
-        let (code, _, err) = root.adopt();
-        assert_eq!((code, err.lines().count()), (1, 2), "killed before change {kills}: {err}");
-        assert_eq!(root.tree(), finished, "killed before change {kills}");
-        kills += 1;
-    }
-    assert!(kills > 30, "only {kills} changes seen");
-}
-
-/// An adoption that was killed when the cache's one entry was in staging.
-fn interrupted() -> Root {
-    let killed = |change| {
-        let root = Root::new(POLICY);
-        root.private("srv/cache/daemon", DAEMON);
-        root.file("srv/cache/debug/a");
-        root.file("srv/other/b");
-        assert!(killed_before_change(&root.command(&["adopt", "/srv/cache", "--to", DAEMON.0]), change));
-        root
-    };
-    let root = (0..100).map(killed).find(|root| !root.path("srv/cache/debug").exists()).unwrap();
-    assert!(!root.path("srv/cache/daemon/debug").exists());
-    root
-}
-
-/// What was interrupted is finished before anything else goes the same way.
-#[test]
-fn another_cache_does_not_mix_with_an_interrupted_one() {
-    if !as_root("another_cache_does_not_mix_with_an_interrupted_one") {
-        return;
-    }
-    let root = interrupted();
-    let (code, _, err) = root.run(&["adopt", "/srv/other", "--to", DAEMON.0]);
-    assert!(
-        code == 2 && err.contains("the adoption of /srv/cache was interrupted: finish it first"),
-        "{err}"
-    );
-    // Nor is it taken for a part of the cache.
-    assert_eq!(root.run(&["adopt", "/srv/cache", "--to", BIN.0]).0, 0);
-    assert_eq!(root.entries("srv/cache/bin"), [""; 0]);
-    assert_eq!(root.adopt().0, 0);
-    assert_eq!(root.run(&["adopt", "/srv/other", "--to", DAEMON.0]).0, 0);
-    assert_eq!(root.entries("srv/cache"), ["bin", "daemon"]);
-    assert_eq!(root.entries("srv/cache/daemon"), ["b", "debug"]);
-}
-
-/// Meanwhile a build has made anew what it did not find.
-#[test]
-fn what_was_made_anew_after_an_interruption_is_adopted_too() {
-    if !as_root("what_was_made_anew_after_an_interruption_is_adopted_too") {
-        return;
-    }
-    let root = interrupted();
-    root.file("srv/cache/debug/b");
-    let (code, _, err) = root.adopt();
-    assert_eq!((code, err.as_str()), (0, ""));
-    assert_eq!(root.entries("srv/cache/daemon/debug"), ["a", "b"]);
-    assert_eq!(root.entries("srv/cache"), ["daemon"]);
-
-    // A file that can go neither on nor back is named with its place, until somebody decides.
-    let root = interrupted();
-    root.file("srv/cache/debug/a");
-    root.file("srv/cache/daemon/debug/a");
-    let staged = "/srv/cache/.fairslice-adopt.CARGO_TARGET_DIR.1/tree/debug/a";
-    for _ in 0..2 {
-        let (code, _, err) = root.adopt();
-        assert_eq!(code, 1);
-        assert!(err.contains(&format!("left: /srv/cache/debug/a: the private directory has one of that name: compare them, and remove one; it is now {staged}\n")), "{err}");
-    }
-    assert_eq!(contents(&root)["srv/cache/debug/a"], 2);
-    fs::remove_file(root.path("srv/cache/daemon/debug/a")).unwrap();
-    fs::remove_file(root.path("srv/cache/debug/a")).unwrap();
-    assert_eq!(root.adopt().0, 0);
-    assert_eq!(root.entries("srv/cache"), ["daemon"]);
-    assert_eq!(root.content("srv/cache/daemon/debug/a"), "srv/cache/debug/a");
 }
 
 const AGED: &str = "[private_dir.CARGO_TARGET_DIR]\npath = \"/srv/cache/{user}\"\nmax_age = \"1s\"\n\
@@ -594,11 +198,8 @@ fn idle_directories_are_aged_and_nothing_else() {
     let lock = fs::File::open(root.path("srv/cache/daemon/debug/.cargo-lock")).unwrap();
     let build = root.sees(Command::new("sleep").arg("60").stderr(lock));
 
-    let snippet = root.path("run/tmpfiles.d/fairslice.conf");
-    let (code, _, err) = root.run(&["tmpfiles"]);
-    assert_eq!((code, err.as_str()), (0, ""));
-    let text = fs::read_to_string(&snippet).unwrap();
-    let lines: Vec<&str> = text.lines().skip(1).collect();
+    let (lines, err) = root.aged();
+    assert_eq!(err, "");
     assert_eq!(
         lines,
         [
@@ -607,7 +208,7 @@ fn idle_directories_are_aged_and_nothing_else() {
             &format!("# /srv/cache/daemon: in use by sleep (pid {})", build.0.id()),
         ]
     );
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    thread::sleep(std::time::Duration::from_millis(1100));
     clean(&root);
     let left = |path: &str| root.path(path).exists();
     assert!(left("srv/cache/bin") && !left("srv/cache/bin/debug") && !left("srv/cache/bin/link"));
@@ -634,8 +235,7 @@ fn clean(root: &Root) {
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
-/// Where it cannot be told what is in use, or others could put something else in a directory's place,
-/// nothing is aged.
+/// Where others could put something else in a directory's place, or nothing is known, nothing is aged.
 #[test]
 fn in_doubt_nothing_is_aged() {
     if !as_root("in_doubt_nothing_is_aged") {
@@ -643,23 +243,204 @@ fn in_doubt_nothing_is_aged() {
     }
     let root = Root::new(AGED);
     root.private("srv/cache/bin", BIN);
-    let snippet = root.path("run/tmpfiles.d/fairslice.conf");
-    let aged =
-        || fs::read_to_string(&snippet).is_ok_and(|text| text.lines().any(|line| line.starts_with("e ")));
-    assert_eq!(root.run(&["tmpfiles"]).0, 0);
-    assert!(aged());
+    let aged = [r#"e "/srv/cache/bin" - - - 1s"#];
+    assert_eq!(root.aged().0, aged);
 
     fs::set_permissions(root.path("srv/cache"), fs::Permissions::from_mode(0o1777)).unwrap();
-    let (code, _, err) = root.run(&["tmpfiles"]);
-    assert_eq!(code, 0);
-    assert!(err.contains("/srv/cache/bin is not aged: others than root can change"), "{err}");
-    assert!(!aged());
+    let (lines, err) = root.aged();
+    assert!(err.contains("nothing in /srv/cache is aged: others than root can change it"), "{err}");
+    assert_eq!(lines, [""; 0]);
     fs::set_permissions(root.path("srv/cache"), fs::Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(root.run(&["tmpfiles"]).0, 0);
-    assert!(aged());
+    assert_eq!(root.aged().0, aged);
 
     fs::remove_dir_all(root.path("proc")).unwrap();
     let (code, _, err) = root.run(&["tmpfiles"]);
     assert!(code == 2 && err.contains("/proc"), "{err}");
-    assert!(!snippet.exists());
+    assert!(!root.path(SNIPPET).exists());
+}
+
+/// Goes down until the path is longer than the page that the kernel has for it, by names that are no UTF-8.
+const GO_DEEP: &str = r"
+import os
+for _ in range(30):
+    os.mkdir(b'\xff' * 200)
+    os.chdir(b'\xff' * 200)
+os.execv('/bin/sleep', ['sleep', '60'])
+";
+
+/// A process of the user's of which nobody can read where it is.
+fn deep_down(root: &Root, (name, uid): (&str, u32)) -> Busy {
+    root.private(name, (name, uid));
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", &uid.to_string(), "--clear-groups", "/usr/bin/python3", "-c", GO_DEEP]);
+    let busy = root.sees(command.current_dir(root.path(name)));
+    let of = |file: &str| format!("/proc/{}/{file}", busy.0.id());
+    assert!(until(|| fs::read_to_string(of("comm")).is_ok_and(|name| name == "sleep\n")));
+    assert_eq!(fs::read_link(of("cwd")).unwrap_err().raw_os_error(), Some(nix::libc::ENAMETOOLONG));
+    busy
+}
+
+/// One process of which it cannot be told what it uses is no reason to age nothing: it spares what is its own
+/// user's, and it is said.
+#[test]
+fn a_process_that_cannot_be_looked_at_spares_its_own_users_directory() {
+    if !as_root("a_process_that_cannot_be_looked_at_spares_its_own_users_directory") {
+        return;
+    }
+    let root = Root::new(AGED);
+    root.private("srv/cache/bin", BIN);
+    root.private("srv/cache/daemon", DAEMON);
+    let deep = deep_down(&root, BIN);
+    let pid = deep.0.id();
+    let (lines, err) = root.aged();
+    assert_eq!(
+        lines,
+        [
+            &format!("# /srv/cache/bin: may be in use by sleep (pid {pid})"),
+            r#"e "/srv/cache/daemon" - - - 1s"#
+        ]
+    );
+    let said: Vec<&str> = err.lines().collect();
+    assert_eq!(
+        said,
+        [
+            &format!(
+                "fairslice: 1 process could not be looked at: sleep (pid {pid}): File name too long (os error 36)"
+            ),
+            &format!("fairslice: /srv/cache/bin is not aged: sleep (pid {pid}) may use it"),
+        ]
+    );
+    // What else it has open is seen all the same; and root's processes spare nobody's.
+    let lock = fs::File::open(root.path("srv/cache/daemon")).unwrap();
+    let both = root.sees(Command::new("sleep").arg("60").stderr(lock));
+    let _roots = deep_down(&root, ("root", 0));
+    drop(deep);
+    let (lines, err) = root.aged();
+    let in_use = format!("# /srv/cache/daemon: in use by sleep (pid {})", both.0.id());
+    assert_eq!(lines, [r#"e "/srv/cache/bin" - - - 1s"#, &in_use]);
+    assert!(err.starts_with("fairslice: 1 process could not be looked at: sleep (pid "), "{err}");
+    assert_eq!(err.lines().count(), 1, "{err}");
+}
+
+/// Of a directory's owner or of root: nobody else can enter, and so nobody else can keep it from being aged.
+#[test]
+fn what_others_have_open_spares_nothing() {
+    if !as_root("what_others_have_open_spares_nothing") {
+        return;
+    }
+    let root = Root::new(AGED);
+    root.private("srv/cache/bin", BIN);
+    let lock = || fs::File::open(root.path("srv/cache/bin")).unwrap();
+    let mut daemons = Command::new("setpriv");
+    daemons.args(["--reuid", "1", "--clear-groups", "sleep", "60"]).stderr(lock());
+    let daemons = root.sees(&mut daemons);
+    let status = format!("/proc/{}/status", daemons.0.id());
+    assert!(until(|| fs::read_to_string(&status).unwrap().contains("Uid:\t1\t1\t1\t1\n")));
+    assert_eq!(root.aged(), (vec![r#"e "/srv/cache/bin" - - - 1s"#.to_owned()], String::new()));
+    let _roots = root.sees(Command::new("sleep").arg("60").stderr(lock()));
+    assert!(root.aged().0[0].starts_with("# /srv/cache/bin: in use by sleep (pid "));
+}
+
+/// A build in a container has the directory under another name.
+#[test]
+fn a_directory_in_use_in_another_mount_namespace_is_spared() {
+    let test = "a_directory_in_use_in_another_mount_namespace_is_spared";
+    if !as_root(test) {
+        return;
+    }
+    let root = Root::new(AGED);
+    root.private("srv/cache/bin", BIN);
+    fs::create_dir(root.path("work")).unwrap();
+    let script = "mount --bind \"$0/srv/cache/bin\" \"$0/work\" && cd \"$0/work\" && echo > \"$0/ready\" && exec sleep 60";
+    let container = root.sees(Command::new("unshare").args(["-m", "sh", "-c", script]).arg(root.0.path()));
+    if !until(|| root.path("ready").exists()) {
+        eprintln!("{test}: skipped: needs unshare -m and mount");
+        return;
+    }
+    let (lines, _) = root.aged();
+    assert!(lines[0].starts_with("# /srv/cache/bin: in use by s"), "{lines:?}");
+    assert!(lines[0].ends_with(&format!("(pid {})", container.0.id())), "{lines:?}");
+}
+
+/// Builds `fuse.c` into the root.
+fn fuse(root: &Root) -> PathBuf {
+    let program = root.path("fuse");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuse.c");
+    let compiled = Command::new("cc").args(["-std=gnu11", "-O1", "-o"]).arg(&program).arg(source).status();
+    assert!(compiled.unwrap().success(), "apt-get install gcc libc6-dev");
+    program
+}
+
+/// Runs a test in a mount namespace of this thread's own.
+fn in_namespace(root: &Root, test: impl FnOnce() + Send) {
+    // That of the thread, which is not the one of its process.
+    fs::remove_file(root.path("proc/self")).unwrap();
+    symlink("/proc/thread-self", root.path("proc/self")).unwrap();
+    let run = || {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        test();
+    };
+    if let Err(panic) = thread::scope(|scope| scope.spawn(run).join()) {
+        resume_unwind(panic);
+    }
+}
+
+/// A file system of FUSE that never answers, mounted at `path` for a user.
+fn mounted(fuse: &Path, point: &Path, (_, uid): (&str, u32)) -> Busy {
+    let point = fs::canonicalize(point.parent().unwrap()).unwrap().join(point.file_name().unwrap());
+    let uid = uid.to_string();
+    let server = Busy(Command::new(fuse).arg(&point).args([&uid, &uid, "silent"]).spawn().unwrap());
+    let mountinfo = || fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+    assert!(until(|| mountinfo().contains(point.to_str().unwrap())), "not mounted: no FUSE?");
+    server
+}
+
+/// What somebody has mounted on their directory need not answer: it is left out, and others are aged.
+#[test]
+fn what_somebody_has_mounted_is_not_asked() {
+    if !as_root("what_somebody_has_mounted_is_not_asked") {
+        return;
+    }
+    let root = Root::new(AGED);
+    root.private("srv/cache/bin", BIN);
+    root.private("srv/cache/daemon", DAEMON);
+    let fuse = fuse(&root);
+    in_namespace(&root, || {
+        let _server = mounted(&fuse, &root.path("srv/cache/bin"), BIN);
+        let (lines, err) = root.aged();
+        assert_eq!(err, "fairslice: not aged: /srv/cache/bin was mounted by uid 2\n");
+        assert_eq!(lines, [r#"e "/srv/cache/daemon" - - - 1s"#]);
+    });
+}
+
+/// Where somebody has mounted the root of private directories, doctor finds it, and is not kept waiting.
+#[test]
+fn a_root_that_somebody_has_mounted_is_found() {
+    if !as_root("a_root_that_somebody_has_mounted_is_found") {
+        return;
+    }
+    let root = Root::new(POLICY);
+    root.private("srv/cache/daemon", DAEMON);
+    let fuse = fuse(&root);
+    let policy = policy::load(root.0.path()).policy;
+    in_namespace(&root, || {
+        let inspected = || private_dir::inspect(root.0.path(), &policy, &[DAEMON.1]).unwrap();
+        assert_eq!(inspected(), (vec![], vec![]));
+        // The user's own business.
+        let own = mounted(&fuse, &root.path("srv/cache/daemon"), DAEMON);
+        assert_eq!(inspected(), (vec![], vec![]));
+        drop(own);
+        let _server = mounted(&fuse, &root.path("srv/cache"), BIN);
+        let (found, unread) = inspected();
+        assert_eq!(unread, ["/srv/cache was mounted by uid 2"]);
+        let [finding] = directories::findings(&found).try_into().unwrap();
+        assert_eq!(finding.code.to_string(), "FS052");
+        assert_eq!(finding.fix, Fix::Command("umount -l /srv/cache".to_owned()));
+        assert!(finding.cause.contains("/srv/cache was mounted by uid 2, not by root"), "{finding:?}");
+        assert!(Command::new("umount").arg("-l").arg(root.path("srv/cache")).status().unwrap().success());
+        // The one below is gone with its server, and still a mount of the user's own.
+        assert_eq!(inspected(), (vec![], vec![]));
+    });
 }

@@ -8,7 +8,7 @@ mod unit;
 use std::path::Path;
 
 use fairslice::host::pressure::Stalls;
-use fairslice::host::{cgroup, load, machine as memory, oom, process, processes, tree, units, usage, v1};
+use fairslice::host::{cgroup, load, machine as memory, mount, oom, process, processes, tree, units, v1};
 use fairslice::text::shown;
 
 /// What takes anything without a panic.
@@ -68,7 +68,7 @@ pub const PARSERS: &[(&str, Parser)] = &[
     (
         "mountinfo",
         Bytes(|text| {
-            let _ = usage::parse_mounts(text);
+            let _ = mount::parse(text);
         }),
     ),
     (

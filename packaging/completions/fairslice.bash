@@ -127,23 +127,14 @@ _fairslice() {
             fairslice__subcmd__help__subcmd__explain,unit)
                 cmd="fairslice__subcmd__help__subcmd__explain__subcmd__unit"
                 ;;
-            fairslice__subcmd__help__subcmd__private__subcmd__dir,adopt)
-                cmd="fairslice__subcmd__help__subcmd__private__subcmd__dir__subcmd__adopt"
-                ;;
             fairslice__subcmd__help__subcmd__private__subcmd__dir,tmpfiles)
                 cmd="fairslice__subcmd__help__subcmd__private__subcmd__dir__subcmd__tmpfiles"
-                ;;
-            fairslice__subcmd__private__subcmd__dir,adopt)
-                cmd="fairslice__subcmd__private__subcmd__dir__subcmd__adopt"
                 ;;
             fairslice__subcmd__private__subcmd__dir,help)
                 cmd="fairslice__subcmd__private__subcmd__dir__subcmd__help"
                 ;;
             fairslice__subcmd__private__subcmd__dir,tmpfiles)
                 cmd="fairslice__subcmd__private__subcmd__dir__subcmd__tmpfiles"
-                ;;
-            fairslice__subcmd__private__subcmd__dir__subcmd__help,adopt)
-                cmd="fairslice__subcmd__private__subcmd__dir__subcmd__help__subcmd__adopt"
                 ;;
             fairslice__subcmd__private__subcmd__dir__subcmd__help,help)
                 cmd="fairslice__subcmd__private__subcmd__dir__subcmd__help__subcmd__help"
@@ -604,22 +595,8 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__help__subcmd__private__subcmd__dir)
-            opts="adopt tmpfiles"
+            opts="tmpfiles"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        fairslice__subcmd__help__subcmd__private__subcmd__dir__subcmd__adopt)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -688,7 +665,7 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__private__subcmd__dir)
-            opts="-h --help adopt tmpfiles help"
+            opts="-h --help tmpfiles help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -701,45 +678,9 @@ _fairslice() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        fairslice__subcmd__private__subcmd__dir__subcmd__adopt)
-            opts="-h --to --variable --dry-run --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --to)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --variable)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         fairslice__subcmd__private__subcmd__dir__subcmd__help)
-            opts="adopt tmpfiles help"
+            opts="tmpfiles help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        fairslice__subcmd__private__subcmd__dir__subcmd__help__subcmd__adopt)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

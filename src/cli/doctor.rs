@@ -152,10 +152,9 @@ impl Look {
         let expected = facts::assignments(generator::texts(&policy, machine));
         let oom = oom::read(root, &units, &processes)?;
         let uids: Vec<u32> = live.users.iter().map(|user| user.uid).collect();
-        let private_dirs = private_dir::inspect(root, &policy, &uids).unwrap_or_else(|error| {
-            missed.push(format!("private directories: {error:#}"));
-            Vec::new()
-        });
+        let (private_dirs, unread) = private_dir::inspect(root, &policy, &uids)
+            .unwrap_or_else(|error| (Vec::new(), vec![format!("{error:#}")]));
+        missed.extend(unread.iter().map(|line| format!("private directories: {line}")));
         let adopted = adopt::outdated(root).unwrap_or_else(|error| {
             missed.push(format!("adopted units: {error:#}"));
             Vec::new()

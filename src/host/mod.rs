@@ -16,6 +16,7 @@ pub mod load;
 #[cfg(feature = "cli")]
 pub mod logins;
 pub mod machine;
+pub mod mount;
 #[cfg(feature = "cli")]
 pub mod oom;
 #[cfg(feature = "cli")]

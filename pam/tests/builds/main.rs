@@ -19,7 +19,7 @@ mod built;
 mod machine;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Output, Stdio};
 
 use machine::{ALICE, BOB, Machine, Session, TEAM, User, directory, in_machine};
@@ -253,6 +253,69 @@ fn with_fairslice_each_second_build_is_incremental() {
         assert_both(&[], &["count", "text", "tool"]);
         fs::write("/srv/work/tool/src/main.rs", "fn main() {}\n").unwrap();
         assert_both(&["tool"], &["count", "text"]);
+    });
+}
+
+/// The manual's recipe: what root does ("#"), and what the user does ("$").
+fn recipe() -> Vec<(char, String)> {
+    let page = include_str!("../../../man/fairslice-policy.5");
+    let section = page.split(".SS ").find(|section| section.starts_with("A cache that was there before\n"));
+    let example = section.unwrap().split(".EX\n").nth(1).unwrap().split(".EE\n").next().unwrap();
+    let lines = example.lines().map(|line| line.replace("\\-", "-"));
+    lines.map(|line| (line.chars().next().unwrap(), line.chars().skip(2).collect())).collect()
+}
+
+#[test]
+#[ignore = "needs root: make build-test"]
+fn a_cache_that_was_there_before_is_copied_with_its_incremental_state() {
+    in_machine(TARGET_DIR, |machine| {
+        directory("/srv/foundry/cargo-target", 0, TEAM, 0o2775);
+        let [alice, bob] = both_users(Session::GroupWrites);
+        // Without fairslice, by a setting of the workspace: what alice has built is no use to bob, nor his to her.
+        let config = "/srv/work/.cargo/config.toml";
+        directory("/srv/work/.cargo", 0, 0, 0o755);
+        fs::write(config, "build.target-dir = \"/srv/foundry/cargo-target\"\n").unwrap();
+        assert_eq!(alice.alone(machine).crates("Compiling"), ["count", "text", "tool"]);
+        assert_eq!(alice.alone(machine).crates("Fresh"), ["count", "text", "tool"]);
+        fs::write("/srv/work/tool/src/main.rs", "fn main() { println!() }\n").unwrap();
+        assert_eq!(bob.alone(machine).crates("Compiling"), ["tool"]);
+        assert!(files_of_others("/srv/foundry/cargo-target", ALICE) > 0, "all of it is alice's");
+        let secret = "/srv/foundry/cargo-target/debug/secret";
+        fs::write(secret, "root's").unwrap();
+        fs::set_permissions(secret, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::remove_file(config).unwrap();
+
+        let alice = Task { session: Session::Fairslice, ..alice };
+        for (who, line) in recipe() {
+            let words = ["sh", "-c", &line];
+            let output = match who {
+                '#' => Command::new(words[0]).args(&words[1..]).output(),
+                _ => machine::command(alice.session, ALICE, "/", &words).output(),
+            };
+            let output = output.unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            if who == '#' {
+                assert!(output.status.success(), "{line}: {said}");
+            } else {
+                // What alice may not read, and nothing else: rustc gives its locks the mode 0600.
+                assert!(said.contains("cargo-target.old/debug/secret'"), "{line}: {said}");
+                let unread = |line: &str| line.contains("secret'") || line.contains(".lock'");
+                assert!(
+                    said.lines().all(|line| unread(line) && line.ends_with("Permission denied")),
+                    "{said}"
+                );
+            }
+        }
+        assert!(!fs::exists("/srv/foundry/cargo-target/fs-alice/debug/secret").unwrap());
+        assert_private("/srv/foundry/cargo-target/fs-alice", ALICE);
+        let build = alice.alone(machine);
+        assert_eq!(build.crates("Fresh"), ["count", "text", "tool"], "{}", build.said);
+        assert_eq!(build.crates("Compiling"), [""; 0], "{}", build.said);
+        fs::write("/srv/work/tool/src/main.rs", "fn main() {}\n").unwrap();
+        let build = alice.alone(machine);
+        assert_eq!(build.crates("Compiling"), ["tool"], "{}", build.said);
+        assert_eq!(build.crates("Fresh"), ["count", "text"], "{}", build.said);
+        assert_private("/srv/foundry/cargo-target/fs-alice", ALICE);
     });
 }
 

@@ -7,7 +7,8 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
-use crate::machine::{ALICE, BUILDERS, MALLORY, Machine, PAM_SUCCESS, as_root};
+use crate::built;
+use crate::machine::{ALICE, BUILDERS, LIMIT, MALLORY, Machine, PAM_SUCCESS, as_root};
 
 /// Targets worth an attack: directories and files of root's and of others.
 pub(crate) fn decoys(machine: &Machine) {
@@ -165,8 +166,8 @@ fn mount_points() {
     if !as_root("mount_points") {
         return;
     }
-    let own = "mkdir srv/alice; mount -t tmpfs -o mode=700,uid=4001,gid=4001 none srv/alice";
-    let way = "mkdir srv/alice; mount -t tmpfs -o mode=755,uid=4001,gid=4001 none srv/alice; mkdir srv/alice/alice; chown 4001 srv/alice/alice";
+    let own = "ln -s /proc/self/mountinfo proc/self/mountinfo; mkdir srv/alice; mount -t tmpfs -o mode=700,uid=4001,gid=4001 none srv/alice";
+    let way = "ln -s /proc/self/mountinfo proc/self/mountinfo; mkdir srv/alice; mount -t tmpfs -o mode=755,uid=4001,gid=4001 none srv/alice; mkdir srv/alice/alice; chown 4001 srv/alice/alice";
     for (mode, path, before, why) in [
         (0o1777, "/srv/{user}", own, Some("/srv/alice is a mount point where others can write")),
         (0o1777, "/srv/{user}/{user}", way, Some("/srv/alice is a mount point where others can write")),
@@ -192,6 +193,53 @@ fn mount_points() {
     assert_eq!((told.open.as_str(), told.environment.len()), (PAM_SUCCESS, 0));
     assert!(told.log.concat().contains("belongs to uid 0, not to the user"), "{:?}", told.log);
     assert_eq!(told.found, ["0 700"]);
+}
+
+/// `fusermount3` lets anybody mount on a directory that they may write to: it lies in one of root's, and says of
+/// itself that it is root's, of what is in it that it is the user's, or nothing at all.
+#[test]
+fn what_somebody_has_mounted() {
+    if !as_root("what_somebody_has_mounted") {
+        return;
+    }
+    let fuse = built::program("pam_fuse", "../../tests/fuse.c", &[]);
+    let mounts = |point: &str, by: u32, how: &str| {
+        format!(
+            "ln -s /proc/self/mountinfo proc/self/mountinfo\n{} {point} {by} {ALICE} {how} & until grep -q \"$PWD/{point}\" /proc/self/mountinfo; do sleep 0.01; done",
+            fuse.display()
+        )
+    };
+    let mallorys = "/srv was mounted by uid 4002, not by root: umount -l /srv";
+    let alices = "/srv/alice was mounted by uid 4002, not by root: umount -l /srv/alice";
+    for (point, by, how, why) in [
+        ("srv", MALLORY, "", Some(mallorys)),
+        ("srv", MALLORY, "silent", Some(mallorys)),
+        ("srv/alice", MALLORY, "", Some(alices)),
+        ("srv/alice", MALLORY, "silent", Some(alices)),
+        // As good as who has mounted it.
+        ("srv", 0, "", None),
+        ("srv", ALICE, "", None),
+    ] {
+        let machine = Machine::new("");
+        machine.policy("[private_dir.CARGO_TARGET_DIR]\npath = \"/srv/{user}\"\nonly_if = \"/srv/alice\"\n");
+        machine.directory("srv", 0, 0o755);
+        machine.directory("srv/alice", 0, 0o755);
+        if point == "srv" {
+            // A login would refuse it.
+            chown(machine.directory("srv", 0, 0o775), None, Some(BUILDERS)).unwrap();
+        }
+        let before = mounts(point, by, how);
+        let told = machine.session("alice").before(&before).open();
+        assert!(told.milliseconds < LIMIT, "{point} {by} {how}: {} ms", told.milliseconds);
+        assert_eq!(
+            (told.open.as_str(), told.environment.is_empty()),
+            (PAM_SUCCESS, why.is_some()),
+            "{point} {by}: {:?}",
+            told.log
+        );
+        assert!(told.log.concat().contains(why.unwrap_or_default()), "{point} {by}: {:?}", told.log);
+        assert_eq!(told.log.len(), usize::from(why.is_some()), "{:?}", told.log);
+    }
 }
 
 #[test]

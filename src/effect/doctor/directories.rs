@@ -42,6 +42,8 @@ pub enum Trouble {
     Above,
     /// Others can write to a directory above it.
     Open,
+    /// Somebody else than root and the user has mounted it, or a directory above it.
+    Mounted,
     /// It, or a directory above it, is a link or no directory.
     Kind,
     /// It cannot be made or reached.
@@ -99,6 +101,13 @@ fn finding(inspected: &Inspected) -> Finding {
             "others can replace what is in it".to_owned(),
             Some(unset_below),
             Fix::Command(format!("chmod go-w {name}")),
+        ),
+        Trouble::Mounted => (
+            Code::DirectoryRoot,
+            "was mounted by somebody else than root".to_owned(),
+            Some(unset_below),
+            // Without -l, umount asks a server that need not answer.
+            Fix::Command(format!("umount -l {name}")),
         ),
         Trouble::Kind => (
             Code::DirectoryKind,

@@ -144,8 +144,8 @@ fn set_one(root: &Path, process: &Process, rescore: &Rescore) -> Result<()> {
         File::from(file).read_to_end(&mut text).ok()?;
         Some(text)
     };
-    let started = read("stat").and_then(|text| Some(Stat::parse(&text)?.started));
-    let score = read(KEY).and_then(|text| text.trim().parse::<i16>().ok());
+    let started = read("stat").and_then(|text| Some(Stat::parse(str::from_utf8(&text).ok()?)?.started));
+    let score = read(KEY).and_then(|text| str::from_utf8(&text).ok()?.trim().parse::<i16>().ok());
     if started != Some(process.started) || score != Some(rescore.from) {
         return Ok(());
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::effect::{self, Headcount};
-use crate::enforce::private_dir::{Wanted, look, wanted};
+use crate::enforce::private_dir::{Looked, Wanted, look, wanted};
 use crate::enforce::{placement, user_slice};
 use crate::host::account::Account;
 use crate::host::cgroup;
@@ -124,7 +124,8 @@ pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -
         let directory = match wanted(root, declared, &account) {
             Ok(Wanted::Nothing(reason)) => Directory::Nothing(reason),
             Ok(Wanted::Directory(filled)) => match look(root, &filled.directory, account.uid, account.gid) {
-                Ok(exists) => Directory::Set { value: filled.value, exists },
+                // What lies on a mount of the user's own is not asked for: only a login does.
+                Ok(looked) => Directory::Set { value: filled.value, exists: looked != Looked::Missing },
                 Err(error) => Directory::Refused(format!("{error:#}")),
             },
             Err(error) => Directory::Refused(format!("{error:#}")),

@@ -1,92 +1,123 @@
-//! The private directories that exist.
+//! The directories that private ones lie in.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Error, Result};
-use nix::fcntl::{OFlag, open};
+use anyhow::{Context, Result, ensure};
+use nix::errno::Errno;
+use nix::fcntl::open;
 use nix::sys::stat::{FileStat, Mode, fstat};
 
-use super::tree::{names, open_directory};
-use super::wanted::filled;
-use crate::host::account::Account;
+use super::tree::{ON_THE_WAY, WRITABLE_BY_OTHERS, mode, names, only_roots, open_directory};
+use crate::host::mount::On;
 use crate::policy::PathTemplate;
 use crate::text::shown;
 
-/// A private directory that exists.
-#[derive(Debug)]
-pub(super) struct Found {
+/// A directory that private ones may lie in.
+pub(super) struct Parent<'r> {
+    root: &'r Path,
     /// As the policy has it, below the root.
-    pub(super) directory: PathBuf,
-    /// Whether only root can put another directory in its place.
+    pub(super) path: PathBuf,
+    descriptor: OwnedFd,
+    on: On,
+    /// Whether only root can put something else in the place of what is in it.
     pub(super) firm: bool,
+    /// Whether others than root can put something into it, and nothing in the place of what is root's.
+    pub(super) sticky: bool,
 }
 
-/// Every directory that `template` stands for and that belongs to the user whom it is for, of those
-/// users that NSS knows. Those below home directories are not looked for.
-pub(super) fn existing(root: &Path, template: &PathTemplate) -> Result<Vec<Found>> {
+/// What is looked for, and what could not be looked at.
+#[derive(Default)]
+pub(super) struct Parents<'r> {
+    pub(super) found: Vec<Parent<'r>>,
+    /// One line for each: what was tried, on what, what came back.
+    pub(super) unread: Vec<String>,
+}
+
+/// Every directory that is a parent of one that `template` stands for. None of those below home directories.
+///
+/// Where others than root can change a directory, only what is named in the template is looked at further: they
+/// choose what else there is.
+///
+/// # Errors
+/// The root directory cannot be opened.
+pub(super) fn parents<'r>(root: &'r Path, template: &PathTemplate) -> Result<Parents<'r>> {
     let components: Vec<&str> = if template.in_home() { Vec::new() } else { template.made().collect() };
-    let mut search = Search { template, accounts: HashMap::new(), found: Vec::new() };
-    if !components.is_empty() {
-        let fd = open_root(root)?;
-        let firm = only_roots(&fstat(&fd).context("looking at the root directory")?);
-        search.descend(&fd, Path::new("/"), &components, firm)?;
+    let mut parents = Parents::default();
+    if let Some((_, above)) = components.split_last() {
+        parents.descend(Parent::root(root)?, above);
     }
-    Ok(search.found)
+    Ok(parents)
 }
 
-struct Search<'a> {
-    template: &'a PathTemplate,
-    /// The path that each owner's directory has.
-    accounts: HashMap<u32, Option<PathBuf>>,
-    found: Vec<Found>,
-}
-
-impl Search<'_> {
-    fn descend(&mut self, parent: &OwnedFd, at: &Path, components: &[&str], firm: bool) -> Result<()> {
-        let Some((component, below)) = components.split_first() else { return Ok(()) };
-        let candidates = if component.contains('{') {
-            names(parent).with_context(|| format!("listing {}", shown(&at)))?
-        } else {
-            vec![OsStr::new(component).to_owned()]
+impl<'r> Parents<'r> {
+    fn descend(&mut self, parent: Parent<'r>, components: &[&str]) {
+        let Some((component, below)) = components.split_first() else { return self.found.push(parent) };
+        let candidates = match component.contains('{') {
+            true if !parent.firm => return self.found.push(parent),
+            true => match parent.names() {
+                Ok(names) => names,
+                Err(error) => return self.unread.push(format!("{error:#}")),
+            },
+            false => vec![OsString::from(component)],
         };
         for name in candidates {
-            // What is missing, a link or no directory is nobody's private directory.
-            let Ok(fd) = open_directory(parent, &name) else { continue };
-            let path = at.join(&name);
-            let stat = fstat(&fd).with_context(|| format!("looking at {}", shown(&path)))?;
-            if below.is_empty() {
-                if self.of(stat.st_uid)? == Some(&path) {
-                    self.found.push(Found { directory: path, firm });
-                }
-            } else {
-                self.descend(&fd, &path, below, firm && only_roots(&stat))?;
+            match parent.child(&name) {
+                Ok(Some((child, _))) => self.descend(child, below),
+                Ok(None) => {}
+                Err(error) => self.unread.push(format!("{error:#}")),
             }
         }
-        Ok(())
+    }
+}
+
+impl<'r> Parent<'r> {
+    /// The root directory itself.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub(super) fn root(root: &'r Path) -> Result<Self> {
+        let looking = || format!("opening {}", shown(root));
+        let descriptor = open(root, ON_THE_WAY, Mode::empty()).with_context(looking)?;
+        let (stat, on) =
+            (fstat(&descriptor).with_context(looking)?, On::of(&descriptor).with_context(looking)?);
+        let path = PathBuf::from("/");
+        Ok(Self { root, path, descriptor, on, firm: only_roots(&stat), sticky: is_sticky(&stat) })
     }
 
-    /// Where the private directory of a user is.
-    fn of(&mut self, uid: u32) -> Result<Option<&PathBuf>> {
-        if !self.accounts.contains_key(&uid) {
-            let account = Account::by_uid(uid)?;
-            let filled = account.and_then(|account| filled(self.template, &account).ok());
-            self.accounts.insert(uid, filled.map(|filled| filled.directory));
+    /// What is in it.
+    ///
+    /// # Errors
+    /// It cannot be listed.
+    pub(super) fn names(&self) -> Result<Vec<OsString>> {
+        names(&self.descriptor).with_context(|| format!("listing {}", shown(&self.path)))
+    }
+
+    /// The directory of that name, and its owner. What is missing, a link or no directory is nobody's private
+    /// directory; nor is what somebody else than root has mounted, which may say of itself what it likes, or
+    /// not answer.
+    ///
+    /// # Errors
+    /// It is somebody's mount, or cannot be looked at.
+    pub(super) fn child(&self, name: &OsStr) -> Result<Option<(Self, u32)>> {
+        let path = self.path.join(name);
+        let (descriptor, on) = match open_directory(&self.descriptor, name) {
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(None),
+            opened => opened.with_context(|| format!("opening {}", shown(&path)))?,
+        };
+        let looking = || format!("looking at {}", shown(&path));
+        if on != self.on {
+            let by = on.mounted_by(self.root).with_context(looking)?;
+            ensure!(by == 0, "{} was mounted by uid {by}", shown(&path));
         }
-        Ok(self.accounts.get(&uid).and_then(Option::as_ref))
+        let stat = fstat(&descriptor).with_context(looking)?;
+        let (firm, sticky) = (self.firm && only_roots(&stat), is_sticky(&stat));
+        Ok(Some((Self { root: self.root, path, descriptor, on, firm, sticky }, stat.st_uid)))
     }
 }
 
-/// Whether nobody but root can change what is in a directory.
-pub(super) fn only_roots(stat: &FileStat) -> bool {
-    let mode = Mode::from_bits_truncate(stat.st_mode);
-    stat.st_uid == 0 && !mode.intersects(Mode::S_IWGRP | Mode::S_IWOTH)
-}
-
-pub(super) fn open_root(root: &Path) -> Result<OwnedFd> {
-    let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    open(root, flags, Mode::empty()).map_err(Error::from).with_context(|| format!("opening {}", shown(&root)))
+fn is_sticky(stat: &FileStat) -> bool {
+    mode(stat).contains(Mode::S_ISVTX) && mode(stat).intersects(WRITABLE_BY_OTHERS)
 }

@@ -2,31 +2,32 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 
-use super::make::look;
+use super::existing::parents;
+use super::make::{Looked, look};
 use super::refused::{Refused, Why};
 use super::wanted::{Wanted, wanted};
 use crate::effect::doctor::directories::{Inspected, Trouble};
 use crate::host::account::Account;
-use crate::host::directory;
 use crate::policy::{PathTemplate, Policy, PrivateDir};
 
 /// Looks at the private directory of every user who has one and of `logged_in`, as a login does, and
 /// changes nothing. Who is not root cannot tell what a login would meet, and leaves out what they may not
 /// look at.
 ///
+/// The second list says what could not be looked at, one line for each.
+///
 /// # Errors
 /// NSS failed.
-pub fn inspect(root: &Path, policy: &Policy, logged_in: &[u32]) -> Result<Vec<Inspected>> {
-    let mut found = Vec::new();
+pub fn inspect(root: &Path, policy: &Policy, logged_in: &[u32]) -> Result<(Vec<Inspected>, Vec<String>)> {
+    let (mut found, mut unread) = (Vec::new(), Vec::new());
     for (variable, declared) in &policy.private_dirs {
-        for account in owners(root, &declared.path.value, logged_in)? {
+        for account in owners(root, &declared.path.value, logged_in, &mut unread)? {
             // A name that does not belong in a path is the login's to complain of.
             let Ok(Wanted::Directory(filled)) = wanted(root, declared, &account) else { continue };
             if let Some((trouble, path, said)) = trouble(root, declared, &filled.directory, &account) {
@@ -36,7 +37,7 @@ pub fn inspect(root: &Path, policy: &Policy, logged_in: &[u32]) -> Result<Vec<In
             }
         }
     }
-    Ok(found)
+    Ok((found, unread))
 }
 
 fn trouble(
@@ -46,8 +47,8 @@ fn trouble(
     account: &Account,
 ) -> Option<(Trouble, PathBuf, String)> {
     match look(root, directory, account.uid, account.gid) {
-        Ok(true) => open_to_others(root, declared, directory),
-        Ok(false) => None,
+        Ok(Looked::There(mode)) => open_to_others(mode, declared, directory),
+        Ok(Looked::Missing | Looked::OnUsersMount) => None,
         Err(error) => {
             let said = format!("{error:#}");
             let Some(refused) = error.downcast_ref::<Refused>() else {
@@ -60,6 +61,7 @@ fn trouble(
                 Why::Writable => Trouble::Writable,
                 Why::Above => Trouble::Above,
                 Why::Open => Trouble::Open,
+                Why::Mounted => Trouble::Mounted,
                 Why::Missing => Trouble::Refused,
             };
             Some((trouble, refused.path.clone(), said))
@@ -68,13 +70,8 @@ fn trouble(
 }
 
 /// A mode that gives others more than the declared one does.
-fn open_to_others(
-    root: &Path,
-    declared: &PrivateDir,
-    directory: &Path,
-) -> Option<(Trouble, PathBuf, String)> {
-    let metadata = fs::symlink_metadata(root.join(directory.strip_prefix("/").ok()?)).ok()?;
-    let (is, wanted) = (metadata.permissions().mode() & 0o7777, declared.mode());
+fn open_to_others(mode: Mode, declared: &PrivateDir, directory: &Path) -> Option<(Trouble, PathBuf, String)> {
+    let (is, wanted) = (mode.bits() & 0o7777, declared.mode());
     (is & 0o077 & !wanted.bits() != 0).then(|| {
         let said =
             format!("made before the mode was declared, or changed by the user ({})", declared.path.origin);
@@ -84,17 +81,33 @@ fn open_to_others(
 
 /// The users who may have a directory: those logged in, and those whose name or number stands where the
 /// template has it.
-fn owners(root: &Path, template: &PathTemplate, logged_in: &[u32]) -> Result<Vec<Account>> {
+fn owners(
+    root: &Path,
+    template: &PathTemplate,
+    logged_in: &[u32],
+    unread: &mut Vec<String>,
+) -> Result<Vec<Account>> {
     let mut owners = BTreeMap::new();
     for uid in logged_in {
         owners.extend(Account::by_uid(*uid)?.map(|account| (account.uid, account)));
     }
-    let components: Vec<&str> = if template.in_home() { Vec::new() } else { template.made().collect() };
-    for name in last_names(root, &components) {
+    let Some(last) = template.made().last().filter(|_| !template.in_home()) else {
+        return Ok(owners.into_values().collect());
+    };
+    let parents = parents(root, template)?;
+    unread.extend(parents.unread);
+    let mut names = Vec::new();
+    for parent in parents.found {
+        match parent.names() {
+            Ok(found) => names.extend(found),
+            Err(error) => unread.push(format!("{error:#}")),
+        }
+    }
+    for name in names {
+        // No name that a login would make is anything else than UTF-8.
+        let Some(name) = name.to_str() else { continue };
         for (placeholder, is_number) in [("{user}", false), ("{uid}", true)] {
-            let Some(owner) = components.last().and_then(|like| filled_in(like, placeholder, &name)) else {
-                continue;
-            };
+            let Some(owner) = filled_in(last, placeholder, name) else { continue };
             let account = match owner.parse() {
                 Ok(uid) if is_number => Account::by_uid(uid)?,
                 _ if is_number => None,
@@ -110,23 +123,6 @@ fn owners(root: &Path, template: &PathTemplate, logged_in: &[u32]) -> Result<Vec
 fn filled_in<'n>(like: &str, placeholder: &str, name: &'n str) -> Option<&'n str> {
     let (before, after) = like.split_once(placeholder)?;
     name.strip_prefix(before)?.strip_suffix(after).filter(|owner| !owner.is_empty())
-}
-
-/// The names in the directories that private ones lie in; links on the way are not followed.
-fn last_names(root: &Path, components: &[&str]) -> Vec<String> {
-    let Some((_, above)) = components.split_last() else { return Vec::new() };
-    let names_in = |directory: &Path| directory::names(directory).unwrap_or_default();
-    let mut directories = vec![root.to_owned()];
-    for component in above {
-        let below = directories.iter().flat_map(|directory| {
-            if component.contains('{') { names_in(directory) } else { vec![(*component).to_owned()] }
-                .into_iter()
-                .map(|name| directory.join(name))
-        });
-        directories =
-            below.filter(|path| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())).collect();
-    }
-    directories.iter().flat_map(|directory| names_in(directory)).collect()
 }
 
 #[cfg(test)]

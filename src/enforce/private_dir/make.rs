@@ -8,6 +8,10 @@
 //! there may be replaced by the user at any moment. So the rest is done with the user's own rights. Root's
 //! would be a way to be given any directory: between mkdir and chown, another could be put in place.
 //!
+//! What a file system says of owners and modes is as good as who mounted it. Anybody may mount one of FUSE on
+//! a directory they can write to, also one in a directory of root's. So a mount point is walked through only if
+//! it is root's mount, or the user's own.
+//!
 //! What is there already is accepted or refused, never repaired.
 #![forbid(unsafe_code)]
 
@@ -25,15 +29,13 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, unlinkat};
 
 use super::as_user::AsUser;
 use super::refused::{Refused, Why};
+use super::tree::{DIRECTORY, ON_THE_WAY, WRITABLE_BY_OTHERS, mode, open_directory};
+use crate::host::mount::On;
 use crate::policy::DirMode;
 use crate::text::shown;
 
-const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
-/// To walk through a directory, the right to search it is enough: a home on NFS is closed to root.
-const ON_THE_WAY: OFlag = DIRECTORY.union(OFlag::O_PATH);
 const TO_CHANGE: OFlag = DIRECTORY.union(OFlag::O_RDONLY).union(OFlag::O_NONBLOCK);
 const PRIVATE: Mode = Mode::S_IRWXU;
-const WRITABLE_BY_OTHERS: Mode = Mode::S_IWGRP.union(Mode::S_IWOTH);
 /// How long another session that has just made the directory is given to hand it to the user.
 const HANDOVER: Duration = Duration::from_millis(200);
 const HANDOVER_PAUSE: Duration = Duration::from_millis(2);
@@ -59,13 +61,24 @@ pub(in crate::enforce) fn ensure(
     walk(root, directory, User::new(uid, gid), Some(mode)).map(drop)
 }
 
-/// What [`ensure`] would do: `true`, the directory is there and right; `false`, it would be made.
+/// What [`ensure`] would do.
 ///
 /// # Errors
 /// As [`ensure`], as far as can be told without making anything.
 #[cfg(feature = "cli")]
-pub(in crate::enforce) fn look(root: &Path, directory: &Path, uid: u32, gid: u32) -> Result<bool> {
+pub(in crate::enforce) fn look(root: &Path, directory: &Path, uid: u32, gid: u32) -> Result<Looked> {
     walk(root, directory, User::new(uid, gid), None)
+}
+
+/// What there is of a private directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::enforce) enum Looked {
+    /// It is there and right, with these bits of its mode.
+    There(Mode),
+    /// It would be made.
+    Missing,
+    /// It lies in a file system that the user has mounted, and which need not answer: only a login asks it.
+    OnUsersMount,
 }
 
 #[derive(Clone, Copy)]
@@ -80,14 +93,14 @@ impl User {
     }
 }
 
-/// Whether the directory is there in the end. With `make`, its mode, it is.
-fn walk(root: &Path, directory: &Path, user: User, make: Option<Mode>) -> Result<bool> {
+/// What is there in the end. With `make`, the mode of a directory that is made, it is there.
+fn walk(root: &Path, directory: &Path, user: User, make: Option<Mode>) -> Result<Looked> {
     let mut way: Vec<&OsStr> = Vec::new();
     for component in directory.components() {
         match component {
             Component::Normal(name) => way.push(name),
             Component::RootDir => {}
-            _ => bail!("{} is no plain absolute path", shown(&directory)),
+            _ => bail!("{} is no plain absolute path", shown(directory)),
         }
     }
     let last = way.pop().context("the path has no last component")?;
@@ -101,26 +114,34 @@ fn walk(root: &Path, directory: &Path, user: User, make: Option<Mode>) -> Result
                 let said = format!("{} does not exist: make it, owned by root", shown(&missing));
                 return Err(Refused::error(Why::Missing, missing, said));
             }
-            (None, Ground::Users { .. }, None) => return Ok(false),
+            (None, Ground::Users { .. }, None) => return Ok(Looked::Missing),
             (None, Ground::Users { .. }, Some(_)) => place.make(name, PRIVATE)?,
         };
+        if next.is_users_mount && make.is_none() {
+            return Ok(Looked::OnUsersMount);
+        }
         place = place.enter(next)?;
     }
     let mut target = match (place.child(last)?, make) {
         (Some(there), _) => there,
-        (None, None) => return Ok(false),
+        (None, None) => return Ok(Looked::Missing),
         (None, Some(mode)) => place.make(last, mode)?,
     };
+    if target.is_users_mount && make.is_none() {
+        return Ok(Looked::OnUsersMount);
+    }
+    let mut stat = place.look_at(&target)?;
     // Another session of the user may have made it, and be about to give it away.
     let may_be_given = make.is_some() && matches!(place.ground, Ground::Roots) && !user.uid.is_root();
     let mut waited = Duration::ZERO;
-    while may_be_given && target.is_roots() && waited < HANDOVER {
+    while may_be_given && stat.st_uid == 0 && waited < HANDOVER {
         thread::sleep(HANDOVER_PAUSE);
         waited += HANDOVER_PAUSE;
         target = place.child(last)?.ok_or_else(|| vanished(&target.path))?;
+        stat = place.look_at(&target)?;
     }
-    target.check_private(user)?;
-    Ok(true)
+    check_private(&target.path, &stat, user)?;
+    Ok(Looked::There(mode(&stat)))
 }
 
 /// Whose business what is in a directory is.
@@ -135,30 +156,36 @@ enum Ground {
 struct Found {
     path: PathBuf,
     descriptor: OwnedFd,
-    stat: FileStat,
+    on: On,
+    /// Whether it is the root of a file system that the user has mounted.
+    is_users_mount: bool,
 }
 
 /// A directory on the way that may be walked through.
-struct Place {
+struct Place<'r> {
+    root: &'r Path,
     path: PathBuf,
     descriptor: OwnedFd,
-    stat: FileStat,
+    on: On,
+    mode: Mode,
     user: User,
     ground: Ground,
 }
 
-impl Place {
-    fn at(root: &Path, user: User) -> Result<Self> {
+impl<'r> Place<'r> {
+    fn at(root: &'r Path, user: User) -> Result<Self> {
         let descriptor = open(root, ON_THE_WAY, Mode::empty()).context("opening the root directory")?;
         let stat = fstat(&descriptor).context("looking at the root directory")?;
-        Found { path: PathBuf::from("/"), descriptor, stat }.trusted(user, Ground::Roots)
+        let on = On::of(&descriptor).context("looking at the root directory")?;
+        let found = Found { path: PathBuf::from("/"), descriptor, on, is_users_mount: false };
+        found.trusted(root, &stat, user, Ground::Roots)
     }
 
     /// What stands at `name`, if anything does.
     fn child(&self, name: &OsStr) -> Result<Option<Found>> {
         let path = self.path.join(name);
-        let descriptor = match openat(&self.descriptor, name, ON_THE_WAY, Mode::empty()) {
-            Ok(descriptor) => descriptor,
+        let (descriptor, on) = match open_directory(&self.descriptor, name) {
+            Ok(opened) => opened,
             Err(Errno::ENOENT) => return Ok(None),
             // With O_NOFOLLOW, O_DIRECTORY says this of a link too.
             Err(Errno::ENOTDIR | Errno::ELOOP) => {
@@ -167,22 +194,36 @@ impl Place {
             }
             Err(errno) => return Err(self.failed("opening", &path, errno)),
         };
-        let stat = fstat(&descriptor).map_err(|errno| self.failed("looking at", &path, errno))?;
-        // A file system that somebody else mounted may say of any owner that it is.
-        if mode(&self.stat).intersects(WRITABLE_BY_OTHERS) && stat.st_dev != self.stat.st_dev {
+        let is_users_mount = on != self.on && self.mounted_by_user(&path, on)?;
+        Ok(Some(Found { path, descriptor, on, is_users_mount }))
+    }
+
+    /// Whether it is the user who has mounted what is at `path`, and not root. Anybody else is refused.
+    fn mounted_by_user(&self, path: &Path, on: On) -> Result<bool> {
+        if self.mode.intersects(WRITABLE_BY_OTHERS) {
             let said = format!(
                 "{} is a mount point where others can write: unmount it, or chmod go-w {}",
-                shown(&path),
+                shown(path),
                 shown(&self.path)
             );
             return Err(Refused::error(Why::Open, self.path.clone(), said));
         }
-        Ok(Some(Found { path, descriptor, stat }))
+        let by = on.mounted_by(self.root).with_context(|| format!("finding who mounted {}", shown(path)))?;
+        if by != 0 && by != self.user.uid.as_raw() {
+            let said = format!("{0} was mounted by uid {by}, not by root: umount -l {0}", shown(path));
+            return Err(Refused::error(Why::Mounted, path, said));
+        }
+        Ok(by != 0)
+    }
+
+    fn look_at(&self, found: &Found) -> Result<FileStat> {
+        fstat(&found.descriptor).map_err(|errno| self.failed("looking at", &found.path, errno))
     }
 
     /// Goes on to a directory in this one.
     fn enter(self, next: Found) -> Result<Self> {
-        next.trusted(self.user, self.ground)
+        let stat = self.look_at(&next)?;
+        next.trusted(self.root, &stat, self.user, self.ground)
     }
 
     /// Makes a directory and gives it to the user. What is there in the end may be another's, who was
@@ -236,69 +277,64 @@ impl Place {
             }
             _ => String::new(),
         };
-        anyhow!("{tried} {}: {}{remedy}", shown(&path), errno.desc())
+        anyhow!("{tried} {}: {}{remedy}", shown(path), errno.desc())
     }
 }
 
 impl Found {
     /// Nobody but root and the user may be able to put another directory in the place of what is in
     /// this one.
-    fn trusted(self, user: User, ground: Ground) -> Result<Place> {
-        let Self { path, descriptor, stat } = self;
-        let (owner, name) = (Uid::from_raw(stat.st_uid), shown(&path));
+    fn trusted<'r>(self, root: &'r Path, stat: &FileStat, user: User, ground: Ground) -> Result<Place<'r>> {
+        let Self { path, descriptor, on, is_users_mount } = self;
+        let owner = Uid::from_raw(stat.st_uid);
         let is_users = owner == user.uid;
         if !owner.is_root() && !is_users {
             let (why, said) = match ground {
                 Ground::Roots => {
-                    (Why::Above, format!("{name} belongs to uid {owner}, not to root: chown root {name}"))
+                    let said =
+                        format!("{0} belongs to uid {owner}, not to root: chown root {0}", shown(&path));
+                    (Why::Above, said)
                 }
                 Ground::Users { .. } => (Why::Owner, not_the_users(&path, owner)),
             };
             return Err(Refused::error(why, path, said));
         }
-        let mode = mode(&stat);
+        let mode = mode(stat);
         if mode.intersects(WRITABLE_BY_OTHERS) && !mode.contains(Mode::S_ISVTX) {
             let entitled = if is_users { "the user" } else { "root" };
-            let said = format!("{name} can be changed by others than {entitled}: chmod go-w or +t {name}");
+            let said =
+                format!("{0} can be changed by others than {entitled}: chmod go-w or +t {0}", shown(&path));
             return Err(Refused::error(Why::Open, path, said));
         }
         let ground = match ground {
-            Ground::Roots if is_users && !owner.is_root() => {
+            Ground::Roots if is_users_mount || is_users && !owner.is_root() => {
                 Ground::Users { _rights: AsUser::take(user.uid, user.gid)? }
             }
             ground => ground,
         };
-        Ok(Place { path, descriptor, stat, user, ground })
-    }
-
-    fn is_roots(&self) -> bool {
-        self.stat.st_uid == 0
-    }
-
-    /// What stands at the private path in the end.
-    fn check_private(&self, user: User) -> Result<()> {
-        let (owner, name) = (Uid::from_raw(self.stat.st_uid), shown(&self.path));
-        if owner != user.uid {
-            return Err(Refused::error(Why::Owner, &self.path, not_the_users(&self.path, owner)));
-        }
-        if mode(&self.stat).intersects(WRITABLE_BY_OTHERS) {
-            let said = format!("{name} can be changed by others than the user: chmod go-w {name}");
-            return Err(Refused::error(Why::Writable, &self.path, said));
-        }
-        Ok(())
+        Ok(Place { root, path, descriptor, on, mode, user, ground })
     }
 }
 
-fn mode(stat: &FileStat) -> Mode {
-    Mode::from_bits_truncate(stat.st_mode)
+/// What stands at the private path in the end.
+fn check_private(path: &Path, stat: &FileStat, user: User) -> Result<()> {
+    let owner = Uid::from_raw(stat.st_uid);
+    if owner != user.uid {
+        return Err(Refused::error(Why::Owner, path, not_the_users(path, owner)));
+    }
+    if mode(stat).intersects(WRITABLE_BY_OTHERS) {
+        let said = format!("{0} can be changed by others than the user: chmod go-w {0}", shown(path));
+        return Err(Refused::error(Why::Writable, path, said));
+    }
+    Ok(())
 }
 
 fn not_the_users(path: &Path, owner: Uid) -> String {
-    format!("{} belongs to uid {owner}, not to the user: move it away", shown(&path))
+    format!("{} belongs to uid {owner}, not to the user: move it away", shown(path))
 }
 
 fn vanished(path: &Path) -> Error {
-    anyhow!("{} was taken away while it was being made", shown(&path))
+    anyhow!("{} was taken away while it was being made", shown(path))
 }
 
 #[cfg(test)]
@@ -326,9 +362,10 @@ mod tests {
         walk(home.path(), Path::new(path), user, Some(mode)).map(drop).map_err(|error| error.to_string())
     }
 
+    /// Whether it is there.
     fn looked(home: &TempDir, user: User, path: &str) -> Result<bool, String> {
-        let looked = look(home.path(), Path::new(path), user.uid.as_raw(), user.gid.as_raw());
-        looked.map_err(|error| error.to_string())
+        let looked = walk(home.path(), Path::new(path), user, None);
+        looked.map(|looked| looked != Looked::Missing).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -2,8 +2,6 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "cli")]
-pub mod adopt;
-#[cfg(feature = "cli")]
 pub mod age;
 mod as_user;
 #[cfg(feature = "cli")]
@@ -12,7 +10,6 @@ mod existing;
 mod inspect;
 mod make;
 mod refused;
-#[cfg(feature = "cli")]
 mod tree;
 mod wanted;
 
@@ -20,5 +17,5 @@ mod wanted;
 pub use inspect::inspect;
 pub(super) use make::ensure;
 #[cfg(feature = "cli")]
-pub(super) use make::look;
+pub(super) use make::{Looked, look};
 pub(super) use wanted::{Wanted, wanted};

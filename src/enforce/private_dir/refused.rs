@@ -31,6 +31,8 @@ pub(super) enum Why {
     Above,
     /// Others can write to a directory on the way.
     Open,
+    /// Somebody else than root and the user has mounted it, or a directory on the way.
+    Mounted,
     /// A directory on the way is missing, and not the user's to make.
     Missing,
 }
