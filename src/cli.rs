@@ -22,7 +22,6 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use self::out::{print, print_error, say};
-use crate::effect;
 use crate::enforce::lock::Lock;
 use crate::enforce::own;
 use crate::host::account;
@@ -31,6 +30,7 @@ use crate::paths;
 use crate::policy::{self, Diagnostic, InForce, Loaded};
 use crate::report;
 use crate::text::shown;
+use crate::{effect, enforce};
 
 /// Something is not as it should be: a policy has errors, a live value differs.
 const FOUND: u8 = 1;
@@ -177,6 +177,7 @@ fn check(root: &Path, files: &[PathBuf]) -> Result<u8> {
     if loaded.in_force == InForce::Current {
         let ram = Machine::read(root)?.ram;
         diagnostics.extend(policy::review(&loaded.policy, ram, account::group_exists, account::user_exists));
+        diagnostics.extend(enforce::private_dir::review(root, &loaded.policy)?);
         let broken = effect::broken_floors(&loaded.policy).into_iter();
         diagnostics.extend(broken.map(|(floor, message)| Diagnostic::at(&floor.origin, message).warning()));
     }

@@ -136,6 +136,45 @@ fn values_that_come_to_nothing_on_this_machine_are_named() {
     assert!(root.run(&["policy"]).1.contains("memory_high = \"64G\""));
 }
 
+/// Anybody makes `/tmp/alice` before alice does.
+#[test]
+fn a_private_directory_whose_name_others_can_take_is_warned_of() {
+    let root = Root::new("[private_dir.TMPDIR]\npath = \"/tmp/of/{user}\"\n");
+    let mode = |path: &str, mode| {
+        fs::set_permissions(root.path(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let warned = || {
+        let (code, out, _) = root.run(&["check"]);
+        assert_eq!((out.lines().count(), out.ends_with(": ok\n")), (1, code == 0), "{out}");
+        if code == 0 { String::new() } else { out }
+    };
+    fs::create_dir_all(root.path("tmp")).unwrap();
+    mode("tmp", 0o1777);
+    let open = "[private_dir.TMPDIR]: in /tmp, a sticky directory, anybody can make the directory of another user first, for whom TMPDIR is not set then: declare a path";
+    let said = warned();
+    assert!(said.contains(":2:8: warning: ") && said.contains(open), "{said}");
+    fs::create_dir_all(root.path("tmp/of")).unwrap();
+    mode("tmp/of", 0o755);
+    assert_eq!(warned(), "");
+    mode("tmp/of", 0o1775);
+    assert!(warned().contains("in /tmp/of, a sticky directory"));
+    mode("tmp/of", 0o1755);
+    assert_eq!(warned(), "");
+
+    mode("tmp/of", 0o1777);
+    let pam = |line: &str| {
+        fs::create_dir_all(root.path("etc/pam.d")).unwrap();
+        fs::write(root.path("etc/pam.d/sshd"), format!("# sshd\n{line}\n")).unwrap();
+    };
+    for line in ["session optional pam_fairslice.so strict", "session required pam_fairslice.so debug"] {
+        pam(line);
+        assert!(warned().contains("for whom TMPDIR is not set then"), "{line}");
+    }
+    pam("session required pam_fairslice.so debug strict");
+    let locked = "who then cannot log in, for the module is strict (/etc/pam.d/sshd:2): declare a path";
+    assert!(warned().contains(locked), "{}", warned());
+}
+
 #[test]
 fn files_are_checked_as_one_policy() {
     let root = Root::new("");

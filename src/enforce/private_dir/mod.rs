@@ -10,6 +10,8 @@ mod existing;
 mod inspect;
 mod make;
 mod refused;
+#[cfg(feature = "cli")]
+mod sticky;
 mod tree;
 mod wanted;
 
@@ -18,4 +20,6 @@ pub use inspect::inspect;
 pub(super) use make::ensure;
 #[cfg(feature = "cli")]
 pub(super) use make::{Looked, look};
+#[cfg(feature = "cli")]
+pub use sticky::review;
 pub(super) use wanted::{Wanted, wanted};
