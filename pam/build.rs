@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 use std::{env, fs, io};
 
+#[allow(clippy::disallowed_methods, reason = "cargo reads it")]
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     let directory = PathBuf::from(env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?);

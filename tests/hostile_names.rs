@@ -1,6 +1,16 @@
 //! Nothing that others have written does anything to a terminal: every command, the launcher and the
 //! generator on a machine full of hostile names.
-#![allow(missing_docs, clippy::indexing_slicing, clippy::panic, clippy::string_slice, clippy::unwrap_used)]
+#![allow(
+    missing_docs,
+    clippy::disallowed_methods,
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unnecessary_debug_formatting,
+    clippy::unwrap_used
+)]
 
 mod fixture;
 
@@ -284,10 +294,10 @@ fn takes_value(option: &Arg) -> bool {
 
 /// What it says on a terminal of its own, of both streams; it is interrupted after `ends`.
 fn on_a_terminal(mut command: Command, colours: bool, ends: Option<Duration>) -> Vec<u8> {
-    let size = Winsize { ws_row: 200, ws_col: 160, ws_xpixel: 0, ws_ypixel: 0 };
-    let terminal = openpty(&size, None).unwrap();
-    let side = || Stdio::from(terminal.slave.try_clone().unwrap());
-    command.stdin(side()).stdout(side()).stderr(side()).env("TERM", "xterm-256color");
+    let window = Winsize { ws_row: 200, ws_col: 160, ws_xpixel: 0, ws_ypixel: 0 };
+    let terminal = openpty(&window, None).unwrap();
+    let stream = || Stdio::from(terminal.slave.try_clone().unwrap());
+    command.stdin(stream()).stdout(stream()).stderr(stream()).env("TERM", "xterm-256color");
     if !colours {
         command.env("NO_COLOR", "1");
     }
@@ -334,8 +344,12 @@ fn harmless(said: &[u8], colours: bool, of: &str) {
         match character {
             '\n' => {}
             '\0'..=' ' | '\u{7f}'..='\u{9f}' if character != ' ' => bad("a control character"),
-            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' => bad("not seen"),
-            '\u{2060}'..='\u{206f}' | '\u{feff}' => bad("not seen"),
+            '\u{ad}'
+            | '\u{61c}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' => bad("not seen"),
             _ => {}
         }
         plain.push(character);
@@ -365,14 +379,15 @@ fn no_command_lets_them_through() {
     for (path, definition) in &all {
         let (_, what) = WHAT.iter().find(|(known, _)| known == path).unwrap();
         let machine = machine();
-        let forms = forms(definition, what);
-        println!("fairslice {}: {} forms", path.join(" "), forms.len());
-        for (index, form) in forms.iter().enumerate() {
+        let all_forms = forms(definition, what);
+        println!("fairslice {}: {} forms", path.join(" "), all_forms.len());
+        for (number, form) in all_forms.iter().enumerate() {
             // What it says of the machine is said with and without.
             let plain = form
                 .iter()
                 .all(|word| word.to_str().is_some_and(|word| word.is_ascii() && !word.contains('\x1b')));
-            for colours in [true, false].into_iter().filter(|colours| plain || *colours == (index % 2 == 0)) {
+            for colours in [true, false].into_iter().filter(|colours| plain || *colours == (number % 2 == 0))
+            {
                 let mut run = command(machine.path(), &path.iter().map(String::as_str).collect::<Vec<_>>());
                 run.args(form).current_dir(machine.path());
                 let of = format!("fairslice {} {}", path.join(" "), shown(form));
@@ -538,7 +553,7 @@ fn the_generator_does_not_either_and_writes_no_line_of_theirs() {
             harmless(&text, false, unit);
             let text = String::from_utf8(text).unwrap();
             let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with(['#', '['])).collect();
-            assert!(matches!(lines[..], ["CPUWeight=7"] | ["OOMScoreAdjust=7"]), "{text}");
+            assert!(matches!(lines[..], ["CPUWeight=7" | "OOMScoreAdjust=7"]), "{text}");
         }
         fs::remove_file(&file).unwrap();
     }
