@@ -199,6 +199,13 @@ fn print_policy(root: &Path) -> Result<u8> {
     Ok(complain(&loaded))
 }
 
+/// Says on stderr what could not be looked at.
+fn say_missed(missed: &[String]) {
+    for missed in missed {
+        say(format_args!("fairslice: not looked at: {missed}"));
+    }
+}
+
 /// Says on stderr what is wrong with the policy that other commands work with.
 fn complain(loaded: &Loaded) -> u8 {
     for diagnostic in &loaded.diagnostics {

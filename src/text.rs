@@ -234,6 +234,12 @@ fn is_unseen(character: char) -> bool {
     )
 }
 
+/// The part of a text that is UTF-8, of a file or an output whose words are ASCII but for the names in it.
+#[must_use]
+pub fn utf8_of(text: &[u8]) -> String {
+    text.utf8_chunks().map(|chunk| chunk.valid()).collect()
+}
+
 /// A word as a shell takes it: names of units can hold a backslash, and names of files anything.
 ///
 /// What [`shown`] would escape is a byte's number, as `ls --quoting-style=shell-escape` has it: `$'a\033b'`,

@@ -254,7 +254,7 @@ mod tests {
 
     /// Runs a remedy below the root.
     fn mend(root: &Path, exposed: &Exposed) {
-        let command = exposed.remedy().replace(" /etc", &format!(" {}/etc", root.display()));
+        let command = exposed.remedy().replace(" /etc", &format!(" {}/etc", root.to_str().unwrap()));
         assert!(std::process::Command::new("sh").args(["-ec", &command]).status().unwrap().success());
     }
 

@@ -33,6 +33,45 @@ fn set(root: &Path, cgroup: &str, attribute: &str, value: &str) {
     write(root, &format!("{CGROUP}/{cgroup}/{attribute}"), &format!("{value}\n"));
 }
 
+/// A cgroup with a process that are called what is no UTF-8, and more below a service than is read.
+fn foreign(root: &Path) {
+    let path = |path: &[u8]| root.join(OsStr::from_bytes(path));
+    let odd = path(b"sys/fs/cgroup/system.slice/\xff");
+    fs::create_dir(&odd).unwrap();
+    for (name, value) in [
+        ("cgroup.events", "populated 1"),
+        ("cgroup.procs", "4001"),
+        ("cpu.weight", "100"),
+        ("cgroup.subtree_control", "memory"),
+        ("pids.current", "1"),
+        ("memory.current", "4096"),
+        ("memory.min", "4096"),
+        ("memory.low", "0"),
+        ("memory.high", "max"),
+        ("memory.max", "max"),
+    ] {
+        fs::write(odd.join(name), format!("{value}\n")).unwrap();
+    }
+    fixture::process(root, 4001, 1, "system.slice/odd", 1000);
+    fs::remove_dir_all(root.join("sys/fs/cgroup/system.slice/odd")).unwrap();
+    fs::write(root.join("proc/4001/cgroup"), b"0::/system.slice/\xff\n").unwrap();
+    let stat = fs::read_to_string(root.join("proc/4001/stat")).unwrap();
+    let (before, after) = stat.split_once("(b)").unwrap();
+    fs::write(root.join("proc/4001/stat"), [before.as_bytes(), b"\xff", after.as_bytes()].concat()).unwrap();
+    let deep = format!("sys/fs/cgroup/system.slice/deep.service/{}", "n/".repeat(33));
+    fs::create_dir_all(root.join(deep)).unwrap();
+}
+
+/// The command with what it could not look at.
+fn with_missed(schema: &Schema, root: &Path, arguments: &[&str]) -> Value {
+    foreign(root);
+    let (_, out, err) = fairslice(root, arguments);
+    let value = schema.check(&out);
+    let missed = value["missed"][0].as_str().unwrap();
+    assert_eq!(err, format!("fairslice: not looked at: {missed}\n"));
+    value
+}
+
 /// The machine with the package, of which some things are not as they should be.
 fn ailing() -> TempDir {
     let machine = common::machine("fairslice");
@@ -73,6 +112,7 @@ fn status() {
     set(ailing.path(), "system.slice", "cpu.pressure", "some avg10=0.00 avg60=0.00 avg300=0.00 total=0");
     checked(&schema, ailing.path(), &["status", "--json"]);
     checked(&schema, ailing.path(), &["status", "--json", "local-fs"]);
+    with_missed(&schema, root, &["status", "--json"]);
     assert_eq!(schema.unseen(), [""; 0]);
 }
 
@@ -180,6 +220,7 @@ fn explain_share() {
     {
         checked(&schema, root, &[&["explain", "share", "--json"], arguments].concat());
     }
+    with_missed(&schema, root, &["explain", "share", "--json"]);
     assert_eq!(schema.unseen(), [""; 0]);
 }
 
@@ -204,6 +245,7 @@ fn explain_memory() {
         set(root, "", &format!("memory.{attribute}"), value);
     }
     explain(&[]);
+    with_missed(&schema, root, &["explain", "memory", "--json"]);
     assert_eq!(schema.unseen(), [""; 0]);
 }
 
@@ -241,6 +283,7 @@ fn explain_oom() {
         write(root, "proc/4000/cmdline", &format!("earlyoom\0{options}\0"));
         explain(&machine, &[]);
     }
+    with_missed(&schema, root, &["explain", "oom", "--json"]);
     assert_eq!(schema.unseen(), [""; 0]);
 }
 
@@ -259,13 +302,15 @@ fn what_is_not_so_is_found() {
         ("/cgroups/0/cpu_share", json!(1.5)),
         ("/cgroups/0/pressure", json!({ "cpu": null, "memory": null, "io": null, "gpu": null })),
         ("/cgroups/1/unit", json!(7)),
+        ("/cgroups/1/unit", json!([256])),
+        ("/missed", json!(null)),
     ] {
         let mut value = good.clone();
         *value.pointer_mut(pointer).unwrap() = wrong;
         assert!(!schema.errors(&value).is_empty(), "{pointer}");
     }
     let schema = Schema::of("explain-share");
-    let good = json!({ "version": 1, "cpus": 2, "busy": null, "chain": [] });
+    let good = json!({ "version": 1, "missed": [], "cpus": 2, "busy": null, "chain": [] });
     assert_eq!(schema.errors(&good), [""; 0]);
     assert_eq!(schema.unseen().iter().filter(|place| place.contains("busy: ")).count(), 1);
     for (key, value) in [("cgroups", json!([])), ("cpus", json!(0)), ("busy", json!(["/", 7]))] {

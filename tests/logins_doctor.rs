@@ -39,7 +39,7 @@ fn found(root: &Path) -> Vec<Finding> {
     let live = snapshot::read(root, Tree::read(root).unwrap(), &declared, Extent::Everything).unwrap();
     let processes = processes::read(root).unwrap();
     let (machine, logins) = (Machine::read(root).unwrap(), Logins::read(root));
-    let (units, settings, live, processes) = (&units, &settings, &live, &processes[..]);
+    let (units, settings, live, processes) = (&units, &settings, &live, &processes.all[..]);
     let seen = logins::Seen { machine, logins: &logins, live, units, settings, processes, cpus: 2 };
     sorted(logins::findings(&declared, &seen))
 }

@@ -190,9 +190,12 @@ fn what_comes_and_goes_with_sessions_is_left_out() {
 fn odd_names_are_escaped() {
     let machine = machine();
     let root = machine.path();
-    let odd = "dev-disk\\x2d\"1\"\n.service";
-    cgroup(root, &format!("system.slice/{odd}"), &[("cpu.weight", "7")]);
+    cgroup(root, "system.slice/dev-disk\\x2d1.mount", &[("cpu.weight", "6")]);
+    cgroup(root, "system.slice/dev-disk\\x2d\"1\"\t.service", &[("cpu.weight", "7")]);
     let (_, samples) = metrics(root);
+    assert!((value(&samples, "cpu_weight", &[("unit", "dev-disk\\x2d1.mount")]) - 6.0).abs() < 1e-9);
+    // No unit has such a name.
+    let odd = "/system.slice/dev-disk\\x2d\"1\"\\t.service";
     assert!((value(&samples, "cpu_weight", &[("unit", odd)]) - 7.0).abs() < 1e-9);
 }
 

@@ -88,7 +88,7 @@ fn set_weight(tree: &Tree, of: Id, weight: u64) -> Tree {
         if let (true, Some(cpu)) = (id == of, &mut cgroup.cpu) {
             cpu.weight = weight;
         }
-        changed.add(tree[id].parent.unwrap(), tree[id].name(), cgroup);
+        changed.add(tree[id].parent.unwrap(), tree[id].name.clone(), cgroup);
     }
     changed
 }

@@ -92,7 +92,7 @@ pub const PARSERS: &[(&str, Parser)] = &[
     ("proc_cgroup", Bytes(machine::proc_cgroup)),
     (
         "proc_stat",
-        Text(|text| {
+        Bytes(|text| {
             let _ = process::Stat::parse(text);
         }),
     ),

@@ -63,7 +63,7 @@ fn used(policy: &Policy) {
         settings(&mut slice.resources.settings());
     }
     for directory in policy.private_dirs.values() {
-        let _ = (directory.mode(), directory.excludes("alice", 1000, |_| Ok::<_, ()>(true)));
+        let _ = (directory.mode(), directory.excludes(Some("alice"), 1000, |_| Ok::<_, ()>(true)));
         let alice = Owner { user: "alice", uid: 1000, group: "staff", home: Path::new("/home/alice") };
         let _ = directory.path.value.fill(alice);
     }

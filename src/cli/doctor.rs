@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::out::{self, say};
+use super::out;
 use super::{FOUND, PATIENCE, lock};
 use crate::effect::chain::Scene;
 use crate::effect::doctor::directories::Inspected;
@@ -22,7 +22,7 @@ use crate::enforce::{adopt, generator, private_dir};
 use crate::host::facts::{self, Facts};
 use crate::host::machine::Machine;
 use crate::host::oom::{self, Oom};
-use crate::host::processes::{self, Process};
+use crate::host::processes::{self, Process, Processes};
 use crate::host::settings::Settings;
 use crate::host::snapshot::{self, Extent, Snapshot};
 use crate::host::tree::{self, Tree};
@@ -60,8 +60,10 @@ pub(super) struct Look {
     cpus: u32,
     private_dirs: Vec<Inspected>,
     adopted: Vec<Outdated>,
-    /// What could not be looked at.
+    /// Parts of the machine that could not be looked at, in which there may be more to find.
     pub(super) missed: Vec<String>,
+    /// Single processes and cgroups.
+    unread: Vec<String>,
 }
 
 /// What was found, and in how many settings.
@@ -84,7 +86,7 @@ pub(super) fn run(root: &Path, arguments: &Arguments) -> Result<u8> {
     if let (Some(held), Some(loaded)) = (&held, &loaded) {
         return mend::run(root, held, loaded, &look, &found.findings);
     }
-    print(&look.missed, &found, json)
+    print(&look.all_missed(), &found, json)
 }
 
 /// Where there is no cgroup2, nothing else needs to be looked at.
@@ -137,7 +139,8 @@ impl Look {
         let machine = Machine::read(root)?;
         let live = snapshot::read(root, look_at_tree(root)?, &policy, Extent::Everything)
             .context("looking at the machine")?;
-        let processes = processes::read(root)?;
+        let Processes { all: processes, unread } = processes::read(root)?;
+        let unread = report::missed(&live.tree, &unread);
         let mut missed = Vec::new();
         let units = Units::read(root).unwrap_or_else(|error| {
             missed.push(format!("what PID 1 says of its units: {error:#}"));
@@ -152,9 +155,9 @@ impl Look {
         let expected = facts::assignments(generator::texts(&policy, machine));
         let oom = oom::read(root, &units, &processes)?;
         let uids: Vec<u32> = live.users.iter().map(|user| user.uid).collect();
-        let (private_dirs, unread) = private_dir::inspect(root, &policy, &uids)
+        let (private_dirs, passed_over) = private_dir::inspect(root, &policy, &uids)
             .unwrap_or_else(|error| (Vec::new(), vec![format!("{error:#}")]));
-        missed.extend(unread.iter().map(|line| format!("private directories: {line}")));
+        missed.extend(passed_over.iter().map(|line| format!("private directories: {line}")));
         let adopted = adopt::outdated(root).unwrap_or_else(|error| {
             missed.push(format!("adopted units: {error:#}"));
             Vec::new()
@@ -175,13 +178,16 @@ impl Look {
             private_dirs,
             adopted,
             missed,
+            unread,
         })
     }
 
     pub(super) fn say_missed(&self) {
-        for missed in &self.missed {
-            say(format_args!("fairslice: not looked at: {missed}"));
-        }
+        super::say_missed(&self.all_missed());
+    }
+
+    fn all_missed(&self) -> Vec<String> {
+        [self.missed.as_slice(), &self.unread].concat()
     }
 
     /// What the settings of the whole tree come to.

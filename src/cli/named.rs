@@ -7,9 +7,8 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::host::account::Account;
-use crate::host::cgroup;
 use crate::host::tree::{Id, Tree};
-use crate::policy::{ServiceName, SliceName};
+use crate::policy::ServiceName;
 use crate::text::{Foreign, shown};
 
 /// The endings that a unit's name may be given without.
@@ -19,15 +18,11 @@ const MOST_LIKE: usize = 3;
 
 /// The slices of users, with the users' names; the number where nobody has it.
 pub(super) fn users(tree: &Tree) -> BTreeMap<Id, Foreign> {
-    let uid = |id: Id| {
-        let path = &tree[id].path;
-        cgroup::user(path).filter(|uid| *path == SliceName::of_user(*uid).cgroup())
-    };
     let name = |uid: u32| match Account::by_uid(uid) {
         Ok(Some(account)) => account.name,
         _ => uid.to_string().into(),
     };
-    tree.ids().filter_map(|id| Some((id, name(uid(id)?)))).collect()
+    tree.ids().filter_map(|id| Some((id, name(tree.user(id)?)))).collect()
 }
 
 /// The cgroup that is meant by a name.
@@ -40,7 +35,7 @@ pub(super) fn find(tree: &Tree, users: &BTreeMap<Id, Foreign>, name: &str) -> Re
     {
         return Ok(id);
     }
-    let is_called = |wanted: &str| tree.ids().find(|id| tree[*id].name() == wanted && is_unit(tree, *id));
+    let is_called = |wanted: &str| tree.in_slices().find(|id| tree.unit(*id) == Some(wanted));
     if let Some(id) = service_in_a_scope(tree, name).or_else(|| is_called(name)) {
         return Ok(id);
     }
@@ -49,28 +44,26 @@ pub(super) fn find(tree: &Tree, users: &BTreeMap<Id, Foreign>, name: &str) -> Re
     if let Some(id) = with_ending.or(user) {
         return Ok(id);
     }
-    // A process in a user's own manager, or a container's.
-    if let Some(id) = tree.ids().find(|id| tree[*id].name() == name) {
-        return Ok(id);
+    // In a user's own manager, or a container.
+    if let Some(id) = tree.ids().find(|id| tree[*id].name == *name) {
+        bail!(
+            "no unit, and nobody who is logged in, is called {name:?}; of that name there is {}",
+            shown(&tree.name(id))
+        );
     }
-    let units = tree.ids().filter(|id| *id != Tree::ROOT && is_unit(tree, *id)).map(|id| tree[id].name());
+    let units = tree.in_slices().filter_map(|id| tree.unit(id));
     let hint = did_you_mean(name, units.chain(users.values().filter_map(Foreign::as_str)));
     bail!("nothing that runs, and nobody who is logged in, is called \"{}\"{hint}", shown(name))
-}
-
-/// Whether a cgroup is a slice or a unit of PID 1's, and not inside of one.
-fn is_unit(tree: &Tree, id: Id) -> bool {
-    cgroup::unit(&tree[id].path).is_none_or(|unit| unit == tree[id].name())
 }
 
 /// The launcher has PID 1 put a service that is in a wrong slice into a scope in the right one; its own
 /// cgroup then holds nothing.
 fn service_in_a_scope(tree: &Tree, name: &str) -> Option<Id> {
     let service = ServiceName::new(name).ok()?;
-    let populated = |id: &Id| tree[*id].populated && is_unit(tree, *id);
-    let mut ids = tree.ids().filter(populated);
-    let own = tree.ids().find(|id| tree[*id].name() == service.as_str() && populated(id));
-    own.or_else(|| ids.find(|id| service.has_scope(tree[*id].name())))
+    let mut running = tree.in_slices().filter(|id| tree[*id].populated);
+    let mut again = tree.in_slices().filter(|id| tree[*id].populated);
+    let own = again.find(|id| tree.unit(*id) == Some(service.as_str()));
+    own.or_else(|| running.find(|id| tree.unit(*id).is_some_and(|unit| service.has_scope(unit))))
 }
 
 /// `: did you mean NAME, NAME?`, of the names that are spelled most like this one, with its ending or without;

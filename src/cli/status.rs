@@ -15,16 +15,17 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::out::{print, say};
-use super::{complain, doctor};
+use super::{complain, doctor, say_missed};
 use crate::effect::memory::{ceiling, protection};
 use crate::effect::screen::{self, Figures, Look, Picture, What};
 use crate::effect::share::{Busy, LEAST_LIMIT, shares};
 use crate::effect::{self, Status};
 use crate::host::load::{self, CpuTime, Load, OomScores};
 use crate::host::machine::Machine;
+use crate::host::processes::{self, Processes};
 use crate::host::snapshot::{self, Snapshot};
 use crate::host::tree::{self, Id, Tree};
-use crate::host::{cgroup, oom, process, processes};
+use crate::host::{cgroup, oom, process};
 use crate::policy::{self, Loaded};
 use crate::report::{self, Detail, Diagnosis, Display};
 
@@ -94,8 +95,11 @@ pub(super) fn status(root: &Path, options: &Options) -> Result<u8> {
     for name in &options.names {
         details.push(detail(root, &picture, name)?);
     }
+    let mut unread = picture.unread.clone();
+    unread.extend(details.iter().flat_map(|detail| detail.unread.iter().cloned()));
+    let missed = report::missed(&picture.tree, &unread);
     let text = if json {
-        report::status_json(&picture, &loaded, &details)
+        report::status_json(&picture, &loaded, &details, &missed)
     } else if details.is_empty() {
         report::screen(&picture, display())
     } else {
@@ -103,6 +107,7 @@ pub(super) fn status(root: &Path, options: &Options) -> Result<u8> {
         each.collect::<Vec<_>>().join("\n")
     };
     deliver(&text, options.output.as_deref())?;
+    say_missed(&missed);
     let broken = if json { u8::from(!loaded.diagnostics.is_empty()) } else { complain(&loaded) };
     let differs = if details.is_empty() {
         picture.status.differing() > 0
@@ -158,7 +163,7 @@ fn look_with_doctor(root: &Path, loaded: &Loaded) -> Result<(Picture, Diagnosis)
 type Before = HashMap<PathBuf, CpuTime>;
 
 fn cpu_times(picture: &Picture) -> Before {
-    let time = |(id, look): (&Id, &Look)| Some((picture.tree[*id].path.clone(), look.load.cpu?));
+    let time = |(id, look): (&Id, &Look)| Some((picture.tree.path(*id), look.load.cpu?));
     picture.looks.iter().filter_map(time).collect()
 }
 
@@ -214,9 +219,10 @@ fn picture(
     }
     read_claims(root, &mut tree);
     let cpus = tree::online_cpus(root)?;
-    let cgroups: Vec<&Path> = ids.iter().map(|id| tree[*id].path.as_path()).collect();
-    let looks = ids.iter().copied().zip(Load::read(root, &cgroups)).map(|(id, load)| {
-        let before = before.and_then(|before| before.get(&tree[id].path));
+    let cgroups: Vec<PathBuf> = ids.iter().map(|id| tree.path(*id)).collect();
+    let loads = Load::read(root, &cgroups);
+    let looks = ids.iter().copied().zip(cgroups.iter().zip(loads)).map(|(id, (cgroup, load))| {
+        let before = before.and_then(|before| before.get(cgroup));
         let cpu = before.and_then(|before| Some(load.cpu?.share_since(*before, cpus)));
         (id, Look { load, cpu, figures: Figures::default() })
     });
@@ -260,7 +266,8 @@ fn fill_figures(
         Extent::Screen => picture.rows().into_iter().filter_map(cgroup).collect(),
         Extent::Everything | Extent::Named(_) => picture.looks.keys().copied().collect(),
     };
-    let scores = scores.get();
+    let (scores, unread) = scores.get();
+    picture.unread = unread;
     let mut sorted: Vec<u16> = scores.values().copied().collect();
     sorted.sort_unstable();
     let of = figures(root, &picture.tree, cpus, &scores, &sorted);
@@ -286,8 +293,8 @@ fn figures<'a>(
     move |id| {
         let cgroup = &tree[id];
         // Of a slice, that would be the score of one of its units; of a login, it is the login's.
-        let is_one = !cgroup.is_slice() || cgroup::user(&cgroup.path).is_some();
-        let pids = if is_one && id != Tree::ROOT { pids(root, tree, id) } else { Vec::new() };
+        let is_one = !tree.is_slice(id) || tree.user(id).is_some();
+        let pids = if is_one { cgroup::processes(root, &tree.path(id)) } else { Vec::new() };
         let has_memory = cgroup.memory.is_some();
         Figures {
             share: Some(shares.of(id)),
@@ -309,24 +316,18 @@ fn read_claims(root: &Path, tree: &mut Tree) {
     }
 }
 
-/// The processes in a cgroup and below.
-fn pids(root: &Path, tree: &Tree, id: Id) -> Vec<u32> {
-    let cgroup = &tree[id];
-    let procs = cgroup::attribute(root, &cgroup.path, "cgroup.procs").unwrap_or_default();
-    let own = procs.lines().filter_map(|line| line.parse().ok());
-    own.chain(cgroup.children.iter().flat_map(|child| pids(root, tree, *child))).collect()
-}
-
 fn detail<'p>(root: &Path, picture: &'p Picture, name: &str) -> Result<Detail<'p>> {
     let (cgroup, unit) = find::find(&picture.tree, &picture.status, name)?;
-    let path = cgroup.map(|id| picture.tree[id].path.as_path());
-    let pids = cgroup.map(|id| pids(root, &picture.tree, id)).unwrap_or_default();
-    let is_service = path.is_some_and(|path| cgroup::service(path).is_some());
+    let path = cgroup.map(|id| picture.tree.path(id));
+    let pids = path.as_deref().map(|path| cgroup::processes(root, path)).unwrap_or_default();
+    let is_service = path.as_deref().is_some_and(|path| cgroup::service(path).is_some());
+    let Processes { all: processes, unread } = processes::of(root, &pids);
     Ok(Detail {
         cgroup,
         unit,
-        events: path.map(|path| load::numbers(root, path, "memory.events")).unwrap_or_default(),
-        processes: processes::of(root, &pids),
+        events: path.map(|path| load::numbers(root, &path, "memory.events")).unwrap_or_default(),
+        processes,
+        unread,
         main: if is_service { process::main_process(root, &pids) } else { None },
     })
 }
@@ -352,7 +353,6 @@ fn display() -> Display {
 mod tests {
     use super::*;
     use crate::fixture::write;
-    use crate::text::shown;
 
     #[test]
     fn no_limit_that_is_reached_is_left_unread() {
@@ -385,7 +385,7 @@ mod tests {
         assert_eq!(max(&tree, "b.slice/light.service"), None);
         let [expected, found] = [&whole, &tree].map(|tree| shares(tree, 2, &Busy::Everything));
         for id in whole.ids() {
-            assert!((expected.of(id) - found.of(id)).abs() < 1e-12, "{}", shown(&whole[id].path));
+            assert!((expected.of(id) - found.of(id)).abs() < 1e-12, "{:?}", whole.path(id));
         }
         let free = tree.find(Path::new("a.slice/free.service")).unwrap();
         assert!((found.of(free) - 0.35).abs() < 1e-12, "{}", found.of(free));

@@ -196,7 +196,7 @@ impl fmt::Display for Place {
 
 /// What follows the ones that are named: ` and 2 more`.
 #[must_use]
-pub(super) fn and_more(others: usize) -> String {
+pub(crate) fn and_more(others: usize) -> String {
     if others == 0 { String::new() } else { format!(" and {others} more") }
 }
 

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use super::carry::{ancestors, sum_cpu};
@@ -89,7 +90,7 @@ pub fn total_weight_now(policy: &Policy, live: &Snapshot) -> Option<CpuWeight> {
 /// `live` gives the cgroups that are in one, by name, with their weights. A slice of the policy's
 /// counts with the weight that the policy gives it, whether it is there already or not.
 #[must_use]
-pub fn limits(policy: &Policy, live: &dyn Fn(&Path) -> Vec<(String, u64)>) -> Vec<Limit> {
+pub fn limits(policy: &Policy, live: &dyn Fn(&Path) -> Vec<(OsString, u64)>) -> Vec<Limit> {
     // A slice that neither declares nor carries a weight has the kernel's.
     let mut declared: BTreeMap<SliceName, CpuWeight> =
         policy.slices.keys().map(|name| (name.clone(), CpuWeight::Weight(Weight::DEFAULT))).collect();
@@ -117,7 +118,7 @@ pub fn limits(policy: &Policy, live: &dyn Fn(&Path) -> Vec<(String, u64)>) -> Ve
 pub fn broken_floors(policy: &Policy) -> Vec<(Sourced<CpuFloor>, String)> {
     let default = |cgroup: &Path| {
         if cgroup == Path::new("") {
-            vec![("system.slice".to_owned(), Weight::DEFAULT.get())]
+            vec![("system.slice".into(), Weight::DEFAULT.get())]
         } else {
             Vec::new()
         }
@@ -143,7 +144,7 @@ pub fn broken_floors(policy: &Policy) -> Vec<(Sourced<CpuFloor>, String)> {
 
 struct Tree<'a> {
     declared: BTreeMap<SliceName, CpuWeight>,
-    live: &'a dyn Fn(&Path) -> Vec<(String, u64)>,
+    live: &'a dyn Fn(&Path) -> Vec<(OsString, u64)>,
 }
 
 impl Tree<'_> {
@@ -170,11 +171,11 @@ impl Tree<'_> {
         };
         let cgroup = slice.cgroup();
         let parent = cgroup.parent().unwrap_or(Path::new(""));
-        let mut beside: BTreeMap<String, u128> =
+        let mut beside: BTreeMap<OsString, u128> =
             (self.live)(parent).into_iter().map(|(name, weight)| (name, u128::from(weight))).collect();
         let declared = self.declared.iter().filter(|(name, _)| name.parent() == slice.parent());
-        beside.extend(declared.map(|(name, weight)| (name.to_string(), number(*weight))));
-        let own = beside.remove(slice.as_str()).unwrap_or(0);
+        beside.extend(declared.map(|(name, weight)| (name.as_str().into(), number(*weight))));
+        let own = beside.remove(OsStr::new(slice.as_str())).unwrap_or(0);
         beside.retain(|name, _| name != SliceName::user().as_str() && name != INIT_SCOPE);
         (own, beside.values().sum())
     }
@@ -186,9 +187,9 @@ mod tests {
     use crate::fixture::policy;
 
     /// `system.slice`, `init.scope` and `user.slice` at the kernel's weight, on top.
-    fn live(parent: &Path) -> Vec<(String, u64)> {
+    fn live(parent: &Path) -> Vec<(OsString, u64)> {
         let top = ["system.slice", "init.scope", "user.slice"];
-        if parent == Path::new("") { top.map(|name| (name.to_owned(), 100)).into() } else { Vec::new() }
+        if parent == Path::new("") { top.map(|name| (name.into(), 100)).into() } else { Vec::new() }
     }
 
     fn most(text: &str) -> u64 {

@@ -11,7 +11,7 @@ use std::fmt;
 
 use super::finding::and_more;
 use crate::host::processes::Process;
-use crate::text::quoted;
+use crate::text::{quoted, shown};
 
 /// Whether one of a service's processes outlives its stop: with `KillMode=process` and `none`, all but the main
 /// process do, see `systemd.kill(5)`.
@@ -62,7 +62,7 @@ impl<'a> Kept<'a> {
 impl fmt::Display for Kept<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kill_mode, oldest, others } = self;
-        let (pid, name, more) = (oldest.pid, &oldest.name, and_more(others.len()));
+        let (pid, name, more) = (oldest.pid, shown(&oldest.name), and_more(others.len()));
         write!(f, "KillMode={kill_mode} lets process {pid} ({name}){more} live, which keeps it there")
     }
 }

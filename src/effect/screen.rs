@@ -2,11 +2,10 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
 
 use super::memory::{Ceiling, Protection};
 use super::{Kind, Status, Unit};
-use crate::host::cgroup;
+use crate::host::Unread;
 use crate::host::load::Load;
 use crate::host::machine::Machine;
 use crate::host::tree::{Id, Tree};
@@ -36,8 +35,10 @@ pub struct Picture {
     pub status: Status,
     /// Those that were looked at, a parent before its children.
     pub looks: BTreeMap<Id, Look>,
+    /// Processes whose score could not be read.
+    pub unread: Vec<Unread>,
     /// Where in `status` a cgroup's unit is.
-    units: HashMap<PathBuf, usize>,
+    units: HashMap<Id, usize>,
 }
 
 /// What was found out about one cgroup.
@@ -93,10 +94,10 @@ pub enum What {
     Folded(usize),
 }
 
-/// Every cgroup of a unit in which something runs, and the root.
+/// Everything that lies directly in a slice and in which something runs, and the root.
 #[must_use]
 pub fn everything(tree: &Tree) -> Vec<Id> {
-    [Tree::ROOT].into_iter().chain(tree.units().filter(|id| tree[*id].populated)).collect()
+    [Tree::ROOT].into_iter().chain(tree.in_slices().filter(|id| tree[*id].populated)).collect()
 }
 
 /// Which cgroups are to be looked at for a screen: those that the policy names, and those with the most
@@ -124,14 +125,15 @@ impl Picture {
         looks: BTreeMap<Id, Look>,
     ) -> Self {
         let units = status.units.iter().enumerate();
-        let units = units.filter_map(|(index, unit)| Some((unit.cgroup.clone()?, index))).collect();
-        Self { machine, memory_used, tree, status, looks, units }
+        let units =
+            units.filter_map(|(index, unit)| Some((tree.find(unit.cgroup.as_deref()?)?, index))).collect();
+        Self { machine, memory_used, tree, status, looks, unread: Vec::new(), units }
     }
 
     /// What the policy says of a cgroup.
     #[must_use]
     pub fn unit(&self, id: Id) -> Option<&Unit> {
-        self.status.units.get(*self.units.get(&self.tree[id].path)?)
+        self.status.units.get(*self.units.get(&id)?)
     }
 
     /// The lines of the screen: what the policy names, what differs, what uses something, and how many
@@ -156,13 +158,13 @@ impl Picture {
             self.tree[parent].children.iter().partition(|id| wanted.contains(id));
         let mut folded: Vec<Id> = folded.into_iter().filter(|id| self.tree[*id].populated).collect();
         // A login has a session and a manager, and both have little to say.
-        if cgroup::user(&self.tree[parent].path).is_some() {
+        if self.tree.user(parent).is_some() {
             folded.clear();
         }
         if folded.len() <= FEW && folded.iter().all(|id| self.looks.contains_key(id)) {
             shown.append(&mut folded);
         }
-        shown.sort_by(|a, b| self.tree[*a].name().cmp(self.tree[*b].name()));
+        shown.sort_by(|a, b| self.tree[*a].name.cmp(&self.tree[*b].name));
         let mut whats: Vec<What> = shown.into_iter().map(What::Cgroup).collect();
         if !folded.is_empty() {
             whats.push(What::Folded(folded.len()));
@@ -175,7 +177,7 @@ impl Picture {
             }
             rows.push(Row { ends: ends.clone(), what });
             if let What::Cgroup(id) = what
-                && self.tree[id].is_slice()
+                && self.tree.is_slice(id)
             {
                 self.add_below(id, &ends, wanted, rows);
             }

@@ -4,7 +4,7 @@
 //! Nobody else would put a login into its user's slice then, where its weights and limits are.
 #![forbid(unsafe_code)]
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -136,11 +136,11 @@ fn through_pid1(root: &Path, login: &Login<'_>, placed: &Path, deadline: Instant
 
 /// The name of this process's scope. What an earlier login with this PID left running may have its
 /// name still.
-fn free_name(taken: &[String]) -> String {
+fn free_name(taken: &[OsString]) -> String {
     let pid = process::id();
     let mut name = format!("{PREFIX}{pid}{SUFFIX}");
     let mut number = 2;
-    while taken.contains(&name) {
+    while taken.iter().any(|taken| *taken == *name) {
         name = format!("{PREFIX}{pid}-{number}{SUFFIX}");
         number += 1;
     }
@@ -226,9 +226,9 @@ impl Sessions {
         }
     }
 
-    fn names(&self) -> Vec<String> {
+    fn names(&self) -> Vec<OsString> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+        entries.map(|entry| entry.file_name()).collect()
     }
 
     fn remember(&self, name: &str, session: &Session) -> Result<()> {
@@ -242,11 +242,11 @@ impl Sessions {
     }
 
     /// A record that was not written to its end is none.
-    fn read(&self, name: &str) -> Option<Session> {
+    fn read(&self, name: impl AsRef<Path>) -> Option<Session> {
         let text = fs::read(self.directory.join(name)).ok()?;
         // The kernel lets no cgroup have a line end in its name.
-        let mut paths = text.strip_suffix(b"\n")?.splitn(2, |byte| *byte == b'\n');
-        let mut path = || Some(PathBuf::from(OsStr::from_bytes(paths.next()?)));
+        let mut lines = text.strip_suffix(b"\n")?.split(|byte| *byte == b'\n');
+        let mut path = || Some(PathBuf::from(OsStr::from_bytes(lines.next()?)));
         Some(Session { cgroup: path()?, origin: path()? })
     }
 
@@ -353,9 +353,9 @@ mod tests {
     fn a_name_is_this_processs_and_free() {
         let name = free_name(&[]);
         assert_eq!(name, own(""));
-        let second = free_name(&[name.clone(), "session-1.scope".to_owned()]);
+        let second = free_name(&[name.clone().into(), "session-1.scope".into()]);
         assert_eq!(second, own("-2"));
-        assert_eq!(free_name(&[name.clone(), second.clone()]), own("-3"));
+        assert_eq!(free_name(&[name.clone().into(), second.clone().into()]), own("-3"));
         assert!(is_own(&name) && is_own(&second));
         for other in ["fairslice-login-1.scope", "session-1.scope", &own("").replace(".scope", "0.scope")] {
             assert!(!is_own(other), "{other}");

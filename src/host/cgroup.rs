@@ -3,20 +3,28 @@
 //! Formats are those of the kernel's `Documentation/admin-guide/cgroup-v2.rst`.
 #![forbid(unsafe_code)]
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::cgroup_directory::{
+    DEEPEST, LONGEST_PATH, MOST, cgroups_in, is_gone, open_cgroup, open_in, read_in,
+};
+pub use super::standing::{Standing, absolute, own_unit, place, service, unit};
 use crate::paths;
-use crate::policy::{CPU_WEIGHT, ServiceName, SliceName};
+use crate::policy::{CPU_WEIGHT, SliceName};
 use crate::text::shown;
 
 /// The controllers that weights, limits and slices work by, as cgroup v1 names them.
 pub const V1_CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "cpuacct", "memory", "blkio", "pids"];
 
-/// The cgroup of a process on the unified hierarchy, relative to its root: `user.slice/…`.
+/// The cgroup of a process on the unified hierarchy, relative to its root: `user.slice/…`; of one whose path is
+/// longer than a page, an ancestor.
 ///
 /// `process` is a number or `self`.
 ///
@@ -24,52 +32,52 @@ pub const V1_CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "cpuacct", "memory", "bl
 /// The process is gone, `/proc` cannot be read, or it is that of [`on_cgroup2`].
 pub fn of_process(root: &Path, process: &str) -> Result<PathBuf> {
     let file = root.join("proc").join(process).join("cgroup");
-    let text = fs::read_to_string(&file).with_context(|| format!("reading {}", shown(&file)))?;
+    let text = fs::read(&file).with_context(|| format!("reading {}", shown(&file)))?;
     on_cgroup2(&text).with_context(|| shown(&file).to_string())
 }
 
-/// The same, from the text of `/proc/PID/cgroup`, `cgroups(7)`.
+/// The same, from the text of `/proc/PID/cgroup`, `cgroups(7)`. The kernel escapes nothing in it.
 ///
 /// # Errors
 /// It is that of a machine where cgroup v1 holds one of [`V1_CONTROLLERS`], or without cgroup2. Another
 /// hierarchy beside cgroup2, such as that of `net_cls` or one that has but a name, takes nothing away.
-pub fn on_cgroup2(text: &str) -> Result<PathBuf> {
+pub fn on_cgroup2(text: &[u8]) -> Result<PathBuf> {
     let mut unified = None;
-    for line in text.lines() {
-        let mut fields = line.splitn(3, ':');
+    for line in text.split(|byte| *byte == b'\n') {
+        let mut fields = line.splitn(3, |byte| *byte == b':');
         match (fields.next(), fields.next(), fields.next()) {
-            (Some("0"), Some(""), path) => unified = path,
-            (_, Some(controllers), _)
-                if controllers.split(',').any(|name| V1_CONTROLLERS.contains(&name)) =>
-            {
-                bail!(
-                    "this machine runs cgroup v1 (controller {controllers}): weights and slices need cgroup2 alone"
-                )
+            (Some(b"0"), Some(b""), path) => unified = path,
+            (_, Some(controllers), _) => {
+                let held =
+                    |name: &&str| controllers.split(|byte| *byte == b',').any(|own| own == name.as_bytes());
+                if V1_CONTROLLERS.iter().any(held) {
+                    bail!(
+                        "this machine runs cgroup v1 (controller {}): weights and slices need cgroup2 alone",
+                        shown(OsStr::from_bytes(controllers))
+                    )
+                }
             }
             _ => {}
         }
     }
     let path = unified.context("no line of cgroup2: this machine runs cgroup v1")?;
-    Ok(PathBuf::from(path.trim_start_matches('/')))
+    let path = Path::new(OsStr::from_bytes(whole(path)));
+    Ok(path.strip_prefix("/").unwrap_or(path).to_owned())
+}
+
+/// Since Linux 6.8 the kernel leaves out what is more than [`LONGEST_PATH`] without a word: what is whole up to
+/// there is the path of an ancestor.
+fn whole(path: &[u8]) -> &[u8] {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(last) if path.len() >= LONGEST_PATH => path.get(..last).unwrap_or_default(),
+        _ => path,
+    }
 }
 
 /// Whether this is no place that can be told: the root of a cgroup namespace, or outside of it.
 #[must_use]
 pub fn is_hidden(cgroup: &Path) -> bool {
     cgroup.as_os_str().is_empty() || cgroup.starts_with("..")
-}
-
-/// The unit that a cgroup belongs to: the first component that is no slice, as systemd's
-/// `cg_path_get_unit` has it.
-#[must_use]
-pub fn unit(cgroup: &Path) -> Option<&str> {
-    cgroup.iter().filter_map(|component| component.to_str()).find(|name| !name.ends_with(".slice"))
-}
-
-/// The service that a cgroup belongs to.
-#[must_use]
-pub fn service(cgroup: &Path) -> Option<ServiceName> {
-    unit(cgroup).filter(|name| name.ends_with(".service")).and_then(|name| ServiceName::new(name).ok())
 }
 
 /// The user whose slice (`user.slice/user-UID.slice`) a cgroup is in.
@@ -100,7 +108,7 @@ fn user_of_slice(name: &str) -> Option<u32> {
 /// `user.slice` cannot be read. Where it does not exist, nobody is logged in.
 pub fn users(root: &Path) -> Result<Vec<u32>> {
     let names = children_of(root, &SliceName::user().cgroup())?;
-    let mut users: Vec<u32> = names.iter().filter_map(|name| user_of_slice(name)).collect();
+    let mut users: Vec<u32> = names.iter().filter_map(|name| user_of_slice(name.to_str()?)).collect();
     users.retain(|uid| is_populated(root, &SliceName::of_user(*uid).cgroup()));
     users.sort_unstable();
     Ok(users)
@@ -115,9 +123,9 @@ pub(super) fn is_populated(root: &Path, cgroup: &Path) -> bool {
 /// The cgroups in `cgroup` with their CPU weights, 0 for an idle one; without the controller, they
 /// compete as processes do, and have none.
 #[must_use]
-pub fn weights_in(root: &Path, cgroup: &Path) -> Vec<(String, u64)> {
+pub fn weights_in(root: &Path, cgroup: &Path) -> Vec<(OsString, u64)> {
     let names = children_of(root, cgroup).unwrap_or_default();
-    let weight = |name: &str| attribute(root, &cgroup.join(name), CPU_WEIGHT.attribute)?.parse().ok();
+    let weight = |name: &OsStr| attribute(root, &cgroup.join(name), CPU_WEIGHT.attribute)?.parse().ok();
     names
         .into_iter()
         .filter_map(|name| Some((weight(&name)?, name)))
@@ -125,19 +133,18 @@ pub fn weights_in(root: &Path, cgroup: &Path) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// The names of the cgroups in `cgroup`; none where it does not exist.
+/// The names of the cgroups in `cgroup`, sorted; none where it does not exist.
 ///
 /// # Errors
 /// cgroupfs cannot be read.
-pub fn children_of(root: &Path, cgroup: &Path) -> Result<Vec<String>> {
-    let path = root.join(paths::CGROUPFS).join(cgroup);
-    let entries = match fs::read_dir(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.with_context(|| format!("reading {}", shown(&path)))?,
-    };
-    // A cgroup that goes away meanwhile is no error.
-    let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    Ok(directories.filter_map(|entry| entry.file_name().into_string().ok()).collect())
+pub fn children_of(root: &Path, cgroup: &Path) -> Result<Vec<OsString>> {
+    let names = open_cgroup(root, cgroup).and_then(|directory| Ok(cgroups_in(&directory, OsStr::new("."))?));
+    match names {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        names => {
+            names.with_context(|| format!("reading {}", shown(&root.join(paths::CGROUPFS).join(cgroup))))
+        }
+    }
 }
 
 /// What an attribute says; `None` where the controller is not enabled or the cgroup is gone.
@@ -145,7 +152,14 @@ pub fn children_of(root: &Path, cgroup: &Path) -> Result<Vec<String>> {
 /// The weight of an idle cgroup is 0, as the kernel has it up to Linux 6.11; after that it reads 1.
 #[must_use]
 pub fn attribute(root: &Path, cgroup: &Path, name: &str) -> Option<String> {
-    let read = |name| fs::read_to_string(root.join(paths::CGROUPFS).join(cgroup).join(name)).ok();
+    let read = |name: &str| {
+        let file = root.join(paths::CGROUPFS).join(cgroup).join(name);
+        if file.as_os_str().len() <= LONGEST_PATH {
+            fs::read_to_string(file).ok()
+        } else {
+            read_in(open_cgroup(root, cgroup).ok()?, name).ok()
+        }
+    };
     let text = read(name)?;
     let is_idle = || name == CPU_WEIGHT.attribute && read("cpu.idle").is_some_and(|idle| idle.trim() == "1");
     match text.trim_end() {
@@ -179,16 +193,50 @@ pub fn text(number: u64) -> String {
 /// The processes in a cgroup and the cgroups below it.
 #[must_use]
 pub fn processes(root: &Path, cgroup: &Path) -> Vec<u32> {
-    let mut found = Vec::new();
-    let mut cgroups = vec![cgroup.to_owned()];
-    while let Some(cgroup) = cgroups.pop() {
-        let procs = attribute(root, &cgroup, "cgroup.procs").unwrap_or_default();
+    let mut walk = Walk { left: MOST, found: Vec::new() };
+    let is_whole = match open_cgroup(root, cgroup) {
+        Ok(directory) => walk.collect(&directory, DEEPEST),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    if is_whole { walk.found } else { in_cgroup(root, cgroup) }
+}
+
+struct Walk {
+    /// So many cgroups more.
+    left: usize,
+    found: Vec<u32>,
+}
+
+impl Walk {
+    /// Adds the processes in this cgroup and in those so many levels below; whether that is all of them.
+    fn collect(&mut self, directory: &OwnedFd, levels: usize) -> bool {
+        let procs = match read_in(directory, "cgroup.procs") {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return false,
+            procs => procs.unwrap_or_default(),
+        };
         // 0 is a process of another PID namespace.
-        found.extend(procs.lines().filter_map(|line| line.parse().ok()).filter(|pid: &u32| *pid != 0));
-        let below = children_of(root, &cgroup).unwrap_or_default();
-        cgroups.extend(below.iter().map(|name| cgroup.join(name)));
+        self.found.extend(procs.lines().filter_map(|line| line.parse().ok()).filter(|pid: &u32| *pid != 0));
+        let below = match cgroups_in(directory, OsStr::new(".")) {
+            Err(error) if !is_gone(error) => return false,
+            below => below.unwrap_or_default(),
+        };
+        if below.len() > self.left || levels == 0 && !below.is_empty() {
+            return false;
+        }
+        self.left -= below.len();
+        below.iter().all(|name| match open_in(directory, name) {
+            Ok(below) => self.collect(&below, levels - 1),
+            Err(error) => is_gone(error),
+        })
     }
-    found
+}
+
+/// The same, from where every process says that it is.
+fn in_cgroup(root: &Path, cgroup: &Path) -> Vec<u32> {
+    let entries = fs::read_dir(root.join("proc")).into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_inside = |pid: &u32| of_process(root, &pid.to_string()).is_ok_and(|own| own.starts_with(cgroup));
+    pids.filter(is_inside).collect()
 }
 
 #[cfg(test)]
@@ -222,21 +270,15 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroup_names_its_unit_and_user() {
-        let nested = Path::new("foundry.slice/foundry-services.slice/local-fs.service/payload");
-        assert_eq!(unit(nested), Some("local-fs.service"));
-        assert_eq!(service(nested), ServiceName::new("local-fs").ok());
+    fn a_cgroup_names_its_user() {
         let session = Path::new("user.slice/user-1000.slice/session-3.scope");
-        assert_eq!((service(session), user(session)), (None, Some(1000)));
+        assert_eq!(user(session), Some(1000));
         assert_eq!(user(Path::new("system.slice/user-1000.slice")), None);
         assert_eq!(user(Path::new("user.slice/user-x.slice")), None);
         assert!(is_in_a_users_slice(session) && is_in_a_users_slice(&Path::new("../docker/7").join(session)));
         for elsewhere in ["", "user.slice", "user.slice/user-x.slice", "user-1000.slice/a.scope"] {
             assert!(!is_in_a_users_slice(Path::new(elsewhere)), "{elsewhere}");
         }
-        // A service of a user's own manager is that manager's business.
-        let own = Path::new("user.slice/user-1000.slice/user@1000.service/app.slice/a.service");
-        assert_eq!(unit(own), Some("user@1000.service"));
     }
 
     #[test]

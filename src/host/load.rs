@@ -9,11 +9,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::io::Errno;
 
 use super::cgroup::attribute;
 use super::machine::amount;
 use super::parallel;
 use super::pressure::Pressure;
+use super::unread::Unread;
 
 /// What a cgroup uses now.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -47,7 +49,7 @@ impl CpuTime {
 impl Load {
     /// Reads that of each of these cgroups.
     #[must_use]
-    pub fn read(root: &Path, cgroups: &[&Path]) -> Vec<Self> {
+    pub fn read(root: &Path, cgroups: &[PathBuf]) -> Vec<Self> {
         parallel::map(cgroups, |part| part.iter().map(|cgroup| Self::read_one(root, cgroup)).collect())
     }
 
@@ -75,13 +77,16 @@ pub fn pairs(text: &str) -> Vec<(String, u64)> {
     text.lines().filter_map(pair).collect()
 }
 
+/// Scores by the process's number, and the processes whose score cannot be read.
+type Read = (HashMap<u32, u16>, Vec<Unread>);
+
 /// The `oom_score` of every process, `proc_pid_oom_score(5)`, that is being read. The kernel kills the highest
 /// first. Threads of the kernel have one too, 0, and are never killed.
 #[derive(Debug)]
 pub struct OomScores {
     root: PathBuf,
     /// `None` where no thread could be started.
-    reader: Option<JoinHandle<HashMap<u32, u16>>>,
+    reader: Option<JoinHandle<Read>>,
 }
 
 impl OomScores {
@@ -93,30 +98,43 @@ impl OomScores {
         Self { root: root.to_owned(), reader }
     }
 
-    /// By the process's number; empty where `/proc` cannot be read.
+    /// By the process's number, with those that cannot be read; empty where `/proc` cannot be.
     #[must_use]
-    pub fn get(self) -> HashMap<u32, u16> {
+    pub fn get(self) -> Read {
         let read = self.reader.and_then(|reader| reader.join().ok());
         read.unwrap_or_else(|| oom_scores(&self.root))
     }
 }
 
-fn oom_scores(root: &Path) -> HashMap<u32, u16> {
+fn oom_scores(root: &Path) -> Read {
     let path = root.join("proc");
     let Ok(proc) = open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {
-        return HashMap::new();
+        return Read::default();
     };
     let names = fs::read_dir(&path).into_iter().flatten().flatten();
     let pids: Vec<u32> = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    let score = |pid: &u32| Some((*pid, oom_score(&proc, *pid)?));
-    parallel::map(&pids, |part| part.iter().map(score).collect()).into_iter().flatten().collect()
+    let read = parallel::map(&pids, |part| part.iter().map(|pid| oom_score(&proc, *pid)).collect());
+    let (mut scores, mut unread) = Read::default();
+    for (pid, score) in pids.into_iter().zip(read) {
+        match score {
+            Ok(score) => drop(scores.insert(pid, score)),
+            // It has ended.
+            Err(Errno::NOENT | Errno::SRCH) => {}
+            Err(error) => {
+                let why = format!("reading /proc/{pid}/oom_score: {}", std::io::Error::from(error));
+                unread.push(Unread { what: pid.to_string().into(), why });
+            }
+        }
+    }
+    (scores, unread)
 }
 
-fn oom_score(proc: &OwnedFd, pid: u32) -> Option<u16> {
-    let file = openat(proc, format!("{pid}/oom_score"), OFlags::CLOEXEC, Mode::empty()).ok()?;
+fn oom_score(proc: &OwnedFd, pid: u32) -> Result<u16, Errno> {
+    let file = openat(proc, format!("{pid}/oom_score"), OFlags::CLOEXEC, Mode::empty())?;
     let mut text = [0; 8];
-    let read = rustix::io::read(&file, &mut text).ok()?;
-    str::from_utf8(text.get(..read)?).ok()?.trim_end().parse().ok()
+    let length = rustix::io::read(&file, &mut text)?;
+    let number = text.get(..length).and_then(|text| str::from_utf8(text).ok()?.trim_end().parse().ok());
+    number.ok_or(Errno::INVAL)
 }
 
 /// Bytes of RAM that a new process could not have: `MemTotal` without `MemAvailable` of `/proc/meminfo`.

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod cgroup;
+pub(crate) mod cgroup_directory;
 #[cfg(feature = "launcher")]
 pub mod directory;
 #[cfg(feature = "launcher")]
@@ -38,6 +39,7 @@ pub mod settings;
 pub mod snapshot;
 #[cfg(feature = "cli")]
 pub mod sshd;
+mod standing;
 #[cfg(feature = "cli")]
 pub mod tree;
 #[cfg(feature = "launcher")]
@@ -45,6 +47,11 @@ pub mod unit_file;
 #[cfg(feature = "cli")]
 pub mod units;
 #[cfg(feature = "cli")]
+mod unread;
+#[cfg(feature = "cli")]
 pub mod usage;
 #[cfg(feature = "cli")]
 pub mod v1;
+
+#[cfg(feature = "cli")]
+pub use unread::Unread;

@@ -8,14 +8,15 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use rustix::fs::fgetxattr;
 
+use super::cgroup_directory::open_cgroup;
 use super::directory::entries;
 use super::load::numbers;
 use super::machine::amount;
 use super::processes::Process;
 use super::unit_file;
 use super::units::{Unit, Units};
-use crate::paths;
 use crate::text::shown;
 
 /// What runs, and how it is set.
@@ -135,10 +136,11 @@ pub fn has_multi_gen_lru(root: &Path) -> bool {
 /// Reads what systemd-oomd goes by in a cgroup.
 #[must_use]
 pub fn reclaim(root: &Path, cgroup: &Path) -> Reclaim {
-    let path = root.join(paths::CGROUPFS).join(cgroup);
+    let directory = open_cgroup(root, cgroup).ok();
     let has = |name| {
         let mut value = [0_u8; 8];
-        rustix::fs::getxattr(&path, name, &mut value[..]).is_ok_and(|_| value.starts_with(b"1"))
+        let read = directory.as_ref().map(|directory| fgetxattr(directory, name, &mut value[..]));
+        read.is_some_and(|read| read.is_ok()) && value.starts_with(b"1")
     };
     let preference = match () {
         () if has("user.oomd_omit") => Preference::Omit,
@@ -272,9 +274,9 @@ mod tests {
             write(root, &format!("proc/{pid}/oom_score_adj"), "0\n");
         }
         let processes = super::super::processes::read(root).unwrap();
-        assert_eq!(processes.len(), 4);
+        assert_eq!(processes.all.len(), 4);
         let believed = |units: &str| {
-            let earlyoom = read(root, &Units::parse(units), &processes).unwrap().earlyoom;
+            let earlyoom = read(root, &Units::parse(units), &processes.all).unwrap().earlyoom;
             earlyoom.map(|earlyoom| (earlyoom.pid, earlyoom.prefer.unwrap()))
         };
         let theirs = "Id=mallorys.service\nActiveState=active\nMainPID=4\n";

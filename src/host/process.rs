@@ -57,8 +57,8 @@ pub fn parent(root: &Path, pid: u32) -> Option<u32> {
 /// The parser of procfs 0.18 panics at a text that begins with the name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stat {
-    /// The command's name, at most 15 bytes; what is no UTF-8 in it is replaced.
-    pub name: String,
+    /// The command's name, at most 15 bytes of any value but 0.
+    pub name: Foreign,
     /// `ppid`; 0 for PID 1 and the first kernel thread.
     pub parent: u32,
     /// `PF_*` of the kernel's `include/linux/sched.h`.
@@ -73,20 +73,20 @@ impl Stat {
     /// `None` where the process is gone.
     #[must_use]
     pub fn read(root: &Path, pid: u32) -> Option<Self> {
-        let text = fs::read(root.join("proc").join(pid.to_string()).join("stat")).ok()?;
-        Self::parse(&String::from_utf8_lossy(&text))
+        Self::parse(&fs::read(root.join("proc").join(pid.to_string()).join("stat")).ok()?)
     }
 
     /// From `PID (NAME) STATE PPID …`: the name in parentheses may hold spaces and parentheses.
     #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (before, after) = text.rsplit_once(')')?;
-        let (_, name) = before.split_once('(')?;
-        let fields: Vec<&str> = after.split_whitespace().collect();
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let end = text.iter().rposition(|byte| *byte == b')')?;
+        let start = text.iter().position(|byte| *byte == b'(')? + 1;
+        let name = text.get(start..end)?;
+        let fields: Vec<&str> = str::from_utf8(text.get(end + 1..)?).ok()?.split_whitespace().collect();
         // The third field of the manual page is the first one here.
         let field = |number: usize| fields.get(number - 3);
         Some(Self {
-            name: name.to_owned(),
+            name: Foreign::new(name),
             parent: field(4)?.parse().ok()?,
             flags: field(9)?.parse().ok()?,
             threads: field(20)?.parse().ok()?,
@@ -99,8 +99,9 @@ impl Stat {
 /// cgroup are not what they will be. It is root's until then, and anybody can give a process of theirs the name. Since systemd 255 it is systemd-executor at first; until the command takes its place it
 /// has that one's name in parentheses (`rename_process_from_path` in systemd's `src/core/exec-invoke.c`).
 #[must_use]
-pub fn is_being_started(name: &str, uid: impl FnOnce() -> Option<u32>) -> bool {
-    let is_so_called = name.starts_with("systemd-executo") || name.starts_with('(') && name.ends_with(')');
+pub fn is_being_started(name: &Foreign, uid: impl FnOnce() -> Option<u32>) -> bool {
+    let name = name.as_bytes();
+    let is_so_called = name.starts_with(b"systemd-executo") || name.starts_with(b"(") && name.ends_with(b")");
     is_so_called && uid() == Some(0)
 }
 

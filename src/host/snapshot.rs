@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -54,9 +55,9 @@ pub struct User {
 impl Snapshot {
     /// The cgroups in `cgroup` with their CPU weights, as [`cgroup::weights_in`].
     #[must_use]
-    pub fn weights_in(&self, cgroup: &Path) -> Vec<(String, u64)> {
+    pub fn weights_in(&self, cgroup: &Path) -> Vec<(OsString, u64)> {
         let inside = self.tree.find(cgroup).map_or(&[][..], |id| &self.tree[id].children);
-        let weight = |id: &Id| Some((self.tree[*id].name().to_owned(), self.tree[*id].cpu?.weight));
+        let weight = |id: &Id| Some((self.tree[*id].name.clone(), self.tree[*id].cpu?.weight));
         inside.iter().filter_map(weight).collect()
     }
 
@@ -95,24 +96,24 @@ pub enum Extent {
 /// # Errors
 /// NSS failed.
 pub fn read(root: &Path, tree: Tree, policy: &Policy, extent: Extent) -> Result<Snapshot> {
-    let (slices, units): (Vec<Id>, Vec<Id>) = tree.units().partition(|id| tree[*id].is_slice());
+    let (slices, units): (Vec<Id>, Vec<Id>) = tree.in_slices().partition(|id| tree.is_slice(*id));
     let above = |path: &Path| policy.slices.keys().any(|slice| slice.cgroup().starts_with(path));
     let logins = SliceName::user().cgroup();
-    let is_wanted = |path: &&Path| extent == Extent::Everything || path.starts_with(&logins) || above(path);
-    let slices = slices.iter().map(|id| tree[*id].path.as_path()).filter(is_wanted);
+    let is_wanted = |path: &PathBuf| extent == Extent::Everything || path.starts_with(&logins) || above(path);
+    let slices = slices.iter().map(|id| tree.path(*id)).filter(is_wanted);
     let services = services(&tree, &units, policy, extent);
-    let wanted: Vec<(&Path, bool)> = slices
+    let wanted: Vec<(PathBuf, bool)> = slices
         .map(|path| (path, false))
-        .chain(services.iter().map(|(_, path)| (path.as_path(), true)))
+        .chain(services.iter().map(|(_, path)| (path.clone(), true)))
         .collect();
-    let one = |&(path, is_service): &(&Path, bool)| {
+    let one = |(path, is_service): &(PathBuf, bool)| {
         let main_score = is_service.then(|| main_score(root, path)).flatten();
-        (path.to_owned(), Cgroup { attributes: attributes(root, path), main_score })
+        (path.clone(), Cgroup { attributes: attributes(root, path), main_score })
     };
     let cgroups = parallel::map(&wanted, |part| part.iter().map(one).collect()).into_iter().collect();
     let in_logins = tree.find(&logins).map_or(&[][..], |id| &tree[id].children);
     let populated = in_logins.iter().filter(|id| tree[**id].populated);
-    let mut users: Vec<u32> = populated.filter_map(|id| cgroup::user(&tree[*id].path)).collect();
+    let mut users: Vec<u32> = populated.filter_map(|id| tree.user(*id)).collect();
     users.sort_unstable();
     let users = users.into_iter().map(|uid| user(root, uid, policy)).collect::<Result<_>>()?;
     Ok(Snapshot { tree, cgroups, services, users })
@@ -121,10 +122,12 @@ pub fn read(root: &Path, tree: Tree, policy: &Policy, extent: Extent) -> Result<
 fn services(tree: &Tree, units: &[Id], policy: &Policy, extent: Extent) -> Vec<(ServiceName, PathBuf)> {
     let concerned = |service: &ServiceName| extent == Extent::Everything || policy.concerns(service);
     let one = |id: &Id| {
-        let service = cgroup::service(&tree[*id].path).filter(concerned)?;
-        let scope = || units.iter().find(|unit| service.has_scope(tree[**unit].name()));
+        let name = tree.unit(*id).filter(|name| name.ends_with(".service"))?;
+        let service = ServiceName::new(name).ok().filter(concerned)?;
+        let is_scope = |id: &Id| tree.unit(*id).is_some_and(|unit| service.has_scope(unit));
+        let scope = || units.iter().find(|id| is_scope(id));
         let emptied = if tree[*id].populated { None } else { scope() };
-        Some((service, tree[*emptied.unwrap_or(id)].path.clone()))
+        Some((service, tree.path(*emptied.unwrap_or(id))))
     };
     let mut found = parallel::map(units, |part| part.iter().filter_map(one).collect());
     found.sort();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::directory::names;
 use crate::host::program::program;
 use crate::paths;
+use crate::text::utf8_of;
 
 /// sshd's own limit on files that include one another.
 const MOST_LEVELS: usize = 16;
@@ -40,7 +41,7 @@ pub fn use_pam(root: &Path) -> Option<UsePam> {
 /// `sshd -T` prints what holds where no `Match` block does; `UsePAM` cannot stand in one.
 fn ask() -> Option<bool> {
     let done = program(paths::SSHD).arg("-T").output().ok()?;
-    said(&String::from_utf8_lossy(&done.stdout)).filter(|_| done.status.success())
+    said(&utf8_of(&done.stdout)).filter(|_| done.status.success())
 }
 
 /// From the text of `sshd -T`.

@@ -29,7 +29,7 @@ pub use check::review;
 pub use compiled::compile;
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{InForce, Loaded, SourceFile, load, load_files, load_for_login};
-pub use name::{ServiceName, ServicePattern, SliceName};
+pub use name::{ServiceName, ServicePattern, SliceName, is_unit_name};
 pub use template::{Filled, Owner, PathTemplate};
 pub use value::{CpuWeight, DirMode, MaxAge, OomScoreAdj, SetBy, TotalWeight, Weight};
 pub use variable::VariableName;

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 const SLICE: &str = ".slice";
 const SERVICE: &str = ".service";
 const SCOPE: &str = ".scope";
+/// The kinds of units that have a cgroup: `systemd.resource-control(5)`.
+const KINDS: [&str; 6] = [SLICE, SERVICE, SCOPE, ".socket", ".mount", ".swap"];
 /// `UNIT_NAME_MAX` of systemd.
 const LONGEST: usize = 255;
 /// What leaves room for a dash, a number and the suffix.
@@ -267,6 +269,16 @@ impl fmt::Display for ServicePattern {
             Self::Prefix(prefix) => write!(f, "{prefix}*"),
         }
     }
+}
+
+/// Whether a unit that has a cgroup can have this name: `systemd.unit(5)`.
+#[must_use]
+pub fn is_unit_name(name: &str) -> bool {
+    let stem = KINDS.iter().find_map(|kind| name.strip_suffix(kind));
+    name.len() <= LONGEST
+        && stem.is_some_and(|stem| {
+            !stem.is_empty() && !stem.starts_with('@') && stem.chars().all(|c| is_unit_char(c) || c == '@')
+        })
 }
 
 /// `VALID_CHARS` of systemd's `unit-name.c`, without `@`.

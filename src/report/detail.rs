@@ -9,6 +9,7 @@ use super::table::{PLAIN, Table};
 use crate::effect::Unit;
 use crate::effect::memory::{bytes_of, size};
 use crate::effect::screen::{Picture, oom};
+use crate::host::Unread;
 use crate::host::pressure::Stalls;
 use crate::host::processes::Process;
 use crate::host::tree::{Id, Tree};
@@ -29,6 +30,8 @@ pub struct Detail<'p> {
     pub events: Vec<(String, u64)>,
     /// The processes in it and below.
     pub processes: Vec<Process>,
+    /// Those of them that could not be looked at.
+    pub unread: Vec<Unread>,
     /// The one that PID 1 started, of a service.
     pub main: Option<u32>,
 }
@@ -60,7 +63,7 @@ fn heading(picture: &Picture, detail: &Detail<'_>) -> String {
     let Some(id) = detail.cgroup else { return format!("{name}: inactive\n") };
     let cgroup = &picture.tree[id];
     let tasks = cgroup.tasks.map_or(String::new(), |tasks| format!(", {tasks} tasks"));
-    format!("{name}: /{}{tasks}\n", shown(&cgroup.path))
+    format!("{name}: {}{tasks}\n", shown(&picture.tree.absolute(id)))
 }
 
 /// A cgroup and its ancestors, each with what it weighs among its siblings.
@@ -78,7 +81,7 @@ fn chain(picture: &Picture, id: Id) -> Table<5> {
         let max = cgroup.cpu.and_then(|cpu| cpu.max);
         let share = picture.looks.get(&id).and_then(|look| look.figures.share);
         let cells = [
-            shown(cgroup.name()).to_string(),
+            shown(&picture.tree.name(id)).to_string(),
             weight(id).map_or("-".to_owned(), |weight| {
                 if weight == 0 { "idle".to_owned() } else { weight.to_string() }
             }),

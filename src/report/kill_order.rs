@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use super::json::json_text;
 use super::table::{DIM, PLAIN, Table};
 use crate::effect::doctor::SetBy;
-use crate::effect::doctor::memory::unit_name;
 use crate::effect::kill_order::daemons::{Rule, SWAPPED_LEAST, Watched, earlyoom_takes, oomd_takes, watched};
 use crate::effect::kill_order::{
     Domain, Look, Source, Spared, Takes, Victim, contradicted, ranked, spared, victims,
@@ -48,23 +47,26 @@ pub struct Order<'a> {
 
 impl<'a> Order<'a> {
     fn name(&self, id: Id) -> String {
-        unit_name(&self.look.tree[id].path)
+        shown(&self.look.tree.name(id)).to_string()
     }
 
-    fn asks_for(&self, process: &Process) -> bool {
-        self.of.is_none_or(|of| process.cgroup.starts_with(&self.look.tree[of].path))
+    fn asks_for(&self) -> impl Fn(&Process) -> bool + use<> {
+        let of = self.of.map(|of| self.look.tree.path(of));
+        move |process| of.as_ref().is_none_or(|of| process.cgroup.starts_with(of))
     }
 
     /// The next ones with their ranks, from 1.
     fn victims(&self) -> Vec<(usize, Victim<'a>)> {
         let all = victims(&self.look, self.domain).into_iter().enumerate();
-        let asked = all.filter(|(_, victim)| self.asks_for(victim.process));
+        let asks_for = self.asks_for();
+        let asked = all.filter(|(_, victim)| asks_for(victim.process));
         asked.map(|(place, victim)| (place + 1, victim)).take(SHOWN).collect()
     }
 
     fn spared(&self) -> Vec<(&'a Process, Spared<'a>)> {
         let mut all = spared(&self.look, self.domain);
-        all.retain(|(process, _)| self.asks_for(process));
+        let asks_for = self.asks_for();
+        all.retain(|(process, _)| asks_for(process));
         all
     }
 
@@ -135,7 +137,7 @@ pub fn oom_text(order: &Order<'_>) -> String {
                 rank.to_string(),
                 shown(&process.name).to_string(),
                 process.pid.to_string(),
-                unit_of(process),
+                shown(&cgroup::place(&process.cgroup)).to_string(),
                 badness.score().to_string(),
                 badness.permille().to_string(),
                 process.oom_score_adj.to_string(),
@@ -188,8 +190,9 @@ fn never(order: &Order<'_>, text: &mut String) {
     text.push('\n');
     let mut table = Table::new(["NEVER KILLED", ">PID", "UNIT", "BECAUSE OF"]);
     for (process, why) in spared {
-        let name = shown(&process.name).to_string();
-        table.row(PLAIN, [name, process.pid.to_string(), unit_of(process), order.why(why)]);
+        let (name, place) = (&process.name, cgroup::place(&process.cgroup));
+        let [name, place] = [name, &place].map(|text| shown(text).to_string());
+        table.row(PLAIN, [name, process.pid.to_string(), place, order.why(why)]);
     }
     table.write_to(text);
 }
@@ -264,7 +267,7 @@ fn others(order: &Order<'_>, text: &mut String) {
             earlyoom.pid,
             shown(&first.name),
             first.pid,
-            shown(&unit_of(first)),
+            shown(&cgroup::place(&first.cgroup)),
             first.oom_score
         ),
         Some((earlyoom, Ok(None))) => writeln!(text, "earlyoom runs (pid {}): takes nothing", earlyoom.pid),
@@ -302,18 +305,18 @@ fn property(rule: Rule) -> &'static str {
 
 /// The same for programs: `docs/json`.
 #[must_use]
-pub fn oom_json(order: &Order<'_>) -> String {
+pub fn oom_json(order: &Order<'_>, missed: &[String]) -> String {
     let victims = order.victims().into_iter().map(|(rank, victim)| {
         let (process, badness) = (victim.process, victim.badness);
         json!({
-            "rank": rank, "process": process.name, "pid": process.pid, "unit": unit_of(process),
+            "rank": rank, "process": process.name, "pid": process.pid, "unit": cgroup::place(&process.cgroup),
             "score": badness.score(), "memory_permille": badness.permille(), "oom_score_adj": badness.adj,
             "used": badness.memory, "resident": process.resident, "swapped": process.swapped,
             "page_tables": process.page_tables, "oom_score": process.oom_score,
             "takes": match victim.takes {
                 Takes::Itself => Value::Null,
                 Takes::Cgroup { id, processes } => {
-                    json!({ "by": "memory.oom.group", "unit": order.name(id), "processes": processes })
+                    json!({ "by": "memory.oom.group", "unit": order.look.tree.name(id), "processes": processes })
                 }
                 Takes::Unit { name, processes } => {
                     json!({ "by": "OOMPolicy", "unit": name, "processes": processes })
@@ -323,7 +326,7 @@ pub fn oom_json(order: &Order<'_>) -> String {
     });
     let spared = order.spared().into_iter().map(|(process, why)| {
         json!({
-            "process": process.name, "pid": process.pid, "unit": unit_of(process), "because": order.why(why),
+            "process": process.name, "pid": process.pid, "unit": cgroup::place(&process.cgroup), "because": order.why(why),
         })
     });
     let ranked = ranked(&order.look, order.domain, order.policy);
@@ -337,7 +340,7 @@ pub fn oom_json(order: &Order<'_>) -> String {
     let watched = order.watched().into_iter().map(|(watched, first)| {
         json!({
             "unit": watched.unit, "property": property(watched.rule),
-            "takes": first.map(|id| order.name(id)),
+            "takes": first.map(|id| order.look.tree.name(id)),
         })
     });
     let earlyoom = order.oom.earlyoom.as_ref().map(|earlyoom| {
@@ -346,8 +349,9 @@ pub fn oom_json(order: &Order<'_>) -> String {
     });
     let value = json!({
         "version": JSON_VERSION,
-        "of": order.of.map(|of| order.name(of)),
-        "domain": order.name(order.domain.of),
+        "missed": missed,
+        "of": order.of.map(|of| order.look.tree.name(of)),
+        "domain": order.look.tree.name(order.domain.of),
         "total": order.domain.total,
         "panics": order.oom.panics,
         "kills_allocating": order.oom.kills_allocating,
@@ -361,11 +365,6 @@ pub fn oom_json(order: &Order<'_>) -> String {
         "earlyoom": earlyoom,
     });
     json_text(&value)
-}
-
-fn unit_of(process: &Process) -> String {
-    let unit = cgroup::unit(&process.cgroup).map(str::to_owned);
-    unit.unwrap_or_else(|| unit_name(&process.cgroup))
 }
 
 fn count(processes: usize) -> String {

@@ -9,11 +9,9 @@ use serde_json::{Value, json};
 use super::json::json_text;
 use super::status_json::limit;
 use super::table::{DIM, PLAIN, Table};
-use crate::effect::doctor::memory::unit_name;
 use crate::effect::memory::{Because, Guard, Limit, Protections, bytes_of, ceiling, size};
 use crate::host::tree::{Id, Memory, Tree};
-use crate::paths;
-use crate::text::{Foreign, shown};
+use crate::text::shown;
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
 const JSON_VERSION: u32 = 1;
@@ -41,7 +39,7 @@ pub fn memory_text(tree: &Tree, protections: &Protections, multi_gen_lru: bool) 
     let mut table = Table::new(["UNIT", ">USED", "SETTING", ">SET", ">EFFECTIVE", ">NOW", "BECAUSE OF"]);
     let mut empty = true;
     for (id, memory) in cgroups(tree) {
-        let mut name = unit_name(&tree[id].path);
+        let mut name = name_of(tree, id);
         let mut used = size(memory.current);
         let mut row = |style: Style, cells: [String; 5]| {
             let [setting, set, effective, now, because] = cells;
@@ -61,7 +59,7 @@ pub fn memory_text(tree: &Tree, protections: &Protections, multi_gen_lru: bool) 
         for (name, setting, holds) in limits(tree, id) {
             let (set, Some(limit)) = (setting(memory), holds) else { continue };
             if set != u64::MAX {
-                let because = if limit.of == id { String::new() } else { unit_name(&tree[limit.of].path) };
+                let because = if limit.of == id { String::new() } else { name_of(tree, limit.of) };
                 let style = if limit.of == id { PLAIN } else { BAD };
                 row(style, [name.to_owned(), size(set), size(limit.bytes), String::new(), because]);
             }
@@ -82,7 +80,7 @@ pub fn memory_text(tree: &Tree, protections: &Protections, multi_gen_lru: bool) 
 /// One cgroup: how each of its ancestors, the outermost first, makes its protection and its limits.
 #[must_use]
 pub fn memory_of_text(tree: &Tree, protections: &Protections, multi_gen_lru: bool, of: Id) -> String {
-    let mut text = format!("/{}\n", shown(&tree[of].path));
+    let mut text = format!("{}\n", shown(&tree.absolute(of)));
     let mut table = Table::new([
         "CGROUP",
         ">USED",
@@ -99,14 +97,14 @@ pub fn memory_of_text(tree: &Tree, protections: &Protections, multi_gen_lru: boo
     let chains = Guard::BOTH.map(|guard| protections.chain(tree, of, guard));
     let [min, low] = &chains;
     for (min, low) in min.iter().zip(low) {
-        let (cgroup, none) = (&tree[min.id], String::new);
-        let Some(memory) = &cgroup.memory else { continue };
+        let none = String::new;
+        let Some(memory) = &tree[min.id].memory else { continue };
         let style = if min.id == of { PLAIN } else { DIM };
         let claimed = |set: u64, claimed: u64| if claimed == 0 && set == 0 { none() } else { size(claimed) };
         table.row(
             style,
             [
-                format!("{}{}", indent(tree, min.id), unit_name(&cgroup.path)),
+                format!("{}{}", indent(tree, min.id), name_of(tree, min.id)),
                 size(memory.current),
                 size(min.setting),
                 claimed(min.setting, min.claimed),
@@ -134,13 +132,8 @@ pub fn memory_of_text(tree: &Tree, protections: &Protections, multi_gen_lru: boo
             None => writeln!(text, "memory.{name}: no limit"),
             Some(limit) if limit.of == of => writeln!(text, "memory.{name}: {}, its own", size(limit.bytes)),
             Some(limit) => {
-                let name_of = unit_name(&tree[limit.of].path);
-                writeln!(
-                    text,
-                    "memory.{name}: {} of {}, with all that is in it",
-                    size(limit.bytes),
-                    shown(&name_of)
-                )
+                let holder = name_of(tree, limit.of);
+                writeln!(text, "memory.{name}: {} of {holder}, with all that is in it", size(limit.bytes))
             }
         };
     }
@@ -170,10 +163,10 @@ fn protection_line(tree: &Tree, protections: &Protections, of: Id, guard: Guard)
 fn reason(tree: &Tree, guard: Guard, because: Because) -> String {
     match because {
         Because::Ancestor(link) => {
-            format!("{} has {} = {}", unit_name(&tree[link.id].path), guard.attribute(), size(link.setting))
+            format!("{} has {} = {}", name_of(tree, link.id), guard.attribute(), size(link.setting))
         }
         Because::Siblings { parent, claimed, available } => {
-            let name = unit_name(&tree[parent].path);
+            let name = name_of(tree, parent);
             format!("{} are claimed in {name}, which has {}", size(claimed), size(available))
         }
     }
@@ -188,6 +181,7 @@ pub fn memory_json(
     recursive: bool,
     multi_gen_lru: bool,
     of: Option<Id>,
+    missed: &[String],
 ) -> String {
     let cgroups: Vec<Value> = match of {
         Some(of) => {
@@ -205,7 +199,8 @@ pub fn memory_json(
             .collect(),
     };
     let value = json!({
-        "version": JSON_VERSION, "recursive": recursive, "multi_gen_lru": multi_gen_lru, "cgroups": cgroups,
+        "version": JSON_VERSION, "recursive": recursive, "multi_gen_lru": multi_gen_lru, "missed": missed,
+        "cgroups": cgroups,
     });
     json_text(&value)
 }
@@ -224,8 +219,8 @@ fn one_json(tree: &Tree, protections: &Protections, id: Id) -> Value {
         })
     };
     let mut value = json!({
-        "cgroup": Foreign::from(paths::absolute(&tree[id].path)),
-        "unit": unit_name(&tree[id].path),
+        "cgroup": tree.absolute(id),
+        "unit": tree.name(id),
         "used": memory.map(|memory| memory.current),
         "min": guard(Guard::Min),
         "low": guard(Guard::Low),
@@ -234,7 +229,7 @@ fn one_json(tree: &Tree, protections: &Protections, id: Id) -> Value {
         let told = json!({
             "set": memory.as_ref().map(|memory| limit(setting(memory))),
             "effective": limit(bytes_of(holds)),
-            "of": holds.map(|limit| unit_name(&tree[limit.of].path)),
+            "of": holds.map(|limit| tree.name(limit.of)),
         });
         if let Some(object) = value.as_object_mut() {
             object.insert(name.replace('.', "_"), told);
@@ -245,13 +240,20 @@ fn one_json(tree: &Tree, protections: &Protections, id: Id) -> Value {
 
 /// Every cgroup with a memory controller, each after its parent and before the next of the same parent.
 fn cgroups(tree: &Tree) -> Vec<(Id, &Memory)> {
-    let mut all: Vec<Id> = tree.ids().collect();
-    all.sort_by(|a, b| tree[*a].path.cmp(&tree[*b].path));
+    let (mut all, mut left) = (Vec::new(), vec![Tree::ROOT]);
+    while let Some(id) = left.pop() {
+        all.push(id);
+        left.extend(tree[id].children.iter().rev());
+    }
     all.into_iter().filter_map(|id| Some((id, tree[id].memory.as_ref()?))).collect()
 }
 
 fn indent(tree: &Tree, id: Id) -> String {
-    "  ".repeat(tree[id].path.components().count().saturating_sub(1))
+    "  ".repeat(tree.upwards(id).count().saturating_sub(2))
+}
+
+fn name_of(tree: &Tree, id: Id) -> String {
+    shown(&tree.name(id)).to_string()
 }
 
 fn short(guard: Guard) -> &'static str {

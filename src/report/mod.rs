@@ -10,6 +10,7 @@ mod explain;
 mod json;
 mod kill_order;
 mod memory;
+mod missed;
 mod openmetrics;
 mod policy;
 mod screen;
@@ -26,6 +27,7 @@ pub use doctor::{Looked, doctor_json, doctor_text, finding_text, left_text, mend
 pub use explain::{login_json, login_text};
 pub use kill_order::{Order, oom_json, oom_text};
 pub use memory::{memory_json, memory_of_text, memory_text};
+pub use missed::missed;
 pub use openmetrics::{Diagnosis, openmetrics};
 pub use policy::policy;
 pub use screen::screen;

@@ -11,15 +11,12 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
 use super::doctor::severity;
-use super::screen::unit_name;
 use super::status_json::in_force;
 use crate::effect::Unit;
 use crate::effect::finding::{Code, Finding};
 use crate::effect::memory::bytes_of;
 use crate::effect::screen::{Look, Picture};
-use crate::host::cgroup;
 use crate::host::tree::{Cgroup, Id};
-use crate::paths;
 use crate::policy::{InForce, Loaded};
 use crate::text::Foreign;
 
@@ -167,15 +164,15 @@ fn pressure(picture: &Picture, text: &mut String) {
 /// What does not come and go with each session.
 fn lasting(picture: &Picture) -> impl Iterator<Item = (Id, &Cgroup, &Look)> {
     let all = picture.looks.iter().map(|(id, look)| (*id, &picture.tree[*id], look));
-    all.filter(|(_, cgroup, _)| cgroup::user(&cgroup.path).is_none() || cgroup.is_slice())
+    let is_of_a_user = |id: Id| picture.tree.upwards(id).any(|above| picture.tree.user(above).is_some());
+    all.filter(move |(id, ..)| picture.tree.is_slice(*id) || !is_of_a_user(*id))
 }
 
 /// Path and unit; the root is unit `-.slice`, as systemd has it. The path tells units of one name apart
 /// where cgroups are not systemd's.
 fn labels(picture: &Picture, id: Id) -> [(&'static str, Foreign); 3] {
     let user = picture.unit(id).and_then(|unit| unit.user.clone()).unwrap_or_default();
-    let path = paths::absolute(&picture.tree[id].path);
-    [("cgroup", path.into()), ("unit", unit_name(picture, id).into()), ("user", user)]
+    [("cgroup", picture.tree.absolute(id)), ("unit", picture.tree.name(id)), ("user", user)]
 }
 
 #[allow(clippy::cast_precision_loss, reason = "what a sample is")]

@@ -112,7 +112,7 @@ impl Columns {
         match row.what {
             What::Folded(count) => {
                 let more = if unicode { "…" } else { "..." };
-                let name = format!("{branches}{more} {} more", thousands(count));
+                let name = format!("{branches}{more} {} more", thousands(count as u64));
                 Line { name, differs: false, style: DIM, cells: Vec::new() }
             }
             What::Cgroup(id) => {
@@ -157,16 +157,12 @@ impl Columns {
 
 /// To be printed; the slice of a user has its user's name beside its own.
 pub(super) fn name(picture: &Picture, id: Id, unit: Option<&Unit>) -> String {
+    let name = picture.tree.name(id);
     match unit.and_then(|unit| unit.user.as_ref()) {
         _ if id == Tree::ROOT => "machine".to_owned(),
-        Some(user) => format!("{} ({})", shown(picture.tree[id].name()), shown(user)),
-        None => shown(picture.tree[id].name()).to_string(),
+        Some(user) => format!("{} ({})", shown(&name), shown(user)),
+        None => shown(&name).to_string(),
     }
-}
-
-/// The name in systemd's words.
-pub(super) fn unit_name(picture: &Picture, id: Id) -> &str {
-    if id == Tree::ROOT { "-.slice" } else { picture.tree[id].name() }
 }
 
 fn branches(ends: &[bool], unicode: bool) -> String {
@@ -210,7 +206,7 @@ fn or_dash(text: Option<String>) -> String {
 }
 
 /// `9,990`
-fn thousands(number: usize) -> String {
+pub(super) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

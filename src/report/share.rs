@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::json::json_text;
 use crate::effect::share::{Busy, Cap, Competing, Level, Limit, Shares};
+use crate::host::cgroup::Standing;
 use crate::host::tree::{Id, Tree};
-use crate::paths;
 use crate::text::{Foreign, shown};
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
@@ -18,8 +18,6 @@ const JSON_VERSION: u32 = 1;
 /// From here on what the kernel makes of a weight is worth a word.
 const FAR: f64 = 1.2;
 const DIM: Style = Style::new().dimmed();
-/// Units in which nothing is a unit of PID 1's any more.
-const LEAVES: [&str; 5] = [".service", ".scope", ".socket", ".mount", ".swap"];
 
 /// Shares, and what they were computed from.
 #[derive(Debug)]
@@ -47,7 +45,7 @@ pub fn share_text(view: &ShareView<'_>, of: Option<Id>) -> String {
 
 /// The same for programs: `docs/json`.
 #[must_use]
-pub fn share_json(view: &ShareView<'_>, of: Option<Id>) -> String {
+pub fn share_json(view: &ShareView<'_>, of: Option<Id>, missed: &[String]) -> String {
     let busy = match view.busy {
         Busy::Everything => Value::Null,
         Busy::Only(named) => json!(named.iter().map(|id| view.path(*id)).collect::<Vec<_>>()),
@@ -57,7 +55,8 @@ pub fn share_json(view: &ShareView<'_>, of: Option<Id>) -> String {
         None => ("cgroups", view.units().into_iter().map(|(id, _)| id).collect::<Vec<_>>()),
     };
     let cgroups: Value = cgroups.into_iter().filter_map(|id| view.json(id)).collect();
-    let value = json!({ "version": JSON_VERSION, "cpus": view.cpus, "busy": busy, key: cgroups });
+    let value =
+        json!({ "version": JSON_VERSION, "cpus": view.cpus, "busy": busy, "missed": missed, key: cgroups });
     json_text(&value)
 }
 
@@ -123,7 +122,7 @@ impl ShareView<'_> {
             if id != Tree::ROOT {
                 units.push((id, depth - 1));
             }
-            if LEAVES.iter().any(|ending| cgroup.name().ends_with(ending)) {
+            if cgroup.standing == Standing::Unit {
                 continue;
             }
             let busy = cgroup.children.iter().filter(|child| self.shares.level(**child).is_some());
@@ -131,7 +130,7 @@ impl ShareView<'_> {
             // The last is taken first.
             busy.sort_by(|a, b| {
                 let by_share = self.shares.of(*a).total_cmp(&self.shares.of(*b));
-                by_share.then_with(|| self.tree[*b].name().cmp(self.tree[*a].name()))
+                by_share.then_with(|| self.tree[*b].name.cmp(&self.tree[*a].name))
             });
             waiting.extend(busy.into_iter().map(|child| (child, depth + 1)));
         }
@@ -161,14 +160,14 @@ impl ShareView<'_> {
     }
 
     fn path(&self, id: Id) -> Foreign {
-        Foreign::from(paths::absolute(&self.tree[id].path))
+        self.tree.absolute(id)
     }
 
     fn name(&self, id: Id) -> String {
-        match (id, self.users.get(&id)) {
-            (Tree::ROOT, _) => "-.slice".to_owned(),
-            (_, Some(user)) => format!("{} ({})", shown(self.tree[id].name()), shown(user)),
-            (_, None) => shown(self.tree[id].name()).to_string(),
+        let name = self.tree.name(id);
+        match self.users.get(&id) {
+            Some(user) => format!("{} ({})", shown(&name), shown(user)),
+            None => shown(&name).to_string(),
         }
     }
 

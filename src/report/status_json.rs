@@ -5,23 +5,20 @@ use serde_json::{Map, Value, json};
 
 use super::detail::Detail;
 use super::json::json_text;
-use super::screen;
 use crate::effect::memory::bytes_of;
 use crate::effect::screen::{Look, Picture};
 use crate::effect::{Compared, Kind, Unit};
 use crate::host::pressure::{Stall, Stalls};
 use crate::host::processes::Process;
 use crate::host::tree::{Id, Memory};
-use crate::paths;
 use crate::policy::{InForce, Loaded};
-use crate::text::Foreign;
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
 const JSON_VERSION: u32 = 1;
 
 /// Every unit of the policy's and every cgroup that was looked at; with `details`, only those.
 #[must_use]
-pub fn status_json(picture: &Picture, loaded: &Loaded, details: &[Detail<'_>]) -> String {
+pub fn status_json(picture: &Picture, loaded: &Loaded, details: &[Detail<'_>], missed: &[String]) -> String {
     let errors: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
     let units: Vec<&Unit> = if details.is_empty() {
         picture.status.units.iter().collect()
@@ -42,6 +39,7 @@ pub fn status_json(picture: &Picture, loaded: &Loaded, details: &[Detail<'_>]) -
             "note": loaded.in_force.note(),
             "errors": errors,
         },
+        "missed": missed,
         "differing": differing.count(),
         "units": units.into_iter().map(unit_json).collect::<Vec<_>>(),
         "cgroups": cgroups,
@@ -83,8 +81,8 @@ fn cgroup(picture: &Picture, id: Id, look: &Look) -> Map<String, Value> {
     let pressure = look.load.pressure;
     let figures = look.figures;
     let fields = [
-        ("cgroup", json!(Foreign::from(paths::absolute(&cgroup.path)))),
-        ("unit", json!(screen::unit_name(picture, id))),
+        ("cgroup", json!(picture.tree.absolute(id))),
+        ("unit", json!(picture.tree.name(id))),
         ("user", json!(unit.and_then(|unit| unit.user.as_ref()))),
         ("differs", json!(unit.is_some_and(Unit::differs))),
         ("tasks", json!(cgroup.tasks)),

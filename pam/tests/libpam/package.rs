@@ -20,7 +20,7 @@ fn what_the_generator_compiled_is_read_and_of_another_build_is_not() {
     machine.directory("srv", 0, 0o755);
     machine.write("proc/meminfo", "MemTotal:       16000000 kB\n");
     let policy = machine.root.join("etc/fairslice/policy.toml");
-    fs::set_permissions(policy, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(policy, fs::Permissions::from_mode(0o000)).unwrap();
     let mut generator = Command::new(std::env::var_os("FAIRSLICE_GENERATOR").unwrap());
     let out = machine.root.join("run/systemd/generator");
     fs::create_dir_all(&out).unwrap();

@@ -7,8 +7,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::cli::doctor::look_at_tree;
-use crate::cli::named;
 use crate::cli::out::print;
+use crate::cli::{named, say_missed};
 use crate::effect::memory::protection;
 use crate::host::oom;
 use crate::report;
@@ -29,15 +29,17 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
     let find = |name: &String| named::find(&tree, &named::users(&tree), name);
     let of = options.of.as_ref().map(find).transpose()?;
     if let Some(of) = of.filter(|of| tree[*of].memory.is_none()) {
-        bail!("/{} has no memory controller", shown(&tree[of].path));
+        bail!("{} has no memory controller", shown(&tree.absolute(of)));
     }
     let (recursive, multi_gen_lru) = (oom::is_recursive(root), oom::has_multi_gen_lru(root));
     let protections = protection(&tree, recursive);
+    let missed = report::missed(&tree, &[]);
     let text = match of {
-        _ if options.json => report::memory_json(&tree, &protections, recursive, multi_gen_lru, of),
+        _ if options.json => report::memory_json(&tree, &protections, recursive, multi_gen_lru, of, &missed),
         Some(of) => report::memory_of_text(&tree, &protections, multi_gen_lru, of),
         None => report::memory_text(&tree, &protections, multi_gen_lru),
     };
     print(&text)?;
+    say_missed(&missed);
     Ok(0)
 }

@@ -8,12 +8,13 @@ use clap::Args;
 
 use crate::cli::doctor::look_at_tree;
 use crate::cli::out::print;
-use crate::cli::{complain, named};
+use crate::cli::{complain, named, say_missed};
 use crate::effect::finding::Place;
 use crate::effect::kill_order::{Domain, Look};
+use crate::host::oom;
+use crate::host::processes::{self, Processes};
 use crate::host::settings::Settings;
 use crate::host::units::Units;
-use crate::host::{oom, processes};
 use crate::policy;
 use crate::report::{self, Order};
 
@@ -34,7 +35,8 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
     let of = options.of.as_ref().map(find).transpose()?;
     let units = Units::read(root).context("asking PID 1 for its units")?;
     let settings = Settings::read(root, &units);
-    let processes = processes::read(root)?;
+    let Processes { all: processes, unread } = processes::read(root)?;
+    let missed = report::missed(&tree, &unread);
     let oom = oom::read(root, &units, &processes)?;
     let look = Look { tree: &tree, units: &units, processes: &processes, ram: oom.ram, swap: oom.swap };
     let order = Order {
@@ -43,10 +45,11 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
         domain: of.map_or_else(|| Domain::machine(&look), |of| Domain::of(&look, of)),
         policy: &loaded.policy,
         oom: &oom,
-        reclaim: &|id| oom::reclaim(root, &tree[id].path),
+        reclaim: &|id| oom::reclaim(root, &tree.path(id)),
         set_by: &|unit, key| settings.setting(units.get(unit)?, key).map(Place::from),
     };
-    let text = if options.json { report::oom_json(&order) } else { report::oom_text(&order) };
+    let text = if options.json { report::oom_json(&order, &missed) } else { report::oom_text(&order) };
     print(&text)?;
+    say_missed(&missed);
     Ok(complain(&loaded))
 }

@@ -9,6 +9,7 @@ use clap::Args;
 
 use crate::cli::named::{self, find};
 use crate::cli::out::print;
+use crate::cli::say_missed;
 use crate::effect::share::{Busy, shares};
 use crate::host::tree::{self, Id, Tree};
 use crate::report::{self, ShareView};
@@ -41,7 +42,10 @@ pub(super) fn run(root: &Path, arguments: &Options) -> Result<u8> {
     };
     let shares = shares(&tree, cpus, &busy);
     let view = ShareView { tree: &tree, cpus, busy: &busy, shares: &shares, users: &users };
-    let text = if arguments.json { report::share_json(&view, of) } else { report::share_text(&view, of) };
+    let missed = report::missed(&tree, &[]);
+    let text =
+        if arguments.json { report::share_json(&view, of, &missed) } else { report::share_text(&view, of) };
     print(&text)?;
+    say_missed(&missed);
     Ok(0)
 }

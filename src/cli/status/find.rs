@@ -23,7 +23,7 @@ pub(super) fn find<'s>(
     let is_named = |unit: &str| SUFFIXES.iter().any(|suffix| unit.strip_suffix(suffix) == Some(name));
     let units = &status.units;
     let unit = units.iter().find(|unit| is_named(&unit.name));
-    let cgroup = tree.units().find(|id| is_named(tree[*id].name()));
+    let cgroup = tree.in_slices().find(|id| tree.unit(*id).is_some_and(is_named));
     let unit = match (unit, cgroup) {
         (None, None) => units.iter().find(|unit| unit.user.as_ref().and_then(Foreign::as_str) == Some(name)),
         (unit, _) => unit,
@@ -33,7 +33,7 @@ pub(super) fn find<'s>(
     if unit.is_some() || cgroup.is_some() {
         return Ok((cgroup, unit));
     }
-    let running = tree.units().map(|id| tree[id].name());
+    let running = tree.in_slices().filter_map(|id| tree.unit(id));
     let users = units.iter().filter_map(|unit| unit.user.as_ref()?.as_str());
     let declared = units.iter().map(|unit| unit.name.as_str()).chain(users);
     let hint = did_you_mean(name, running.chain(declared));

@@ -83,6 +83,9 @@ fn screen(root: &Path, before: &mut (Before, Instant)) -> Result<String> {
         *before = (cpu_times(&picture), Instant::now());
     }
     let mut text = report::screen(&picture, display());
+    for missed in report::missed(&picture.tree, &picture.unread) {
+        text.extend(["not looked at: ", &missed, "\n"]);
+    }
     if !loaded.diagnostics.is_empty() {
         text.push_str("the policy has errors: fairslice check\n");
     }

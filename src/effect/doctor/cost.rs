@@ -4,7 +4,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::path::Path;
 
 use crate::effect::chain::{Chain, Scene, Stage};
@@ -13,6 +12,7 @@ use crate::effect::memory::{Guard, protection, size};
 use crate::effect::share::{Busy, shares};
 use crate::host::tree::{Cgroup, Cpu, Id, Tree};
 use crate::policy::{CPU_WEIGHT, MEMORY_LOW, MEMORY_MIN, Property, SettingValue, SliceName};
+use crate::text::shown;
 
 /// What a cgroup weighs when nobody said otherwise.
 pub(super) const DEFAULT: u64 = 100;
@@ -98,8 +98,9 @@ impl<'t> Weights<'t> {
     }
 
     fn ratios(&self) -> Option<String> {
-        let own = &self.is[self.id];
-        let is_of_services = own.is_slice() && !own.path.starts_with(SliceName::user().cgroup());
+        let tree = &self.is;
+        let logins = |id| tree.unit(id) == Some(SliceName::user().as_str());
+        let is_of_services = tree.is_slice(self.id) && !tree.upwards(self.id).any(logins);
         let logins = || {
             let tree = with_logins(&self.is);
             self.compare("all logins", &[tree.find(&SliceName::user().cgroup())?])
@@ -122,7 +123,7 @@ impl<'t> Weights<'t> {
         let parent = self.is[self.id].parent.filter(|parent| *parent != Tree::ROOT)?;
         let of = |tree: &Tree| tree[self.id].cpu.map(|cpu| ratio(real(cpu.weight), real(DEFAULT)));
         let (declared, is) = (of(&self.declared)?, of(&self.is)?);
-        let parent = self.is[parent].name();
+        let parent = shown(&self.is.name(parent)).to_string();
         (self.siblings().is_empty() && declared != is).then(|| {
             format!(
                 "no share as long as it is alone in {parent} \
@@ -137,13 +138,14 @@ impl<'t> Weights<'t> {
         let children = tree[self.id].parent.map_or(&[][..], |parent| &tree[parent].children);
         let competes = |id: &&Id| {
             let other = &tree[**id];
-            **id != self.id && other.populated && other.cpu.is_some() && other.name() != INIT
+            **id != self.id && other.populated && other.cpu.is_some() && tree.unit(**id) != Some(INIT)
         };
         children.iter().filter(competes).copied().collect()
     }
 
     fn names(&self, siblings: &[Id]) -> String {
-        let mut names: Vec<&str> = siblings.iter().map(|id| self.is[*id].name()).collect();
+        let mut names: Vec<String> =
+            siblings.iter().map(|id| shown(&self.is.name(*id)).to_string()).collect();
         names.sort_unstable();
         match names.as_slice() {
             [_, _, _, ..] => format!("its {} siblings together", names.len()),
@@ -190,7 +192,7 @@ fn with_weight(tree: &Tree, of: Id, weight: u64) -> Cow<'_, Tree> {
         if let Some(cpu) = cgroup.cpu.as_mut().filter(|_| id == of) {
             cpu.weight = weight;
         }
-        copy.add(tree[id].parent.unwrap_or(Tree::ROOT), tree[id].name(), cgroup);
+        copy.add(tree[id].parent.unwrap_or(Tree::ROOT), tree[id].name.clone(), cgroup);
     }
     Cow::Owned(copy)
 }
@@ -198,12 +200,11 @@ fn with_weight(tree: &Tree, of: Id, weight: u64) -> Cow<'_, Tree> {
 /// The tree with this cgroup, and the slices that it is in as they are declared where there are none yet.
 fn with_place(scene: &Scene<'_>, tree: &Tree, path: &Path, cpu: Option<Cpu>) -> Tree {
     let (mut tree, mut id) = (tree.clone(), Tree::ROOT);
-    for name in path.iter().filter_map(OsStr::to_str) {
-        let below = tree[id].path.join(name);
-        id = tree.find(&below).unwrap_or_else(|| {
-            let cgroup = match SliceName::new(name) {
-                Ok(slice) => weighing(declared_weight(scene, &slice)),
-                Err(_) => Cgroup { cpu, ..weighing(DEFAULT) },
+    for name in path {
+        id = tree.child(id, name).unwrap_or_else(|| {
+            let cgroup = match name.to_str().map(SliceName::new) {
+                Some(Ok(slice)) => weighing(declared_weight(scene, &slice)),
+                _ => Cgroup { cpu, ..weighing(DEFAULT) },
             };
             tree.add(id, name, cgroup)
         });

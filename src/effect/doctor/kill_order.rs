@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::SetBy;
-use super::memory::unit_name;
 use crate::effect::finding::{Code, Finding, Fix, Place};
 use crate::effect::kill_order::{Domain, Look, NEVER, Ranked, Source, contradicted, ranked, source};
 use crate::effect::memory::size;
@@ -15,7 +14,7 @@ use crate::host::tree::Tree;
 use crate::host::units::Unit;
 use crate::paths;
 use crate::policy::{OOM_SCORE_ADJUST, Policy, PrivateDir};
-use crate::text::quoted;
+use crate::text::{quoted, shown};
 
 /// What starts processes in the name of others: a score of its own is not meant for those.
 const STARTERS: [&str; 4] = ["ssh", "sshd", "cron", "atd"];
@@ -66,7 +65,12 @@ fn inherited(look: &Look<'_>, logins: &dyn Fn(u32) -> i16, set_by: SetBy<'_>) ->
         Some(Finding {
             code: Code::Unkillable,
             subject,
-            what: format!("{} (pid {}) has a score of {}", worst.name, worst.pid, worst.oom_score_adj),
+            what: format!(
+                "{} (pid {}) has a score of {}",
+                shown(&worst.name),
+                worst.pid,
+                worst.oom_score_adj
+            ),
             cost: Some(format!(
                 "{} of its processes, with {}, {never} killed when memory runs out",
                 processes.len(),
@@ -96,12 +100,14 @@ fn inherited_from(process: &Process, from: Source<'_>, set_by: SetBy<'_>) -> (St
         Source::Inherited { from, unit: Some(unit) } => (
             format!(
                 "inherited from {} (pid {}): {unit} has {OOM_SCORE_ADJUST}={}",
-                from.name, from.pid, from.oom_score_adj
+                shown(&from.name),
+                from.pid,
+                from.oom_score_adj
             ),
             set(unit),
         ),
         Source::Inherited { from, unit: None } => {
-            (format!("inherited from {} (pid {}), which has it by itself", from.name, from.pid), None)
+            (format!("inherited from {} (pid {}), which has it by itself", shown(&from.name), from.pid), None)
         }
         Source::Written => ("inherited from a process that is gone, or written by root".to_owned(), None),
     }
@@ -131,7 +137,7 @@ fn reversed(look: &Look<'_>, policy: &Policy) -> Vec<Finding> {
             cause: format!(
                 "its {} (pid {}) uses {}, which is {needed} thousandths of RAM and swap: more than its \
                  score takes off",
-                early.process.name,
+                shown(&early.process.name),
                 early.process.pid,
                 size(early.badness.memory),
             ),
@@ -149,14 +155,13 @@ fn reversed(look: &Look<'_>, policy: &Policy) -> Vec<Finding> {
 fn groups(look: &Look<'_>, set_by: SetBy<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     for id in look.tree.ids().filter(|id| *id != Tree::ROOT) {
-        let cgroup = &look.tree[id];
-        let name = unit_name(&cgroup.path);
-        let Some(memory) = &cgroup.memory else { continue };
-        if let Some(unit) = look.units.get(&name).filter(|unit| unit.is_active()) {
-            let finding = if name.ends_with(".slice") {
-                memory.oom_group.then(|| whole_slice(look, &name, &cgroup.path))
+        let (Some(name), Some(memory)) = (look.tree.unit(id), &look.tree[id].memory) else { continue };
+        if let Some(unit) = look.units.get(name).filter(|unit| unit.is_active()) {
+            let path = look.tree.path(id);
+            let finding = if look.tree.is_slice(id) {
+                memory.oom_group.then(|| whole_slice(look, name, &path))
             } else {
-                unit_group(look, &name, unit, memory.oom_group, &cgroup.path, set_by)
+                unit_group(look, name, unit, memory.oom_group, &path, set_by)
             };
             found.extend(finding);
         }
@@ -217,7 +222,7 @@ fn unit_group(
     (policy == "kill").then(|| {
         finding(
             "OOMPolicy=kill does not kill all of it".to_owned(),
-            Some(format!("{} (pid {}) survives the others", survivor.name, survivor.pid)),
+            Some(format!("{} (pid {}) survives the others", shown(&survivor.name), survivor.pid)),
             match source(look, survivor) {
                 Source::Unit(_) => "the unit has OOMScoreAdjust=-1000".to_owned(),
                 _ => "the process has a score of -1000 by itself or its parent".to_owned(),

@@ -334,7 +334,10 @@ fn score(processes: &[Process], user: &User, rule: &LoginRule) -> Option<Finding
         subject: subject(user),
         what: format!(
             "{} (pid {}){others} with the OOM score {}, declared {}",
-            first.name, first.pid, first.oom_score_adj, declared.value
+            shown(&first.name),
+            first.pid,
+            first.oom_score_adj,
+            declared.value
         ),
         cost: Some("the OOM killer takes others first".to_owned()),
         cause: format!("the login is older than {}, or root lowered the score", declared.origin),

@@ -2,18 +2,16 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use super::{SetBy, set_property};
 use crate::effect::Carried;
 use crate::effect::finding::{Code, Finding, Fix};
 use crate::effect::memory::{Because, Guard, Limit, Outcome, Protections, ceiling, exact, is_less, size};
-use crate::host::cgroup;
 use crate::host::tree::{Id, Memory, Tree};
 use crate::policy::SliceName;
 use crate::text::shown;
 
-/// What is wrong with the memory settings of a tree, all of whose memory has been read. `ram` is in
+/// What is wrong with the memory settings of units, in a tree all of whose memory has been read. `ram` is in
 /// bytes; `carried` is what the policy gives to ancestors; `multi_gen_lru` is whether that decides what
 /// is reclaimed.
 #[must_use]
@@ -27,7 +25,7 @@ pub fn findings(
 ) -> Vec<Finding> {
     let look = Look { tree, protections, ram, carried, set_by };
     let mut found = Vec::new();
-    for id in tree.ids() {
+    for id in tree.in_slices().chain([Tree::ROOT]) {
         for guard in Guard::BOTH {
             found.extend(look.unprotected(id, guard));
             found.extend(look.overcommitted(id, guard));
@@ -55,13 +53,13 @@ impl Look<'_> {
         let Outcome { wanted, effective, because: Some(Because::Ancestor(ancestor)) } = outcome else {
             return None;
         };
-        let (unit, name) = (self.name(id), self.name(ancestor.id));
+        let (unit, name) = (self.tree.unit(id)?, self.tree.unit(ancestor.id)?);
         let (attribute, property) = (guard.attribute(), guard.property());
         let set_beside = self.set_in(ancestor.id, guard).iter().map(|(_, setting)| setting).sum();
         let needed = exact(wanted.max(set_beside));
-        let fix = match SliceName::new(&name).ok().and_then(|slice| self.carried.get(&slice)) {
+        let fix = match SliceName::new(name).ok().and_then(|slice| self.carried.get(&slice)) {
             Some(carried) if carries(carried, guard) => Fix::Apply,
-            _ => set(&name, property, &needed),
+            _ => Fix::Command(set_property(name, property, &needed)),
         };
         let holds = if effective == 0 { "nothing".to_owned() } else { format!("{} only", size(effective)) };
         Some(Finding {
@@ -69,8 +67,8 @@ impl Look<'_> {
             what: format!("{attribute} = {} protects {holds}", size(wanted)),
             cost: Some(format!("{} declared, {} effective", size(wanted), size(effective))),
             cause: format!("{name}, which it is in, has {attribute} = {}", size(ancestor.setting)),
-            at: (self.set_by)(&name, property).or_else(|| (self.set_by)(&unit, property)),
-            subject: unit,
+            at: (self.set_by)(name, property).or_else(|| (self.set_by)(unit, property)),
+            subject: unit.to_owned(),
             fix,
         })
     }
@@ -80,11 +78,12 @@ impl Look<'_> {
     fn delayed(&self) -> Option<Finding> {
         let has =
             |id: &Id| self.protections.of(*id).low > 0 && self.tree[*id].memory.is_some_and(|m| m.low > 0);
-        let names: Vec<String> = self.tree.ids().filter(has).map(|id| self.name(id)).collect();
+        let names: Vec<&str> =
+            self.tree.in_slices().filter(has).filter_map(|id| self.tree.unit(id)).collect();
         let at = names.iter().find_map(|name| (self.set_by)(name, Guard::Low.property()));
         Some(Finding {
             code: Code::LowDelays,
-            subject: names.first()?.clone(),
+            subject: (*names.first()?).to_owned(),
             what: format!("memory.low of {} holds once, and not the next time", names.join(", ")),
             cost: Some("what it covers is reclaimed as the rest is, a little later".to_owned()),
             cause: "the multi-gen LRU is on: /sys/kernel/mm/lru_gen/enabled".to_owned(),
@@ -95,6 +94,7 @@ impl Look<'_> {
 
     /// Children that together set more than there is for them.
     fn overcommitted(&self, parent: Id, guard: Guard) -> Option<Finding> {
+        let subject = self.tree.unit(parent).filter(|_| self.tree.is_slice(parent))?.to_owned();
         let settings = self.set_in(parent, guard);
         let sum: u64 = settings.iter().map(|(_, setting)| setting).sum();
         let is_root = parent == Tree::ROOT;
@@ -110,7 +110,7 @@ impl Look<'_> {
         let claim = |(child, setting): &(Id, u64)| format!("{} {}", self.name(*child), size(*setting));
         let claims: Vec<String> = settings.iter().map(claim).collect();
         let (largest, _) = settings.iter().max_by_key(|(_, setting)| setting)?;
-        let (subject, largest) = (self.name(parent), self.name(*largest));
+        let largest = self.name(*largest);
         let otherwise = if is_root {
             "so that they sum to less than the RAM".to_owned()
         } else {
@@ -163,11 +163,11 @@ impl Look<'_> {
         own: u64,
         above: Option<Limit>,
     ) -> Option<Finding> {
-        let subject = self.name(id);
+        let subject = self.tree.unit(id)?.to_owned();
         let at = (self.set_by)(&subject, property);
         if let Some(above) = above.filter(|above| above.bytes < own) {
             let (holder, bytes) = (self.name(above.of), size(above.bytes));
-            let fix = set(&subject, property, &exact(above.bytes));
+            let fix = Fix::Command(set_property(&subject, property, &exact(above.bytes)));
             return Some(Finding {
                 code: Code::CeilingAboveAncestors,
                 what: format!("{attribute} = {} never holds", size(own)),
@@ -184,32 +184,13 @@ impl Look<'_> {
             cost: Some("it limits nothing".to_owned()),
             cause: format!("the machine has {} of RAM", size(self.ram)),
             at,
-            fix: set(&subject, property, "75%"),
+            fix: Fix::Command(set_property(&subject, property, "75%")),
             subject: subject.clone(),
         })
     }
 
     fn name(&self, id: Id) -> String {
-        unit_name(&self.tree[id].path)
-    }
-}
-
-/// The unit that a cgroup is; of one inside a unit, the path.
-#[must_use]
-pub fn unit_name(path: &Path) -> String {
-    match path.file_name().and_then(|name| name.to_str()) {
-        None => "-.slice".to_owned(),
-        Some(name) if name.ends_with(".slice") || cgroup::unit(path) == Some(name) => name.to_owned(),
-        Some(_) => shown(&path).to_string(),
-    }
-}
-
-/// What sets a property of a cgroup; of one inside a unit, PID 1 knows nothing.
-fn set(name: &str, property: &str, value: &str) -> Fix {
-    if name.contains('/') {
-        Fix::Edit(format!("set {property}={value} for {name}"))
-    } else {
-        Fix::Command(set_property(name, property, value))
+        shown(&self.tree.name(id)).to_string()
     }
 }
 

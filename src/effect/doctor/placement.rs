@@ -90,7 +90,7 @@ fn add_live(
     let Some(cgroup) = scene.cgroup_of(service).filter(|_| unit.is_active()) else { return };
     let parent = cgroup.parent().unwrap_or(Path::new(""));
     let root = "-.slice";
-    let value = parent.file_name().map_or(root.to_owned(), |name| shown(name).to_string());
+    let value = shown(&cgroup::place(parent)).to_string();
     let holds = match slice {
         // In a container, PID 1 is below a cgroup of the host's.
         Some(slice) => parent.ends_with(slice.cgroup()),
@@ -139,7 +139,8 @@ fn why_elsewhere(scene: &Scene<'_>, name: &str, unit: &Unit, cgroup: &Path) -> (
     let cause = if main.is_some_and(|main| oldest.started < main.started) {
         format!(
             "process {} ({}) of an earlier start, which KillMode={kill_mode} let live, keeps it there",
-            oldest.pid, oldest.name
+            oldest.pid,
+            shown(&oldest.name)
         )
     } else {
         format!("it was started before its Slice= was what it is, and a restart does not move it: {kept}")
@@ -149,7 +150,7 @@ fn why_elsewhere(scene: &Scene<'_>, name: &str, unit: &Unit, cgroup: &Path) -> (
 }
 
 fn moved(scene: &Scene<'_>, chain: &Chain, main: &Process, cgroup: &Path) -> Finding {
-    let (pid, name) = (main.pid, &main.name);
+    let (pid, name) = (main.pid, shown(&main.name));
     Finding {
         code: Code::MovedByHand,
         subject: chain.unit.clone(),
@@ -182,7 +183,7 @@ pub fn findings(scene: &Scene<'_>) -> Vec<Finding> {
 fn left_over<'p>(scene: &Scene<'p>, process: &'p Process) -> Option<(&'p str, PathBuf)> {
     let name = cgroup::unit(&process.cgroup).filter(|name| name.ends_with(".service"))?;
     let unit = scene.units.get(name).filter(|unit| unit.is_active())?;
-    let place: PathBuf = process.cgroup.ancestors().find(|path| path.ends_with(name))?.to_owned();
+    let place: PathBuf = process.cgroup.ancestors().find(|path| cgroup::own_unit(path).is_some())?.to_owned();
     let is_main = unit.number("MainPID") == Some(process.pid.into());
     (unit.cgroup()? != place && !is_main).then_some((name, place))
 }
@@ -191,7 +192,7 @@ fn leftover(scene: &Scene<'_>, unit: &str, cgroup: &Path, processes: &[&Process]
     let named: Vec<String> = processes
         .iter()
         .take(MOST_NAMED)
-        .map(|process| format!("{} ({})", process.pid, process.name))
+        .map(|process| format!("{} ({})", process.pid, shown(&process.name)))
         .collect();
     let more = and_more(processes.len() - named.len());
     let pids: Vec<String> = processes.iter().map(|process| process.pid.to_string()).collect();

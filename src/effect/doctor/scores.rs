@@ -9,6 +9,7 @@ use crate::host::process::is_being_started;
 use crate::host::processes::Process;
 use crate::host::units::Unit;
 use crate::policy::{OOM_SCORE_ADJUST, OomScoreAdj, ServiceName};
+use crate::text::shown;
 
 const KEY: &str = "oom_score_adj";
 
@@ -80,7 +81,7 @@ pub fn has_set_itself(main: &Process, unit: &Unit, reloaded: Option<u64>) -> boo
 /// PID 1 has the score, and the main process another.
 fn differs(scene: &Scene<'_>, unit: &Unit, main: &Process, score: OomScoreAdj) -> Finding {
     let live = main.oom_score_adj;
-    let (pid, name) = (main.pid, &main.name);
+    let (pid, name) = (main.pid, shown(&main.name));
     let found = |code, cause: &str, at, fix| Finding {
         code,
         subject: String::new(),
@@ -108,7 +109,7 @@ fn by_itself(chain: &Chain, main: &Process, score: OomScoreAdj) -> Finding {
     Finding {
         code: Code::ScoreNotSet,
         subject: String::new(),
-        what: format!("its main process {} ({}) has {KEY} {live}, not {score}", main.pid, main.name),
+        what: format!("its main process {} ({}) has {KEY} {live}, not {score}", main.pid, shown(&main.name)),
         cost: Some(cost(live, score)),
         cause: "with set_by = \"service\" the service sets it, and has not".to_owned(),
         at: chain.origin().cloned(),

@@ -7,6 +7,7 @@ use super::{Look, can_be_killed};
 use crate::host::oom::{Earlyoom, Preference, Reclaim};
 use crate::host::processes::Process;
 use crate::host::tree::{Id, Tree};
+use crate::text::utf8_of;
 
 /// Percent of the swap: `THRESHOLD_SWAP_USED_PERCENT` of systemd's `oomd-manager.h`.
 pub const SWAPPED_LEAST: u64 = 5;
@@ -101,7 +102,8 @@ pub fn earlyoom_takes<'a>(
     let (prefer, avoid, ignore) =
         (pattern(&earlyoom.prefer)?, pattern(&earlyoom.avoid)?, pattern(&earlyoom.ignore)?);
     let named = |pattern: &Option<Regex>, process: &Process| {
-        pattern.as_ref().is_some_and(|pattern| pattern.is_match(&process.name))
+        let name = utf8_of(process.name.as_bytes());
+        pattern.as_ref().is_some_and(|pattern| pattern.is_match(&name))
     };
     let badness = |process: &&Process| {
         let score = i32::from(process.oom_score);

@@ -143,8 +143,10 @@ impl Domain {
         Self { of: limit.of, total: limit.bytes.saturating_add(swap) }
     }
 
-    fn holds(&self, tree: &Tree, process: &Process) -> bool {
-        process.cgroup.starts_with(&tree[self.of].path)
+    /// Those of all processes that are in it.
+    fn holds<'p>(&self, look: &Look<'p>) -> impl Iterator<Item = &'p Process> + use<'p> {
+        let path = look.tree.path(self.of);
+        look.processes.iter().filter(move |process| process.cgroup.starts_with(&path))
     }
 }
 
@@ -179,11 +181,10 @@ impl Badness {
 /// one takes with it.
 #[must_use]
 pub fn victims<'a>(look: &Look<'a>, domain: Domain) -> Vec<Victim<'a>> {
-    let mut order: Vec<&Process> =
-        look.processes.iter().filter(|p| domain.holds(look.tree, p) && can_be_killed(p)).collect();
+    let mut order: Vec<&Process> = domain.holds(look).filter(|process| can_be_killed(process)).collect();
     // Of equals the kernel takes the one that it comes to last: the youngest.
     order.sort_by_key(|p| Reverse((Badness::of(p, domain.total).points(), p.started, p.pid)));
-    let members = by_unit(look.processes);
+    let members = Members { by_unit: by_unit(look.processes), by_group: by_group(look.tree, domain, &order) };
     let (mut found, mut gone) = (Vec::new(), HashSet::new());
     for process in order {
         if gone.contains(&process.pid) {
@@ -210,12 +211,29 @@ fn by_unit(processes: &[Process]) -> HashMap<&str, Vec<&Process>> {
     all
 }
 
+/// Whose processes are killed together with one of them.
+struct Members<'a> {
+    by_unit: HashMap<&'a str, Vec<&'a Process>>,
+    by_group: HashMap<Id, Vec<u32>>,
+}
+
+/// What can be killed, by the outermost cgroup with `memory.oom.group`.
+fn by_group(tree: &Tree, domain: Domain, processes: &[&Process]) -> HashMap<Id, Vec<u32>> {
+    let mut all: HashMap<Id, Vec<u32>> = HashMap::new();
+    for process in processes {
+        if let Some(id) = oom_group(tree, domain, process) {
+            all.entry(id).or_default().push(process.pid);
+        }
+    }
+    all
+}
+
 /// What ends with a process, and the numbers of those processes.
 fn takes<'a>(
     look: &Look<'a>,
     domain: Domain,
     victim: &'a Process,
-    members: &HashMap<&str, Vec<&Process>>,
+    members: &Members<'_>,
 ) -> (Takes<'a>, Vec<u32>) {
     let name = cgroup::unit(&victim.cgroup).unwrap_or_default();
     let unit = look.units.get(name);
@@ -223,7 +241,7 @@ fn takes<'a>(
     let kill_mode = unit.and_then(|unit| unit.text("KillMode")).unwrap_or_default();
     let stopped: Vec<u32> = match unit.and_then(|unit| unit.text("OOMPolicy")) {
         Some("stop" | "kill") => {
-            let members = members.get(name).into_iter().flatten().map(|process| process.pid);
+            let members = members.by_unit.get(name).into_iter().flatten().map(|process| process.pid);
             members.filter(|pid| *pid == victim.pid || !outlives_stop(kill_mode, main, *pid)).collect()
         }
         _ => Vec::new(),
@@ -235,8 +253,7 @@ fn takes<'a>(
             (Takes::Itself, stopped)
         };
     };
-    let inside = |p: &&Process| p.cgroup.starts_with(&look.tree[id].path) && can_be_killed(p);
-    let mut ended: Vec<u32> = look.processes.iter().filter(inside).map(|process| process.pid).collect();
+    let mut ended = members.by_group.get(&id).cloned().unwrap_or_default();
     let takes = Takes::Cgroup { id, processes: ended.len() };
     ended.extend(stopped);
     (takes, ended)
@@ -244,7 +261,7 @@ fn takes<'a>(
 
 /// The outermost cgroup with `memory.oom.group`, up to where memory has run out.
 fn oom_group(tree: &Tree, domain: Domain, victim: &Process) -> Option<Id> {
-    let own = tree.find(&victim.cgroup)?;
+    let own = tree.nearest(&victim.cgroup);
     let outside = tree[domain.of].parent;
     let inside = tree.upwards(own).take_while(|id| Some(*id) != outside);
     inside.filter(|id| tree[*id].memory.is_some_and(|memory| memory.oom_group)).last()
@@ -253,7 +270,7 @@ fn oom_group(tree: &Tree, domain: Domain, victim: &Process) -> Option<Id> {
 /// The processes that are never killed, and why. The kernel's own threads are not among them.
 #[must_use]
 pub fn spared<'a>(look: &Look<'a>, domain: Domain) -> Vec<(&'a Process, Spared<'a>)> {
-    let inside = look.processes.iter().filter(|p| domain.holds(look.tree, p) && !p.is_kernel);
+    let inside = domain.holds(look).filter(|process| !process.is_kernel);
     let spared = inside.filter_map(|process| match process {
         Process { pid: 1, .. } => Some((process, Spared::Init)),
         Process { oom_score_adj: NEVER, .. } => Some((process, Spared::Score(source(look, process)))),
@@ -293,7 +310,7 @@ fn said_by_unit<'a>(look: &Look<'_>, process: &'a Process) -> Option<&'a str> {
 #[must_use]
 pub fn ranked<'a>(look: &Look<'a>, domain: Domain, policy: &Policy) -> Vec<Ranked<'a>> {
     let mut found: BTreeMap<ServiceName, Ranked<'a>> = BTreeMap::new();
-    let inside = look.processes.iter().filter(|p| domain.holds(look.tree, p) && can_be_killed(p));
+    let inside = domain.holds(look).filter(|process| can_be_killed(process));
     for process in inside {
         let Some(service) = service(policy, process) else { continue };
         let Some(declared) = policy.service(&service).oom_score_adj else { continue };
@@ -361,7 +378,7 @@ pub(super) mod tests {
             pid,
             parent: 1,
             uid: 0,
-            name: format!("p{pid}"),
+            name: format!("p{pid}").into(),
             cgroup: PathBuf::from(cgroup),
             is_kernel: false,
             threads: 1,

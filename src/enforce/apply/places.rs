@@ -13,7 +13,6 @@ use crate::host::unit_file::in_force;
 use crate::host::{cgroup, processes};
 use crate::paths;
 use crate::policy::{SLICE, ServiceName};
-use crate::text::shown;
 
 /// Where services are that say nothing; instances are in slices below it.
 const SYSTEM: &str = "system.slice";
@@ -38,7 +37,7 @@ const BY_HAND: [&str; 13] = [
 pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) -> Result<()> {
     for (name, cgroup) in &look.live.services {
         let parent = cgroup.parent().unwrap_or(Path::new(""));
-        let live = parent.file_name().map(|name| shown(name).to_string()).unwrap_or_default();
+        let live = cgroup::own_unit(parent).unwrap_or_default();
         let why = match look.policy.slice_of(name) {
             Some(slice) if slice.cgroup() != parent => {
                 if let Some(admins) = look.overrides(name.as_str())?.of_drop_in(SLICE)? {
@@ -48,7 +47,7 @@ pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) -> Result<()> {
                 }
                 format!("runs in {live}, declared {slice}")
             }
-            None if is_left_over(look, name, &live)? => {
+            None if is_left_over(look, name, live)? => {
                 format!("runs in {live}, which does not hold it any more")
             }
             _ => continue,
@@ -75,7 +74,7 @@ fn kept(look: &Look<'_>, name: &ServiceName, cgroup: &Path) -> Result<Option<Str
     let pids = cgroup::processes(look.root, cgroup);
     let unit = look.units.as_ref().and_then(|units| units.get(name.as_str()));
     let main = main_process(look.root, &pids, unit);
-    let processes = processes::of(look.root, &pids);
+    let processes = processes::of(look.root, &pids).all;
     let is_transient = files.fragment.starts_with(paths::TRANSIENT_UNITS);
     let kept = Kept::by(kill_mode, main, &processes);
     Ok(kept.map(|kept| format!("{kept}: {}", kept.remedy(name.as_str(), is_transient))))
@@ -83,7 +82,7 @@ fn kept(look: &Look<'_>, name: &ServiceName, cgroup: &Path) -> Result<Option<Str
 
 /// Whether a service is in a slice of somebody's making although nothing says so any more.
 fn is_left_over(look: &Look<'_>, name: &ServiceName, live: &str) -> Result<bool> {
-    if live == SYSTEM || live.starts_with("system-") || !live.ends_with(".slice") {
+    if matches!(live, SYSTEM | "-.slice") || live.starts_with("system-") || !live.ends_with(".slice") {
         return Ok(false);
     }
     let Some(mut files) = look.files(name.as_str())? else { return Ok(false) };

@@ -19,6 +19,7 @@ use crate::host::process::{self, Stat};
 use crate::host::processes::{self, Process};
 use crate::host::units::{self, Unit};
 use crate::policy::{OOM_SCORE_ADJUST, OomScoreAdj};
+use crate::text::shown;
 
 const KEY: &str = "oom_score_adj";
 /// How often a service is looked at again for children that were started meanwhile.
@@ -45,7 +46,7 @@ pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) -> Result<()> {
     for (name, cgroup) in look.services() {
         let Some(declared) = look.policy.service(name).score_to_set() else { continue };
         if all.is_none() {
-            all = Some(processes::read(look.root)?);
+            all = Some(processes::read(look.root)?.all);
             loaded_at = look.units.as_ref().map(|_| units::loaded_at(look.root)).transpose()?;
         }
         let of_service = |process: &&Process| process.cgroup.starts_with(cgroup);
@@ -63,7 +64,7 @@ pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) -> Result<()> {
                 continue;
             }
             if unit.is_some_and(|unit| has_set_itself(main, unit, loaded_at)) {
-                let (name, pid) = (&main.name, main.pid);
+                let (name, pid) = (shown(&main.name), main.pid);
                 let why = format!(
                     "{name} (pid {pid}) has {score}, declared {wanted}: changed since it was started, by itself or by hand; a restart sets it"
                 );
@@ -116,12 +117,16 @@ pub(super) fn set(root: &Path, rescores: &[Rescore]) -> Vec<String> {
             processes.sort_by_key(|process| process.pid == rescore.main);
             for process in &processes {
                 if let Err(error) = set_one(root, process, rescore) {
-                    failed
-                        .push(format!("{}: {} (pid {}): {error:#}", rescore.unit, process.name, process.pid));
+                    failed.push(format!(
+                        "{}: {} (pid {}): {error:#}",
+                        rescore.unit,
+                        shown(&process.name),
+                        process.pid
+                    ));
                 }
             }
             // What the main process has started until it had the new score.
-            processes = processes::read(root).unwrap_or_default();
+            processes = processes::read(root).unwrap_or_default().all;
             processes.retain(|process| {
                 process.cgroup.starts_with(&rescore.cgroup) && process.oom_score_adj == rescore.from
             });
@@ -144,7 +149,7 @@ fn set_one(root: &Path, process: &Process, rescore: &Rescore) -> Result<()> {
         File::from(file).read_to_end(&mut text).ok()?;
         Some(text)
     };
-    let started = read("stat").and_then(|text| Some(Stat::parse(str::from_utf8(&text).ok()?)?.started));
+    let started = read("stat").and_then(|text| Some(Stat::parse(&text)?.started));
     let score = read(KEY).and_then(|text| str::from_utf8(&text).ok()?.trim().parse::<i16>().ok());
     if started != Some(process.started) || score != Some(rescore.from) {
         return Ok(());
@@ -185,7 +190,7 @@ mod tests {
             let stat = [b"77 (a) \xff) ", fields.join(" ").as_bytes()].concat();
             fs::write(own.join("stat"), stat).unwrap();
             fs::write(own.join(KEY), score).unwrap();
-            let mut process = processes::read(root.path()).unwrap().remove(0);
+            let mut process = processes::read(root.path()).unwrap().all.remove(0);
             assert_eq!(process.started, 4);
             process.started = started;
             let (unit, cgroup) = ("b.service".to_owned(), PathBuf::from("a.slice/b.service"));

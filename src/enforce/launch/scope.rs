@@ -66,15 +66,18 @@ pub(super) fn enter(root: &Path, service: &ServiceName, slice: &SliceName, place
 /// The scopes of earlier runs of the service. systemd 252 stops them when the service is stopped, but
 /// not when it is restarted.
 fn earlier_scopes(root: &Path, service: &ServiceName, slice: &SliceName) -> Result<Vec<String>> {
-    let mut names = cgroup::children_of(root, &slice.cgroup())?;
-    names.retain(|name| service.has_scope(name));
-    Ok(names)
+    // No unit's name is anything but UTF-8.
+    let names =
+        cgroup::children_of(root, &slice.cgroup())?.into_iter().filter_map(|name| name.into_string().ok());
+    Ok(names.filter(|name| service.has_scope(name)).collect())
 }
 
 /// What the service's own cgroup was given, as properties of a unit.
 fn resources(root: &Path, placed: &Path, unit: &ServiceName) -> Vec<(&'static str, u64)> {
     // Of a delegated service, this process may be in a cgroup further down.
-    let Some(own) = placed.ancestors().find(|path| path.ends_with(unit.as_str())) else { return Vec::new() };
+    let Some(own) = placed.ancestors().find(|path| cgroup::own_unit(path) == Some(unit.as_str())) else {
+        return Vec::new();
+    };
     let live = |attribute| cgroup::attribute(root, own, attribute);
     let number = |text: &str| text.strip_prefix("default ").unwrap_or(text).parse().ok();
     let settings = PROPERTIES.iter().filter_map(|property| {

@@ -200,6 +200,7 @@ impl Peer {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as map_err gives it")]
 fn out_of_order(error: anyhow::Error) -> anyhow::Error {
     one_line(&error).context("what answers there is not systemd, or is out of order")
 }

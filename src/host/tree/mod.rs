@@ -5,24 +5,39 @@
 
 mod read;
 
-use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::ops::Index;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::cgroup::{self, Standing};
+use super::standing::unit_name;
+use super::unread::Unread;
 use crate::paths;
-use crate::text::shown;
+use crate::policy::SliceName;
+use crate::text::{Foreign, shown};
 
 /// Every cgroup of the machine.
 #[derive(Debug, Clone)]
 pub struct Tree {
     /// A parent before its children; the first is the root.
     cgroups: Vec<Cgroup>,
-    /// As bytes: a path is hashed component by component.
-    by_path: HashMap<OsString, Id>,
+    /// What is there and could not be read; it is in the tree, without values.
+    pub unread: Vec<Unread>,
+    /// Where more cgroups are than were read.
+    pub cut: Vec<Cut>,
+}
+
+/// A unit's cgroup, or another program's, in which not everything was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// Which one.
+    pub id: Id,
+    /// How many in it are not in the tree, being too far down or too many; `None` where it does not say how many
+    /// there are. What they use counts in the figures of those that are.
+    pub left: Option<u64>,
 }
 
 /// A cgroup of one [`Tree`].
@@ -32,12 +47,14 @@ pub struct Id(usize);
 /// One cgroup and what it says of itself.
 #[derive(Debug, Clone, Default)]
 pub struct Cgroup {
-    /// From the root of the tree, which has the empty path.
-    pub path: PathBuf,
+    /// Empty for the root.
+    pub name: OsString,
     /// `None` for the root.
     pub parent: Option<Id>,
-    /// In no order that means anything.
+    /// In the order of their names.
     pub children: Vec<Id>,
+    /// What it is to PID 1.
+    pub standing: Standing,
     /// The controllers that are enabled in it: `cgroup.controllers`.
     pub controllers: Controllers,
     /// `cgroup.subtree_control`: the controllers that its children compete by.
@@ -150,19 +167,21 @@ impl Tree {
     /// A tree of a root alone.
     #[must_use]
     pub fn new(mut root: Cgroup) -> Self {
-        (root.path, root.parent, root.children) = (PathBuf::new(), None, Vec::new());
-        Self { by_path: HashMap::from([(OsString::new(), Self::ROOT)]), cgroups: vec![root] }
+        (root.name, root.parent, root.children) = (OsString::new(), None, Vec::new());
+        root.standing = Standing::Slice;
+        Self { cgroups: vec![root], unread: Vec::new(), cut: Vec::new() }
     }
 
-    /// Adds a cgroup of this name; its path, parent and children are the tree's to set.
-    pub fn add(&mut self, parent: Id, name: &str, mut cgroup: Cgroup) -> Id {
-        let id = Id(self.cgroups.len());
-        let path = self[parent].path.join(name);
-        self.by_path.insert(path.clone().into_os_string(), id);
-        (cgroup.path, cgroup.parent, cgroup.children) = (path, Some(parent), Vec::new());
+    /// Adds a cgroup of this name; its parent, children and standing are the tree's to set.
+    pub fn add(&mut self, parent: Id, name: impl Into<OsString>, mut cgroup: Cgroup) -> Id {
+        let (id, name) = (Id(self.cgroups.len()), name.into());
+        let above = &self[parent];
+        let place = above.children.partition_point(|other| self[*other].name < name);
+        cgroup.standing = Standing::of(&name, above.standing, &above.name);
+        (cgroup.name, cgroup.parent, cgroup.children) = (name, Some(parent), Vec::new());
         self.cgroups.push(cgroup);
         if let Some(parent) = self.cgroups.get_mut(parent.0) {
-            parent.children.push(id);
+            parent.children.insert(place, id);
         }
         id
     }
@@ -175,7 +194,34 @@ impl Tree {
     /// The cgroup at this path from the root.
     #[must_use]
     pub fn find(&self, path: &Path) -> Option<Id> {
-        self.by_path.get(path.as_os_str()).copied()
+        path.iter().try_fold(Self::ROOT, |id, name| self.child(id, name))
+    }
+
+    /// The cgroup at this path, or the nearest one above it that is in the tree.
+    #[must_use]
+    pub fn nearest(&self, path: &Path) -> Id {
+        let mut id = Self::ROOT;
+        for name in path {
+            let Some(child) = self.child(id, name) else { break };
+            id = child;
+        }
+        id
+    }
+
+    /// The cgroup of this name in another.
+    #[must_use]
+    pub fn child(&self, id: Id, name: &OsStr) -> Option<Id> {
+        let children = &self[id].children;
+        let place = children.binary_search_by(|child| self[*child].name.as_os_str().cmp(name)).ok()?;
+        children.get(place).copied()
+    }
+
+    /// The path of a cgroup from the root, whose own is empty.
+    #[must_use]
+    pub fn path(&self, id: Id) -> PathBuf {
+        let mut names: Vec<&OsStr> = self.upwards(id).map(|id| self[id].name.as_os_str()).collect();
+        names.pop();
+        names.iter().rev().collect()
     }
 
     /// A cgroup, its parent, and so on up to the root.
@@ -183,26 +229,46 @@ impl Tree {
         std::iter::successors(Some(from), |id| self[*id].parent)
     }
 
-    /// The cgroups that stand for units: slices, and what is directly in one. What a service has below
-    /// its own is no unit of PID 1's. The root is not among them; a parent comes before its children.
-    pub fn units(&self) -> impl Iterator<Item = Id> {
-        let in_slices =
-            |id: &Id| self.upwards(*id).skip(1).all(|above| above == Self::ROOT || self[above].is_slice());
-        self.ids().skip(1).filter(in_slices)
-    }
-}
-
-impl Cgroup {
-    /// The last component of its path; empty for the root.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    /// What lies directly in a slice: the units of PID 1's, and what other programs have made beside them. What is
+    /// below those is not PID 1's. The root is not among them; a parent comes before its children.
+    pub fn in_slices(&self) -> impl Iterator<Item = Id> {
+        self.ids().skip(1).filter(|id| self[*id].standing != Standing::Inside)
     }
 
-    /// Whether it is a slice by its name, as systemd has it.
+    /// The unit whose cgroup this is; `-.slice` for the root.
     #[must_use]
-    pub fn is_slice(&self) -> bool {
-        self.name().ends_with(".slice")
+    pub fn unit(&self, id: Id) -> Option<&str> {
+        match self[id].standing {
+            Standing::Slice if id == Self::ROOT => Some("-.slice"),
+            Standing::Slice | Standing::Unit => unit_name(&self[id].name),
+            Standing::Stranger | Standing::Inside => None,
+        }
+    }
+
+    /// What to call a cgroup: the unit; of one that is none, the path, which begins with a `/`.
+    #[must_use]
+    pub fn name(&self, id: Id) -> Foreign {
+        self.unit(id).map_or_else(|| self.absolute(id), Foreign::from)
+    }
+
+    /// The path from the root, which is `/`.
+    #[must_use]
+    pub fn absolute(&self, id: Id) -> Foreign {
+        cgroup::absolute(&self.path(id))
+    }
+
+    /// Whether it is a slice of PID 1's.
+    #[must_use]
+    pub fn is_slice(&self, id: Id) -> bool {
+        self[id].standing == Standing::Slice
+    }
+
+    /// The user whose slice this is.
+    #[must_use]
+    pub fn user(&self, id: Id) -> Option<u32> {
+        let slice = self.unit(id).filter(|_| self.is_slice(id))?;
+        let uid = slice.strip_prefix("user-")?.strip_suffix(".slice")?.parse().ok()?;
+        (SliceName::of_user(uid).as_str() == slice).then_some(uid)
     }
 }
 

@@ -1,17 +1,22 @@
 //! How the tree is read: each file once, from the open directory of the cgroup's parent, on all CPUs.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, open, openat, statat};
-use rustix::io::read;
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::{Errno, read};
 
-use super::{Bandwidth, Cgroup, Controllers, Cpu, Id, Memory, Tree, count_cpus};
+use super::{Bandwidth, Cgroup, Controllers, Cpu, Cut, Id, Memory, Standing, Tree, count_cpus};
 use crate::host::cgroup::{self, attribute};
+use crate::host::cgroup_directory::{DEEPEST, MOST, cgroups_in, is_gone, open_cgroup};
 use crate::host::parallel;
+use crate::host::unread::Unread;
 use crate::paths;
 use crate::text::shown;
 
@@ -37,34 +42,36 @@ impl Tree {
         cgroup::of_process(root, "self")?;
         let base = root.join(paths::CGROUPFS);
         fs::read_dir(&base).with_context(|| format!("reading {}", shown(&base)))?;
-        let (name, controllers) = (OPENED.to_owned(), available(root));
-        let found = Found { parent: Self::ROOT, name, is_leaf: false, controllers };
-        let first = Reader::open(&base).and_then(|reader| reader.cgroup(&found));
+        let (name, controllers) = (OPENED.into(), available(root));
+        let found = Found { parent: Self::ROOT, name, is_leaf: false, controllers, inside: None };
+        let first = Reader::open(root, Path::new("")).and_then(|reader| reader.cgroup(&found));
         let (first, children) = first.unwrap_or_default();
         let mut tree = Self::new(first);
-        let mut level = below(&tree, Self::ROOT, children);
+        let mut bounds = Bounds::default();
+        let mut level = bounds.below(&tree, Self::ROOT, None, children);
         while !level.is_empty() {
             let mut next = Vec::new();
             tree.cgroups.reserve(level.len());
-            tree.by_path.reserve(level.len());
-            let read = by_parent(&base, &tree, &level, |found| found.parent, Reader::cgroup);
-            for (found, cgroup) in level.iter().zip(read) {
+            let read = by_parent(root, &tree, &level, |found| found.parent, Reader::cgroup);
+            for (found, cgroup) in level.into_iter().zip(read) {
                 let Some((cgroup, children)) = cgroup else { continue };
-                let id = tree.add(found.parent, &found.name, cgroup);
-                next.extend(below(&tree, id, children));
+                let id = tree.add(found.parent, found.name, cgroup);
+                if let Some(why) = children.unread {
+                    tree.unread
+                        .push(Unread { what: tree.absolute(id), why: std::io::Error::from(why).to_string() });
+                }
+                next.extend(bounds.below(&tree, id, found.inside, children));
             }
             level = next;
         }
+        tree.cut = bounds.cut(root, &tree);
         Ok(tree)
     }
 
     /// Reads `cpu.max` of these cgroups; siblings are best next to each other.
     pub fn read_limits(&mut self, root: &Path, of: impl IntoIterator<Item = Id>) {
         let of: Vec<Id> = of.into_iter().filter(|id| self[*id].cpu.is_some()).collect();
-        let base = root.join(paths::CGROUPFS);
-        let parent = |id: &Id| self[*id].parent.unwrap_or(Self::ROOT);
-        let name = |id: &Id| if *id == Self::ROOT { OPENED } else { self[*id].name() };
-        let read = by_parent(&base, self, &of, parent, |reader, id| reader.cpu_max(name(id)));
+        let read = self.read_each(root, &of, |directory| Bandwidth::parse(&directory.text("cpu.max")?));
         for (id, max) in of.into_iter().zip(read) {
             if let Some(cpu) = self.cgroups.get_mut(id.0).and_then(|cgroup| cgroup.cpu.as_mut()) {
                 cpu.max = max;
@@ -72,15 +79,26 @@ impl Tree {
         }
     }
 
-    /// Reads the memory attributes of these cgroups.
+    /// Reads the memory attributes of these cgroups; siblings are best next to each other.
     pub fn read_memory(&mut self, root: &Path, of: impl IntoIterator<Item = Id>) {
         let of: Vec<Id> = of.into_iter().filter(|id| self[*id].controllers.memory).collect();
-        let read = parallel::map(&of, |part| part.iter().map(|id| memory(root, &self[*id].path)).collect());
+        let read = self.read_each(root, &of, |directory: Directory<'_>| directory.memory());
         for (id, memory) in of.into_iter().zip(read) {
             if let Some(cgroup) = self.cgroups.get_mut(id.0) {
                 cgroup.memory = memory;
             }
         }
+    }
+
+    fn read_each<R: Send>(
+        &self,
+        root: &Path,
+        of: &[Id],
+        each: impl Fn(Directory<'_>) -> Option<R> + Sync,
+    ) -> Vec<Option<R>> {
+        let parent = |id: &Id| self[*id].parent.unwrap_or(Self::ROOT);
+        let name = |id: &Id| if *id == Self::ROOT { OsStr::new(OPENED) } else { &self[*id].name };
+        by_parent(root, self, of, parent, |reader, id| each(Directory { parent: &reader.0, name: name(id) }))
     }
 }
 
@@ -92,27 +110,73 @@ fn available(root: &Path) -> Controllers {
 /// A cgroup that has been found and is still to be read.
 struct Found {
     parent: Id,
-    name: String,
+    name: OsString,
     is_leaf: bool,
     controllers: Controllers,
+    /// In which cgroup that is no slice it is, and how many levels down.
+    inside: Option<(Id, usize)>,
 }
 
 /// The cgroups in one.
 #[derive(Default)]
 struct Children {
-    names: Vec<String>,
+    names: Vec<OsString>,
     /// Whether it is known that there are none in any of them.
     are_leaves: bool,
+    /// What came back where something of the cgroup cannot be read.
+    unread: Option<Errno>,
 }
 
-fn below(tree: &Tree, parent: Id, children: Children) -> Vec<Found> {
-    let (is_leaf, controllers) = (children.are_leaves, tree[parent].subtree_control);
-    children.names.into_iter().map(|name| Found { parent, name, is_leaf, controllers }).collect()
+/// How much is read of what lies in no slice: [`DEEPEST`] and [`MOST`].
+#[derive(Default)]
+struct Bounds {
+    /// How many were found below each, and whether there are more.
+    tops: BTreeMap<Id, (usize, bool)>,
+}
+
+impl Bounds {
+    /// The cgroups in one of the tree, as far as they are to be read.
+    fn below(
+        &mut self,
+        tree: &Tree,
+        parent: Id,
+        inside: Option<(Id, usize)>,
+        children: Children,
+    ) -> Vec<Found> {
+        let cgroup = &tree[parent];
+        let (is_leaf, controllers) = (children.are_leaves, cgroup.subtree_control);
+        let inside = match cgroup.standing {
+            Standing::Slice => None,
+            Standing::Unit | Standing::Stranger => Some((parent, 1)),
+            Standing::Inside => inside.map(|(top, levels)| (top, levels + 1)),
+        };
+        let mut names = children.names;
+        if let Some((top, levels)) = inside.filter(|_| !names.is_empty()) {
+            let (count, is_cut) = self.tops.entry(top).or_default();
+            let most = if levels > DEEPEST { 0 } else { MOST - *count };
+            *is_cut |= names.len() > most;
+            names.truncate(most);
+            *count += names.len();
+        }
+        names.into_iter().map(|name| Found { parent, name, is_leaf, controllers, inside }).collect()
+    }
+
+    fn cut(self, root: &Path, tree: &Tree) -> Vec<Cut> {
+        let cut = self.tops.into_iter().filter(|(_, (_, is_cut))| *is_cut);
+        cut.map(|(id, (count, _))| {
+            let name = OsStr::new(OPENED);
+            let directory = open_cgroup(root, &tree.path(id)).ok();
+            let all = directory.and_then(|parent| Directory { parent: &parent, name }.descendants());
+            let count = u64::try_from(count).unwrap_or(u64::MAX);
+            Cut { id, left: all.map(|all| all.saturating_sub(count)) }
+        })
+        .collect()
+    }
 }
 
 /// What `each` reads of all these, siblings by the open directory that they are in; `None` where that is gone.
 fn by_parent<T: Sync, R: Send>(
-    base: &Path,
+    root: &Path,
     tree: &Tree,
     items: &[T],
     parent: impl Fn(&T) -> Id + Sync,
@@ -122,7 +186,7 @@ fn by_parent<T: Sync, R: Send>(
         let mut read = Vec::with_capacity(part.len());
         for siblings in part.chunk_by(|one, other| parent(one) == parent(other)) {
             let parent = siblings.first().map_or(Tree::ROOT, &parent);
-            let reader = Reader::open(&base.join(&tree[parent].path));
+            let reader = Reader::open(root, &tree.path(parent));
             read.extend(siblings.iter().map(|item| each(reader.as_ref()?, item)));
         }
         read
@@ -137,19 +201,29 @@ struct Reader(OwnedFd);
 const OPENED: &str = ".";
 
 impl Reader {
-    fn open(parent: &Path) -> Option<Self> {
-        open(parent, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok().map(Self)
+    fn open(root: &Path, parent: &Path) -> Option<Self> {
+        open_cgroup(root, parent).ok().map(Self)
     }
 
     /// A cgroup and those in it; `None` where it is gone.
     fn cgroup(&self, found: &Found) -> Option<(Cgroup, Children)> {
         let controllers = found.controllers;
         let directory = Directory { parent: &self.0, name: &found.name };
-        let children = if found.is_leaf { Children::default() } else { directory.children()? };
+        let children = if found.is_leaf { Ok(Children::default()) } else { directory.children() };
+        let mut children = match children {
+            Err(error) if is_gone(error) => return None,
+            Err(error) => Children { unread: Some(error), ..Children::default() },
+            Ok(children) => children,
+        };
         let tasks = controllers.pids.then(|| directory.number("pids.current")).flatten();
         let events = if tasks.is_none() { directory.text("cgroup.events") } else { None };
-        if found.is_leaf && tasks.is_none() && events.is_none() {
-            return None;
+        if tasks.is_none() && events.is_none() {
+            // Every cgroup but the root has this one.
+            match directory.open("cgroup.events") {
+                Err(error) if is_gone(error) && found.is_leaf => return None,
+                Err(error) if !is_gone(error) => children.unread = Some(error),
+                _ => {}
+            }
         }
         let weight = controllers.cpu.then(|| directory.weight()).flatten();
         let cpus = || count_cpus(&directory.text("cpuset.cpus.effective")?);
@@ -166,36 +240,21 @@ impl Reader {
         };
         Some((cgroup, children))
     }
-
-    fn cpu_max(&self, name: &str) -> Option<Bandwidth> {
-        Bandwidth::parse(&Directory { parent: &self.0, name }.text("cpu.max")?)
-    }
 }
 
 /// A cgroup's directory.
 struct Directory<'a> {
     parent: &'a OwnedFd,
-    name: &'a str,
+    name: &'a OsStr,
 }
 
 impl Directory<'_> {
-    /// The cgroups in it; `None` where it is gone.
-    ///
-    /// It has 2 links, and 1 for each cgroup in it. Reading the directory, which lists every attribute,
-    /// takes ten times as long. A file system that does not count says 1.
-    fn children(&self) -> Option<Children> {
-        if statat(self.parent, self.name, AtFlags::SYMLINK_NOFOLLOW).ok()?.st_nlink == 2 {
-            return Some(Children::default());
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = openat(self.parent, self.name, flags, Mode::empty()).ok()?;
-        let entries = Dir::new(directory).ok()?.flatten();
-        let cgroups = entries.filter(|entry| entry.file_type() == FileType::Directory);
-        let names = cgroups.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
-        let names: Vec<String> = names.filter(|name| name != "." && name != "..").collect();
+    /// The cgroups in it.
+    fn children(&self) -> Result<Children, Errno> {
+        let names = cgroups_in(self.parent, self.name)?;
         // All that are below are directly below.
-        let are_leaves = self.descendants() == u64::try_from(names.len()).ok();
-        Some(Children { names, are_leaves })
+        let are_leaves = !names.is_empty() && self.descendants() == u64::try_from(names.len()).ok();
+        Ok(Children { names, are_leaves, unread: None })
     }
 
     /// `nr_descendants` of `cgroup.stat`: how many cgroups are below.
@@ -204,10 +263,14 @@ impl Directory<'_> {
         text.lines().find_map(|line| line.strip_prefix("nr_descendants "))?.parse().ok()
     }
 
+    fn open(&self, attribute: &str) -> Result<OwnedFd, Errno> {
+        let path = [self.name.as_bytes(), b"/", attribute.as_bytes()].concat();
+        openat(self.parent, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    }
+
     /// An attribute of at most a page, as those that are read here are.
     fn text(&self, attribute: &str) -> Option<String> {
-        let path = format!("{}/{attribute}", self.name);
-        let file = openat(self.parent, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let file = self.open(attribute).ok()?;
         let mut page = [0; 4096];
         let length = read(&file, &mut page).ok()?;
         Some(str::from_utf8(page.get(..length)?).ok()?.trim_end().to_owned())
@@ -223,23 +286,23 @@ impl Directory<'_> {
         let is_idle = weight <= 1 && self.number("cpu.idle") == Some(1);
         Some(if is_idle { 0 } else { weight })
     }
-}
 
-fn memory(root: &Path, path: &Path) -> Option<Memory> {
-    let amount = |name| match attribute(root, path, name)?.as_str() {
-        "max" => Some(u64::MAX),
-        bytes => bytes.parse().ok(),
-    };
-    Some(Memory {
-        current: amount("memory.current")?,
-        min: amount("memory.min")?,
-        low: amount("memory.low")?,
-        high: amount("memory.high")?,
-        max: amount("memory.max")?,
-        swap_current: amount("memory.swap.current").unwrap_or(0),
-        swap_max: amount("memory.swap.max").unwrap_or(u64::MAX),
-        oom_group: attribute(root, path, "memory.oom.group").is_some_and(|text| text == "1"),
-    })
+    fn memory(&self) -> Option<Memory> {
+        let amount = |name| match self.text(name)?.as_str() {
+            "max" => Some(u64::MAX),
+            bytes => bytes.parse().ok(),
+        };
+        Some(Memory {
+            current: amount("memory.current")?,
+            min: amount("memory.min")?,
+            low: amount("memory.low")?,
+            high: amount("memory.high")?,
+            max: amount("memory.max")?,
+            swap_current: amount("memory.swap.current").unwrap_or(0),
+            swap_max: amount("memory.swap.max").unwrap_or(u64::MAX),
+            oom_group: self.text("memory.oom.group").is_some_and(|text| text == "1"),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -287,7 +350,7 @@ mod tests {
         assert_eq!((tree[slice].tasks, tree[slice].populated), (Some(3), true));
         // No weight, no count: the slice hands on neither controller.
         assert_eq!((tree[service].cpu, tree[service].tasks, tree[service].populated), (None, None, true));
-        assert_eq!((tree[service].name(), tree[service].memory), ("b.service", None));
+        assert_eq!((tree.unit(service), tree[service].memory), (Some("b.service"), None));
         tree.read_memory(root, [service, slice]);
         let memory = tree[service].memory.unwrap();
         assert_eq!((memory.current, memory.low, memory.max, memory.oom_group), (4096, u64::MAX, 8192, false));
@@ -304,7 +367,7 @@ mod tests {
             let stat = format!("nr_descendants {descendants}\nnr_dying_descendants 7\n");
             write(root, "sys/fs/cgroup/cgroup.stat", &stat);
             let tree = Tree::read(root).unwrap();
-            let mut paths: Vec<_> = tree.ids().map(|id| shown(&tree[id].path).to_string()).collect();
+            let mut paths: Vec<_> = tree.ids().map(|id| tree.path(id).to_str().unwrap().to_owned()).collect();
             paths.sort_unstable();
             paths
         };

@@ -18,6 +18,7 @@ use crate::effect::share::{Busy, shares};
 use crate::host::tree::{Id, Tree};
 use crate::host::units::{Unit, Units};
 use crate::policy::{CPU_WEIGHT, CpuWeight, Policy, SliceName, Sourced};
+use crate::text::shown;
 
 /// A share that is this much of what was declared is what was declared: idle siblings take a little.
 const NEARLY: f64 = 0.95;
@@ -134,8 +135,8 @@ impl<'a> Doctor<'a> {
         self.tree[id].cpu.map(|cpu| cpu.weight)
     }
 
-    fn name(&self, id: Id) -> &'a str {
-        if id == Tree::ROOT { "-.slice" } else { self.tree[id].name() }
+    fn name(&self, id: Id) -> String {
+        shown(&self.tree.name(id)).to_string()
     }
 }
 

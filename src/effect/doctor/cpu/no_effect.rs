@@ -28,10 +28,10 @@ impl Doctor<'_> {
         let off = ancestors.into_iter().rev().find(|id| !self.tree[*id].subtree_control.cpu)?;
         let name = self.name(off);
         let (cause, fix) = if self.tree[Tree::ROOT].controllers.cpu {
-            let parent = self.tree[unit.id].parent.map_or("-.slice", |parent| self.name(parent));
+            let parent = self.name(self.tree[unit.id].parent.unwrap_or(Tree::ROOT));
             let fix = match unit.declared {
                 Some(_) => Fix::Apply,
-                None => Fix::Command(format!("systemd-run --quiet --wait --slice={} true", quoted(parent))),
+                None => Fix::Command(format!("systemd-run --quiet --wait --slice={} true", quoted(&parent))),
             };
             (format!("{name} does not hand on the cpu controller (cgroup.subtree_control)"), fix)
         } else {
@@ -57,14 +57,14 @@ impl Doctor<'_> {
         let (&parent, &top) = (ancestors.first()?, ancestors.last()?);
         let suspect = unit.weight != DEFAULT
             && self.is_written(unit)
-            && !COMMON.contains(&self.name(top))
+            && !self.tree.unit(top).is_some_and(|top| COMMON.contains(&top))
             && ancestors.iter().all(|id| self.has_default(*id))
             && (unit.declared.is_some() || self.is_alone(unit.id, parent));
         if !suspect {
             return None;
         }
         let (weight, name) = (unit.setting_value(), self.name(parent));
-        let raise = |id: &Id| set_property(self.name(*id), CPU_WEIGHT.unit, &weight);
+        let raise = |id: &Id| set_property(&self.name(*id), CPU_WEIGHT.unit, &weight);
         let fix = match unit.declared {
             Some(_) => Fix::Apply,
             None => Fix::Command(ancestors.iter().map(raise).collect::<Vec<_>>().join(" && ")),
@@ -111,8 +111,8 @@ impl Doctor<'_> {
             Limit::Threads(_) => return None,
         };
         let name = self.name(id);
-        let has_weight = |name| self.units.get(name).is_some_and(|unit| weight(unit).is_some());
-        if id == Tree::ROOT || (id != unit.id && has_weight(name)) {
+        let has_weight = |name: &str| self.units.get(name).is_some_and(|unit| weight(unit).is_some());
+        if id == Tree::ROOT || (id != unit.id && has_weight(&name)) {
             return None;
         }
         Some(Finding {
@@ -129,21 +129,21 @@ impl Doctor<'_> {
                 cap.most * f64::from(self.cpus),
                 self.cpus
             ),
-            at: (self.set_by)(name, setting),
-            fix: Fix::Command(set_property(name, setting, "")),
+            at: (self.set_by)(&name, setting),
+            fix: Fix::Command(set_property(&name, setting, "")),
         })
     }
 
     /// Whether nothing that is there, or that PID 1 has loaded, can compete with it.
     fn is_alone(&self, id: Id, parent: Id) -> bool {
         let (name, parent_name) = (self.name(id), self.name(parent));
-        let is_other = |(other, unit): (&str, &Unit)| other != name && unit.text(SLICE) == Some(parent_name);
+        let is_other = |(other, unit): (&str, &Unit)| other != name && unit.text(SLICE) == Some(&parent_name);
         self.tree[parent].children.len() == 1 && !self.units.iter().any(is_other)
     }
 
     /// Whether this is a unit of PID 1's whose weight nobody has set.
     fn has_default(&self, id: Id) -> bool {
-        let unit = self.units.get(self.name(id));
+        let unit = self.tree.unit(id).and_then(|name| self.units.get(name));
         unit.is_some_and(|unit| weight(unit).is_none()) && self.live(id) == Some(DEFAULT)
     }
 }

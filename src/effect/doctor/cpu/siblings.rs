@@ -28,8 +28,8 @@ impl Doctor<'_> {
         if compared.effective > compared.declared * NEARLY {
             return None;
         }
-        let outsiders = siblings.iter().filter(|id| self.declared(self.name(**id)).is_none());
-        let mut names: Vec<&str> = outsiders.map(|id| self.name(*id)).collect();
+        let outsiders = siblings.iter().filter(|id| self.declared(&self.name(**id)).is_none());
+        let mut names: Vec<String> = outsiders.map(|id| self.name(*id)).collect();
         names.sort_unstable();
         let parent = self.name(*ancestors.first()?);
         let (cause, fix) = if names.is_empty() {
@@ -61,8 +61,7 @@ impl Doctor<'_> {
         }
         let users = self.tree.find(&SliceName::user().cgroup())?;
         let users = self.tree[users].children.iter().copied();
-        let users: Vec<Id> =
-            users.filter(|id| self.tree[*id].populated && self.name(*id).ends_with(".slice")).collect();
+        let users: Vec<Id> = users.filter(|id| self.tree[*id].populated && self.tree.is_slice(*id)).collect();
         let plain = users.iter().copied().find(|id| self.live(*id) == Some(own.get()))?;
         let slices = self.policy.slices.iter().filter_map(|(name, slice)| {
             let CpuWeight::Weight(weight) = slice.resources.cpu_weight.as_ref()?.value else { return None };
@@ -97,7 +96,7 @@ impl Doctor<'_> {
 
     /// Whether an ancestor weighs what it has to carry.
     fn carries(&self, id: Id) -> bool {
-        let name = SliceName::new(self.name(id)).ok();
+        let name = self.tree.unit(id).and_then(|name| SliceName::new(name).ok());
         let carried = name.and_then(|name| self.carried.get(&name)?.cpu_weight);
         carried.is_some_and(|carried| match carried {
             CpuWeight::Idle => false,
