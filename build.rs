@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 fn main() -> io::Result<()> {
     let mut number = DefaultHasher::new();
     for path in ["Cargo.lock", "Cargo.toml", "src"] {
+        println!("cargo::rerun-if-changed={path}");
         add(Path::new(path), &mut number)?;
     }
     println!("cargo::rustc-env=FAIRSLICE_SOURCES={:016x}", number.finish());
@@ -25,7 +26,6 @@ fn add(path: &Path, number: &mut DefaultHasher) -> io::Result<()> {
         entries.sort();
         return entries.iter().try_for_each(|entry| add(entry, number));
     }
-    println!("cargo::rerun-if-changed={}", path.display());
     path.hash(number);
     fs::read(path)?.hash(number);
     Ok(())
