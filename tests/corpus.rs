@@ -1,5 +1,13 @@
 //! Every text of `fuzz/corpus` goes through its parser again: `fuzz/run` looks for more of them.
-#![allow(missing_docs, unreachable_pub, clippy::disallowed_methods, clippy::unwrap_used, clippy::panic)]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unnecessary_debug_formatting
+)]
 
 #[path = "../fuzz/parsers/mod.rs"]
 mod parsers;

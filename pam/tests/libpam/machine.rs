@@ -40,6 +40,11 @@ fn host() -> &'static Path {
     HOST.get_or_init(|| built::program("pam_host", "host.c", &["-rdynamic", "-lpam"]))
 }
 
+/// Whether AddressSanitizer watches the host, which is slower then: see tests/sanitized.
+pub(crate) fn is_sanitized() -> bool {
+    std::env::var_os("ASAN_OPTIONS").is_some()
+}
+
 /// Whether the test may go on; says what is needed where it may not.
 pub(crate) fn as_root(test: &str) -> bool {
     let root = is_root();

@@ -1,15 +1,17 @@
-//! Ten thousand sessions leave no more in the host than none: see `snapshot` in host.c for what is compared.
+//! Ten thousand sessions, or a thousand under a sanitizer, leave no more in the host than none: see `snapshot` in
+//! host.c for what is compared.
 
-use crate::machine::{ALICE, DONE, Machine, PAM_SUCCESS, Told, answer, as_root};
+use crate::machine::{ALICE, DONE, Machine, PAM_SUCCESS, Told, answer, as_root, is_sanitized};
 
-/// `FAIRSLICE_SESSIONS`, where something else than the module makes them slow, such as a sanitizer.
 fn sessions() -> u32 {
-    std::env::var("FAIRSLICE_SESSIONS").map_or(10_000, |number| number.parse().unwrap())
+    if is_sanitized() { 1000 } else { 10_000 }
 }
 
 fn assert_flat(told: &Told) {
     assert_eq!((told.open.as_str(), told.close.as_str(), told.failed), (PAM_SUCCESS, PAM_SUCCESS, 0));
-    assert!(told.grown < 256, "memory grew by {} KiB in {} sessions", told.grown, sessions() / 10 * 9);
+    // A sanitizer keeps something of each module that is loaded, and says itself what was not freed.
+    let is_flat = told.grown < 256 || is_sanitized();
+    assert!(is_flat, "memory grew by {} KiB in {} sessions", told.grown, sessions() / 10 * 9);
 }
 
 #[test]

@@ -100,7 +100,7 @@ impl Peer {
         self.send(&call.message(self.serial)?)?;
         for _ in 0..=MAX_SKIPPED {
             let message = self.message()?;
-            if let Some(outcome) = outcome(message, self.serial).map_err(out_of_order)? {
+            if let Some(outcome) = outcome(message, self.serial).map_err(|error| out_of_order(&error))? {
                 return outcome.map_err(|refusal| anyhow!("PID 1 answered {refusal}"));
             }
         }
@@ -112,7 +112,7 @@ impl Peer {
         while self.unread.len() < FIXED_HEADER {
             self.receive()?;
         }
-        let length = message_length(&self.unread).map_err(out_of_order)?;
+        let length = message_length(&self.unread).map_err(|error| out_of_order(&error))?;
         while self.unread.len() < length {
             self.receive()?;
         }
@@ -200,7 +200,6 @@ impl Peer {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "as map_err gives it")]
-fn out_of_order(error: anyhow::Error) -> anyhow::Error {
-    one_line(&error).context("what answers there is not systemd, or is out of order")
+fn out_of_order(error: &anyhow::Error) -> anyhow::Error {
+    one_line(error).context("what answers there is not systemd, or is out of order")
 }
