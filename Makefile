@@ -111,10 +111,12 @@ asan-test: ## the module through libpam, and the launcher, under AddressSanitize
 	$(call say,module and launcher under AddressSanitizer)
 	@tests/sanitized
 
-root-test: ## fairslice private-dir, as root
-	$(call say,private directories as root)
-	@$(SUDO) $$(cargo test --locked --no-run --message-format short --test private_dir 2>&1 | \
-	    sed -n 's/.*Executable.*(\(.*\))/\1/p') --quiet
+root-test: ## private directories, the lock and policy files, as root
+	$(call say,private directories, the lock and policy files, as root)
+	@for test in $$(cargo test --locked --no-run --message-format short \
+	    --test private_dir --test lock --test policy_owners 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p'); do \
+	    $(SUDO) $$test --quiet; \
+	done
 
 build-test: ## two users who build one workspace, as root
 	$(call say,two users who build one workspace)

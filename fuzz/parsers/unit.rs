@@ -22,10 +22,7 @@ pub(super) fn unit_file(text: &str) {
 pub(super) fn exec_line(line: &str) {
     let line = line.trim_matches(file::WHITESPACE);
     let nowhere = |_: &str| None;
-    let commands = match wrap(line, nowhere) {
-        Ok(commands) => commands,
-        Err(_) => return,
-    };
+    let Ok(commands) = wrap(line, nowhere) else { return };
     for command in &commands {
         let again = wrap(command.text(), nowhere).unwrap();
         assert_eq!(again, [Command::Launched(command.text().to_owned())]);

@@ -40,7 +40,7 @@ fn host() -> &'static Path {
     HOST.get_or_init(|| built::program("pam_host", "host.c", &["-rdynamic", "-lpam"]))
 }
 
-/// Whether AddressSanitizer watches the host, which is slower then: see tests/sanitized.
+/// Whether the host runs under a sanitizer, which makes it slower: see `tests/sanitized`.
 pub(crate) fn is_sanitized() -> bool {
     std::env::var_os("ASAN_OPTIONS").is_some()
 }
