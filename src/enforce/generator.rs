@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use super::drop_in::drop_ins;
 use super::own;
@@ -111,8 +113,14 @@ fn keep(root: &Path, files: &[SourceFile]) -> Result<()> {
         let relative = file.path.strip_prefix("/").unwrap_or(&file.path);
         write(&next.join(relative), &file.text)?;
     }
-    let _ = fs::remove_dir_all(&last_good);
-    fs::rename(&next, &last_good).with_context(|| format!("renaming {}", shown(&next)))
+    // A login meanwhile finds the one or the other.
+    match renameat_with(CWD, &next, CWD, &last_good, RenameFlags::EXCHANGE) {
+        Err(Errno::NOENT) => fs::rename(&next, &last_good),
+        exchanged => exchanged.map_err(io::Error::from),
+    }
+    .with_context(|| format!("renaming {}", shown(&next)))?;
+    let _ = fs::remove_dir_all(&next);
+    Ok(())
 }
 
 /// To the kernel's log, as `systemd.generator(7)` asks, since at boot there is no other; below a

@@ -99,7 +99,9 @@ pub fn is_in_a_users_slice(cgroup: &Path) -> bool {
 }
 
 fn user_of_slice(name: &str) -> Option<u32> {
-    name.strip_prefix("user-")?.strip_suffix(".slice")?.parse().ok()
+    // As systemd writes it: "+1000" and "01000" are numbers too.
+    let uid = name.strip_prefix("user-")?.strip_suffix(".slice")?;
+    uid.parse().ok().filter(|number: &u32| number.to_string() == uid)
 }
 
 /// The users with processes in their slices: those logged in, and those lingering.
@@ -274,7 +276,9 @@ mod tests {
         let session = Path::new("user.slice/user-1000.slice/session-3.scope");
         assert_eq!(user(session), Some(1000));
         assert_eq!(user(Path::new("system.slice/user-1000.slice")), None);
-        assert_eq!(user(Path::new("user.slice/user-x.slice")), None);
+        for other in ["user-x.slice", "user-01000.slice", "user-+1000.slice", "user-.slice"] {
+            assert_eq!(user(&Path::new("user.slice").join(other)), None);
+        }
         assert!(is_in_a_users_slice(session) && is_in_a_users_slice(&Path::new("../docker/7").join(session)));
         for elsewhere in ["", "user.slice", "user.slice/user-x.slice", "user-1000.slice/a.scope"] {
             assert!(!is_in_a_users_slice(Path::new(elsewhere)), "{elsewhere}");

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rustix::fs::fgetxattr;
+use rustix::fs::{fgetxattr, fstat};
 
 use super::cgroup_directory::open_cgroup;
 use super::directory::entries;
@@ -73,6 +73,8 @@ pub struct Reclaim {
     pub scanned: u64,
     /// `ManagedOOMPreference=`
     pub preference: Preference,
+    /// Whose the cgroup's directory is, who can write the preference too.
+    pub owner: u32,
 }
 
 /// `ManagedOOMPreference=` of `systemd.resource-control(5)`, which PID 1 writes to the cgroup.
@@ -147,9 +149,10 @@ pub fn reclaim(root: &Path, cgroup: &Path) -> Reclaim {
         () if has("user.oomd_avoid") => Preference::Avoid,
         () => Preference::None,
     };
+    let owner = directory.as_ref().and_then(|directory| fstat(directory).ok()).map_or(0, |stat| stat.st_uid);
     let stat = numbers(root, cgroup, "memory.stat");
     let scanned = stat.into_iter().find(|(key, _)| key == "pgscan");
-    Reclaim { scanned: scanned.map_or(0, |(_, scanned)| scanned), preference }
+    Reclaim { scanned: scanned.map_or(0, |(_, scanned)| scanned), preference, owner }
 }
 
 /// Whether cgroup2 is mounted with `memory_recursiveprot`: from `/proc/mounts`.
@@ -320,7 +323,8 @@ mod tests {
         write(root, "sys/fs/cgroup/a.service/memory.stat", "anon 1\npgscan 42\npgscan_kswapd 40\n");
         let path = root.join("sys/fs/cgroup/a.service");
         let read = || reclaim(root, Path::new("a.service"));
-        assert_eq!(read(), Reclaim { scanned: 42, preference: Preference::None });
+        let owner = nix::unistd::geteuid().as_raw();
+        assert_eq!(read(), Reclaim { scanned: 42, preference: Preference::None, owner });
         rustix::fs::setxattr(&path, "user.oomd_avoid", b"1", rustix::fs::XattrFlags::empty()).unwrap();
         assert_eq!(read().preference, Preference::Avoid);
         rustix::fs::setxattr(&path, "user.oomd_omit", b"1", rustix::fs::XattrFlags::empty()).unwrap();

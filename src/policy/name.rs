@@ -165,7 +165,7 @@ impl ServiceName {
     #[must_use]
     pub fn has_scope(&self, name: &str) -> bool {
         let pid = name.strip_prefix(&self.scope_prefix()).and_then(|rest| rest.strip_suffix(SCOPE));
-        pid.is_some_and(|pid| pid.parse::<u32>().is_ok())
+        pid.is_some_and(|pid| pid.parse().is_ok_and(|number: u32| number.to_string() == pid))
     }
 
     fn scope_prefix(&self) -> String {

@@ -72,8 +72,7 @@ impl<'a> Order<'a> {
 
     /// What systemd-oomd watches, and what it would take first there.
     fn watched(&self) -> Vec<(Watched<'a>, Option<Id>)> {
-        let first =
-            |watched: &Watched<'_>| oomd_takes(&self.look, watched.rule, &watched.candidates, self.reclaim);
+        let first = |watched: &Watched<'_>| oomd_takes(&self.look, watched, self.reclaim);
         watched(&self.look).into_iter().map(|watched| (watched.clone(), first(&watched))).collect()
     }
 

@@ -17,6 +17,8 @@ pub const SWAPPED_LEAST: u64 = 5;
 pub struct Watched<'a> {
     /// The unit with `ManagedOOM…=kill`.
     pub unit: &'a str,
+    /// Its cgroup.
+    pub of: Id,
     /// When.
     pub rule: Rule,
     /// The cgroups that it chooses from: those without children or with `memory.oom.group`.
@@ -44,7 +46,7 @@ pub fn watched<'a>(look: &Look<'a>) -> Vec<Watched<'a>> {
         for (property, rule) in [("ManagedOOMSwap", Rule::Swap), ("ManagedOOMMemoryPressure", Rule::Pressure)]
         {
             if unit.text(property) == Some("kill") {
-                found.push(Watched { unit: name, rule, candidates: candidates(look.tree, id) });
+                found.push(Watched { unit: name, of: id, rule, candidates: candidates(look.tree, id) });
             }
         }
     }
@@ -65,27 +67,30 @@ fn candidates(tree: &Tree, from: Id) -> Vec<Id> {
     found
 }
 
-/// Which of `candidates` systemd-oomd takes first: `compare_swap_usage` and
+/// Which of the candidates systemd-oomd takes first: `compare_swap_usage` and
 /// `compare_pgscan_rate_and_memory_usage` of its `oomd-util.h`, for which it looks how fast `pgscan`
 /// grows, and this at how far it has come. By swap it takes none that has not more than
 /// [`SWAPPED_LEAST`] of all.
+///
+/// Who has a cgroup can write its preference: it counts where that is root, or whose the watched unit is
+/// (`oomd_fetch_cgroup_oom_preference`).
 #[must_use]
-pub fn oomd_takes(
-    look: &Look<'_>,
-    rule: Rule,
-    candidates: &[Id],
-    reclaim: &dyn Fn(Id) -> Reclaim,
-) -> Option<Id> {
+pub fn oomd_takes(look: &Look<'_>, watched: &Watched<'_>, reclaim: &dyn Fn(Id) -> Reclaim) -> Option<Id> {
+    let believed = [Tree::ROOT, watched.of].map(|id| reclaim(id).owner);
+    let preference = |id: Id| {
+        let Reclaim { preference, owner, .. } = reclaim(id);
+        if believed.contains(&owner) { preference } else { Preference::None }
+    };
     let least = look.swap / 100 * SWAPPED_LEAST;
     let amount = |id: Id| {
         let memory = look.tree[id].memory?;
-        match rule {
+        match watched.rule {
             Rule::Swap => (memory.swap_current > least).then_some((memory.swap_current, 0)),
             Rule::Pressure => Some((reclaim(id).scanned, memory.current)),
         }
     };
-    let all = candidates.iter().filter(|id| reclaim(**id).preference != Preference::Omit);
-    let ranked = all.filter_map(|id| Some((*id, reclaim(*id).preference != Preference::Avoid, amount(*id)?)));
+    let all = watched.candidates.iter().filter(|id| preference(**id) != Preference::Omit);
+    let ranked = all.filter_map(|id| Some((*id, preference(*id) != Preference::Avoid, amount(*id)?)));
     ranked.max_by_key(|(_, wanted, amount)| (*wanted, *amount)).map(|(id, ..)| id)
 }
 
@@ -122,6 +127,8 @@ pub fn earlyoom_takes<'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::effect::kill_order::tests::{A, B, MIB, add, memory, process};
     use crate::host::tree::{Cgroup, Memory};
@@ -144,12 +151,16 @@ mod tests {
             watched.iter().map(|watched| watched.rule).collect::<Vec<_>>(),
             [Rule::Swap, Rule::Pressure]
         );
+        let of = tree.find(Path::new("x.slice")).unwrap();
         let mut candidates = watched.first().unwrap().candidates.clone();
         candidates.sort();
         assert_eq!(candidates, [a, b, c]);
-        let takes = |rule, avoided: Option<Id>, omitted: Option<Id>| {
-            oomd_takes(&look, rule, &candidates, &|id| Reclaim {
+        let watched =
+            |rule, candidates: &[Id]| Watched { unit: "x.slice", of, rule, candidates: candidates.into() };
+        let owned = |owner, rule, avoided: Option<Id>, omitted: Option<Id>| {
+            oomd_takes(&look, &watched(rule, &candidates), &|id| Reclaim {
                 scanned: if id == c { 5 } else { 1 },
+                owner: if candidates.contains(&id) { owner } else { 0 },
                 preference: match Some(id) {
                     id if id == omitted => Preference::Omit,
                     id if id == avoided => Preference::Avoid,
@@ -157,14 +168,17 @@ mod tests {
                 },
             })
         };
+        let takes = |rule, avoided, omitted| owned(0, rule, avoided, omitted);
         assert_eq!(takes(Rule::Swap, None, None), Some(b));
         assert_eq!(takes(Rule::Swap, Some(b), None), Some(a));
         assert_eq!(takes(Rule::Swap, Some(a), Some(b)), Some(a));
         assert_eq!(takes(Rule::Pressure, None, None), Some(c));
+        // What a user has written to a cgroup of their own.
+        assert_eq!(owned(1000, Rule::Swap, Some(a), Some(b)), Some(b));
         // Not more than a twentieth of the swap.
         let large = Look { swap: 2000, ..look };
-        let none = |_| Reclaim { scanned: 0, preference: Preference::None };
-        assert_eq!(oomd_takes(&large, Rule::Swap, &[a, c], &none), None);
+        let none = |_| Reclaim::default();
+        assert_eq!(oomd_takes(&large, &watched(Rule::Swap, &[a, c]), &none), None);
     }
 
     #[test]

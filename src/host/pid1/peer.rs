@@ -11,8 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, socket};
-use nix::unistd::geteuid;
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, getsockopt, recv, send, socket,
+};
+use nix::unistd::{Uid, geteuid};
 
 use super::MAX_TEXT;
 use super::message::{Call, FIXED_HEADER, Reply, message_length, one_line, outcome};
@@ -68,6 +71,10 @@ impl Peer {
                 }
                 Err(errno) => bail!("cannot connect: {}", errno.desc()),
             }
+        }
+        let uid = Uid::from_raw(getsockopt(&socket, PeerCredentials)?.uid());
+        if !uid.is_root() && uid != geteuid() {
+            bail!("uid {uid} listens on the socket, and not root");
         }
         let mut peer = Self { socket, deadline, serial: 0, unread: Vec::new(), received: 0 };
         peer.authenticate()?;
