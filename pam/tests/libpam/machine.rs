@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
@@ -123,6 +123,7 @@ impl Machine {
         machine.write("etc/nsswitch.conf", "passwd: files\ngroup: files\n");
         machine.policy("[logins]\ncpu_weight = 100\n");
         machine.write("proc/self/oom_score_adj", "0\n");
+        symlink("/proc/self/mountinfo", machine.root.join("proc/self/mountinfo")).unwrap();
         machine
     }
 
