@@ -484,7 +484,6 @@ fn json_parses_and_loses_nothing() {
 }
 
 #[test]
-#[ignore = "until cgroups and processes are read whatever their names"]
 fn json_has_every_cgroup_and_process() {
     let machine = machine();
     let of = |arguments: &[&str], list: &str, key: &str| -> Vec<Value> {
