@@ -46,7 +46,7 @@ fn machine() -> TempDir {
 /// The exit code, stdout and stderr.
 fn run(root: &Path, arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fairslice"));
-    let output = command.args(arguments).env("FAIRSLICE_ROOT", root).env("LANG", "C.UTF-8").output().unwrap();
+    let output = command.arg("--root").arg(root).args(arguments).env("LANG", "C.UTF-8").output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
