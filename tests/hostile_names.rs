@@ -64,7 +64,6 @@ const WHAT: [(&[&str], &[&str]); 14] = [
     (&["apply"], &["--dry-run"]),
     (&["adopt"], &["--dry-run", "local-fs"]),
     (&["release"], &["--dry-run", "local-content"]),
-    (&["private-dir", "adopt"], &["/srv", "--to=root"]),
     (&["private-dir", "tmpfiles"], &[]),
 ];
 
@@ -396,9 +395,16 @@ fn no_command_lets_them_through() {
             }
         }
     }
-    for form in
-        [&["--help"][..], &["help", "\x1b[2J"], &["\x1b[2J\u{202e}"], &["--\x1b[2J"], &[], &["explain"]]
-    {
+    for form in [
+        &["--help"][..],
+        &["help", "\x1b[2J"],
+        &["\x1b[2J\u{202e}"],
+        &["--\x1b[2J"],
+        &[],
+        &["explain"],
+        &["private-dir", "\x1b[2J\u{202e}"],
+        &["private-dir", "adopt", "\x1b[2J"],
+    ] {
         let machine = machine();
         harmless(&on_a_terminal(command(machine.path(), form), true, None), true, &format!("{form:?}"));
     }
@@ -442,7 +448,7 @@ fn what_each_report_has_to_say_of_them_is_there() {
         (&["explain", "share"], r"a\nFS000 severe"),
         (&["explain", "login", "root"], r"[logins.group.a\n\x1b]0;title\x07"),
         (&["check"], r"policy.d/60\xff\xfe\x1b.toml"),
-        (&["status", "--format=openmetrics"], r#"unit="a\\x1b[2J\\x1b[Hb.slice""#),
+        (&["status", "--format=openmetrics"], r#"unit="/a\\x1b[2J\\x1b[Hb.slice""#),
     ] {
         let said = on_a_terminal(command(machine.path(), arguments), true, None);
         let said = String::from_utf8(said).unwrap();
