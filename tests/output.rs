@@ -81,7 +81,7 @@ fn no_link_is_written_through() {
     fs::remove_file(at("theirs/f.prom")).unwrap();
     let (code, _, said) = run("link/f.prom");
     let expected = format!(
-        "fairslice: opening {0}: a symbolic link is part of it, and none is followed: name where it leads (realpath {0})\n",
+        "fairslice: opening {0}: {0} is a symbolic link, and none is followed: name where it leads (realpath {0})\n",
         at("link").display()
     );
     assert_eq!((code, said), (Some(2), expected));

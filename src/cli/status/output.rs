@@ -7,11 +7,10 @@ use std::fs::File;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, fchmod, openat, openat2, renameat, unlinkat};
-use rustix::io::Errno;
+use anyhow::{Context, Result, bail};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fchmod, fstat, openat, renameat, unlinkat};
 
 use crate::text::{quoted, shown};
 
@@ -43,18 +42,27 @@ pub(super) fn write(file: &Path, text: &[u8]) -> Result<()> {
     written.with_context(|| format!("writing {shown_file}"))
 }
 
+/// Component by component: where set-user-ID bits are restricted, as in our own units, systemd lets nobody call
+/// `openat2(2)`, which does it at once.
 fn open(directory: &Path) -> Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat2(CWD, directory, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).map_err(|error| {
-        let path = shown(directory);
-        match error {
-            Errno::LOOP => {
-                let command = format!("realpath {}", quoted(&path.to_string()));
-                anyhow!("opening {path}: a symbolic link is part of it, and none is followed: name where it leads ({command})")
-            }
-            error => anyhow!(error).context(format!("opening {path}")),
+    let on_the_way = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let shown_directory = shown(directory);
+    let failed = || format!("opening {shown_directory}");
+    let mut here = openat(CWD, ".", on_the_way, Mode::empty()).with_context(failed)?;
+    let mut path = PathBuf::new();
+    for component in directory.components() {
+        path.push(component);
+        here = openat(&here, component.as_os_str(), on_the_way, Mode::empty()).with_context(failed)?;
+        if FileType::from_raw_mode(fstat(&here).with_context(failed)?.st_mode) == FileType::Symlink {
+            let command = format!("realpath {}", quoted(&shown_directory.to_string()));
+            let link = shown(&path);
+            bail!(
+                "opening {shown_directory}: {link} is a symbolic link, and none is followed: \
+                 name where it leads ({command})"
+            );
         }
-    })
+    }
+    Ok(here)
 }
 
 /// A name that nobody knows beforehand, and that no collector of `*.prom` reads.
