@@ -20,7 +20,7 @@ pub(super) fn dbus(said: &[u8]) {
     fs::create_dir_all(root.path().join("run/systemd")).unwrap();
     let listener = UnixListener::bind(root.path().join("run/systemd/private")).unwrap();
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let pid1 = scope.spawn(|| {
             let (mut client, _) = listener.accept().unwrap();
             // Fails where the client has heard enough.
             let _ = client.write_all(said);
@@ -32,6 +32,7 @@ pub(super) fn dbus(said: &[u8]) {
             assert_can_be_shown(&format!("{error:#}"));
         }
         assert!(Instant::now() < deadline, "waited for what does not come");
+        pid1.join().unwrap();
     });
 }
 

@@ -60,7 +60,7 @@ pub(super) fn exec_line(line: &str) {
 /// Names of services and slices: a name is one, whoever spelled it, and never a path.
 pub(super) fn names(name: &str) {
     let is_a_name = |name: &str| {
-        assert!(!name.is_empty() && name.len() <= 255, "{name:?}");
+        assert!(!name.is_empty() && name.len() + ".d".len() <= 255, "{name:?}");
         assert!(Path::new(name).components().eq([Component::Normal(name.as_ref())]), "{name:?}");
         assert_can_be_shown(name);
     };

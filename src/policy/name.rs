@@ -13,8 +13,9 @@ const SERVICE: &str = ".service";
 const SCOPE: &str = ".scope";
 /// The kinds of units that have a cgroup: `systemd.resource-control(5)`.
 const KINDS: [&str; 6] = [SLICE, SERVICE, SCOPE, ".socket", ".mount", ".swap"];
-/// `UNIT_NAME_MAX` of systemd.
-const LONGEST: usize = 255;
+/// What leaves room for the `.d` of a directory of drop-ins; `UNIT_NAME_MAX` of systemd is 255, as the longest
+/// name of a directory.
+const LONGEST: usize = 253;
 /// What leaves room for a dash, a number and the suffix.
 const LONGEST_SCOPE_STEM: usize = LONGEST - 1 - 10 - SCOPE.len();
 
@@ -31,7 +32,7 @@ impl SliceName {
             return Err("the root slice takes no settings");
         }
         if stem.is_empty() || name.len() > LONGEST || !stem.chars().all(is_unit_char) {
-            return Err("a slice's name holds letters, digits and \":-_.\\\", 255 bytes at most");
+            return Err("a slice's name holds letters, digits and \":-_.\\\", 253 bytes at most");
         }
         if stem.split('-').any(str::is_empty) {
             return Err(
@@ -117,7 +118,7 @@ impl ServiceName {
             || !prefix.chars().all(is_unit_char)
             || !instance.chars().all(instance_char)
         {
-            return Err("a service's name holds letters, digits and \":-_.\\@\", 255 bytes at most");
+            return Err("a service's name holds letters, digits and \":-_.\\@\", 253 bytes at most");
         }
         if [".slice", ".scope", ".socket", ".timer", ".target", ".mount", ".path"]
             .iter()
@@ -215,7 +216,10 @@ impl ServicePattern {
         let Some(prefix) = pattern.strip_suffix('*') else {
             return ServiceName::new(pattern).map(Self::Exact);
         };
-        let valid = prefix.ends_with('-') && prefix.len() > 1 && prefix.chars().all(is_unit_char);
+        let valid = prefix.ends_with('-')
+            && prefix.len() > 1
+            && prefix.len() + SERVICE.len() <= LONGEST
+            && prefix.chars().all(is_unit_char);
         if !valid {
             return Err("an exact name, or a prefix ending in \"-*\"");
         }
@@ -348,7 +352,7 @@ mod tests {
     #[test]
     fn a_scope_is_named_after_its_service() {
         assert_eq!(service("local-worker@7").scope(1234), "local-worker-7-1234.scope");
-        assert_eq!(service(&"a".repeat(247)).scope(u32::MAX).len(), 255);
+        assert_eq!(service(&"a".repeat(245)).scope(u32::MAX).len(), 253);
         assert!(service("local-a").has_scope("local-a-7.scope"));
         for other in
             ["local-a-b-7.scope", "local-a-7.service", "b-7.scope", "local-a-.scope", "local-a.scope"]
