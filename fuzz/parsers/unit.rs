@@ -34,7 +34,9 @@ pub(super) fn exec_line(line: &str) {
     }
     let (before, after) = (words(line).unwrap(), words(text).unwrap());
     let prefixes: String = before[0].chars().take_while(|c| "-@:+!|".contains(*c)).collect();
-    let at = after.iter().position(|word| word == "--").unwrap();
+    // An argv[0] may be "--", too.
+    let at = if after[1] == "--argv0" { 3 } else { 1 };
+    assert_eq!(after[at], "--");
     let shell = prefixes.contains('|');
     let named = prefixes.contains('@') && !shell;
     assert_eq!(
