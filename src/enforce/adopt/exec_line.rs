@@ -120,7 +120,12 @@ fn wrap_one(first: &Word, arguments: &str, find: impl Fn(&str) -> Option<String>
     }
     let option = argv0.map(|name| format!(" --argv0 {name}")).unwrap_or_default();
     let prefixes = head.prefixes.replace('@', "");
-    Ok(Command::Wrapped(format!("{prefixes}/{}{option} -- {path}{arguments}", paths::LAUNCHER)))
+    let text = format!("{prefixes}/{}{option} -- {path}{arguments}", paths::LAUNCHER);
+    // The path comes last now, where there is nothing but an argv[0] behind it.
+    if cannot_end_a_line(&text) {
+        bail!("{:?} ends in an escaped space or half an escape: write it with quotes", first.raw);
+    }
+    Ok(Command::Wrapped(text))
 }
 
 /// The command as an argument of the launcher's, and whether its argv[0] is another then.
@@ -416,6 +421,7 @@ mod tests {
             ("\\x2d/bin/a", "quoted or escaped"),
             ("/opt/\\x24a", "as an escape"),
             ("/bin/a b\\", "half an escape"),
+            ("@/bin/a\\  b", "half an escape"),
             ("| /bin/a", "shell"),
             ("|/bin/a $b", "shell"),
             ("|/bin/a && b", "shell"),
