@@ -198,9 +198,9 @@ def test_it_may_be_killed_at_any_moment(applying):
     assert "137" in killed, killed
     assert apply(applying)[0] == 0
     assert look(applying) == (AFTER, ALICES_RULE)
-    # Two at once: one does it.
+    # Two at once: one does it, and the other has nothing left to do, or has waited long enough.
     applying.root(f"rm {FRAGMENT}")
     out = applying.root("fairslice apply > /tmp/one 2>&1 & fairslice apply > /tmp/two 2>&1; wait; cat /tmp/one /tmp/two")
-    assert 'another "fairslice apply" is at work' in out, out
+    assert "nothing to change" in out or "fairslice apply (pid " in out, out
     assert apply(applying) == (0, "nothing to change\n")
     assert look(applying) == (BEFORE, set())
