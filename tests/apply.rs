@@ -764,14 +764,18 @@ fn two_do_not_work_at_once_and_one_that_is_killed_holds_up_nobody() {
     }
     let mut second = machine.command("apply").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = String::new();
-    BufReader::new(second.stderr.take().unwrap()).read_line(&mut said).unwrap();
+    let mut stderr = BufReader::new(second.stderr.take().unwrap());
+    stderr.read_line(&mut said).unwrap();
     let holder = format!(" apply (pid {}), which is changing the machine\n", first.id());
     assert!(said.starts_with("fairslice: waiting for ") && said.ends_with(&holder), "{said}");
     assert!(second.try_wait().unwrap().is_none());
     first.kill().unwrap();
     first.wait().unwrap();
     drop(stalled);
-    assert!(second.wait().unwrap().success());
+    let done = second.wait_with_output().unwrap();
+    said.clear();
+    stderr.read_to_string(&mut said).unwrap();
+    assert!(done.status.success(), "{} {said}", String::from_utf8_lossy(&done.stdout));
     check(&machine);
 }
 
