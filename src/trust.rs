@@ -24,6 +24,7 @@ const ON_THE_WAY: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_
 const TO_READ: OFlag = OFlag::O_NONBLOCK.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
+const STICKY: u32 = 0o1000;
 
 /// Why a file is not opened.
 #[derive(Debug)]
@@ -55,7 +56,7 @@ pub struct Exposed {
 /// It cannot be read, or somebody else than root can change it: itself, or a directory on the way to it or to
 /// a link that leads there.
 pub fn open(root: &Path, file: &Path) -> Result<File, Refusal> {
-    walk(root, file, SFlag::S_IFREG).map(File::from)
+    walk(root, file, SFlag::S_IFREG, Way::Roots).map(File::from)
 }
 
 /// The same of a directory.
@@ -63,12 +64,30 @@ pub fn open(root: &Path, file: &Path) -> Result<File, Refusal> {
 /// # Errors
 /// Those of [`open`].
 pub fn open_directory(root: &Path, directory: &Path) -> Result<OwnedFd, Refusal> {
-    walk(root, directory, SFlag::S_IFDIR)
+    walk(root, directory, SFlag::S_IFDIR, Way::Roots)
+}
+
+/// The same of a directory that only root makes. Others may be able to make something beside it: a container's
+/// `/run` is often mounted like `/tmp`, and with the sticky bit they cannot put another in its place.
+///
+/// # Errors
+/// Those of [`open`].
+pub fn open_own_directory(root: &Path, directory: &Path) -> Result<OwnedFd, Refusal> {
+    walk(root, directory, SFlag::S_IFDIR, Way::Sticky)
+}
+
+/// Which directories may be walked through.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Those that only root can change.
+    Roots,
+    /// Those too in which others can change what is theirs alone. What they lead to is no link then.
+    Sticky,
 }
 
 /// Opens each component on its own, and judges it. A link is followed by its text: who can change it is who
 /// can change the directory that it lies in.
-fn walk(root: &Path, path: &Path, kind: SFlag) -> Result<OwnedFd, Refusal> {
+fn walk(root: &Path, path: &Path, kind: SFlag, through: Way) -> Result<OwnedFd, Refusal> {
     let top = open_at_once(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let ours = Ours::of(&top)?;
     ours.judge(&top, [])?;
@@ -76,6 +95,7 @@ fn walk(root: &Path, path: &Path, kind: SFlag) -> Result<OwnedFd, Refusal> {
     let mut way: Vec<(OsString, OwnedFd)> = Vec::new();
     let mut left = names(path);
     let mut links = 0;
+    let mut is_sticky = false;
     while let Some(name) = left.pop() {
         if name == ".." {
             way.pop();
@@ -86,7 +106,7 @@ fn walk(root: &Path, path: &Path, kind: SFlag) -> Result<OwnedFd, Refusal> {
         let found_kind = kind_of(&fstat(&found)?);
         if found_kind == SFlag::S_IFLNK {
             links += 1;
-            if links > MOST_LINKS {
+            if links > MOST_LINKS || is_sticky {
                 return Err(Errno::ELOOP.into());
             }
             let target = PathBuf::from(readlinkat(&found, "")?);
@@ -101,7 +121,11 @@ fn walk(root: &Path, path: &Path, kind: SFlag) -> Result<OwnedFd, Refusal> {
             return Err(not_a(kind));
         }
         let opened = if is_last { openat(here, name.as_os_str(), TO_READ, Mode::empty())? } else { found };
-        ours.judge(&opened, way.iter().map(|(name, _)| name).chain([&name]))?;
+        let judged = ours.judge(&opened, way.iter().map(|(name, _)| name).chain([&name]));
+        is_sticky = matches!(&judged, Err(Refusal::Exposed(exposed)) if exposed.is_sticky());
+        if !(is_sticky && !is_last && through == Way::Sticky) {
+            judged?;
+        }
         if is_last {
             return Ok(opened);
         }
@@ -190,6 +214,11 @@ impl From<Errno> for Refusal {
 }
 
 impl Exposed {
+    /// Whether others can only add to it, and change what is theirs.
+    fn is_sticky(&self) -> bool {
+        self.is_directory && self.is_roots && self.mode & STICKY != 0
+    }
+
     /// A command line that makes it root's alone.
     ///
     /// A file is put there anew: whoever had it open for writing still has the old one.
@@ -256,6 +285,23 @@ mod tests {
     fn mend(root: &Path, exposed: &Exposed) {
         let command = exposed.remedy().replace(" /etc", &format!(" {}/etc", root.to_str().unwrap()));
         assert!(std::process::Command::new("sh").args(["-ec", &command]).status().unwrap().success());
+    }
+
+    #[test]
+    fn beside_what_is_roots_others_may_have_theirs() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        fs::create_dir_all(root.join("run/fairslice/sessions")).unwrap();
+        symlink("fairslice", root.join("run/link")).unwrap();
+        let opens = |path: &str| open_own_directory(root, Path::new(path)).is_ok();
+        assert!(opens("run/fairslice/sessions") && opens("run/link"));
+        fs::set_permissions(root.join("run"), fs::Permissions::from_mode(0o1777)).unwrap();
+        assert!(opens("run/fairslice/sessions"));
+        // Whose link that is, is not asked; and a policy is nowhere where others can add to it.
+        assert!(!opens("run/link") && !opens("run"));
+        assert!(open_directory(root, Path::new("run/fairslice")).is_err());
+        fs::set_permissions(root.join("run"), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(!opens("run/fairslice/sessions"));
     }
 
     #[test]

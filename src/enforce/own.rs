@@ -47,7 +47,7 @@ fn open(root: &Path, directory: &str, mode: u32) -> Result<OwnedFd> {
         let result = DirBuilder::new().recursive(true).create(&path);
         result.with_context(|| format!("making {shown_path}"))?;
     }
-    let opened = trust::open_directory(root, Path::new(directory)).map_err(|refusal| match refusal {
+    let opened = trust::open_own_directory(root, Path::new(directory)).map_err(|refusal| match refusal {
         Refusal::Unreadable(error) => anyhow!(error).context(format!("opening {shown_path}")),
         Refusal::Exposed(exposed) => anyhow!("{exposed}: {}", shown(&exposed.remedy())),
     })?;
