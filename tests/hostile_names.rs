@@ -448,7 +448,7 @@ fn what_each_report_has_to_say_of_them_is_there() {
         (&["explain", "share"], r"a\nFS000 severe"),
         (&["explain", "login", "root"], r"[logins.group.a\n\x1b]0;title\x07"),
         (&["check"], r"policy.d/60\xff\xfe\x1b.toml"),
-        (&["status", "--format=openmetrics"], r#"unit="/a\\x1b[2J\\x1b[Hb.slice""#),
+        (&["status", "--format=openmetrics"], r#"/a\\x1b[2J\\x1b[Hb.slice""#),
     ] {
         let said = on_a_terminal(command(machine.path(), arguments), true, None);
         let said = String::from_utf8(said).unwrap();

@@ -35,7 +35,7 @@ def main() -> None:
                 wrong.append(f"{name}: its list of dependencies is not its own: {sorted(found)}")
             if BACKTRACE in Path(directory, name).read_bytes():
                 wrong.append(f"{name}: an error takes a backtrace where {BACKTRACE.decode()} asks for it")
-    sys.exit("\n".join(wrong))
+    sys.exit("\n".join(wrong) or None)
 
 
 main()
