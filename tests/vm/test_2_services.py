@@ -537,7 +537,9 @@ def looks(machine: Machine, settings: str, score: int) -> list[list[str]]:
         lines = [DIFFERS_ANYWAY.sub("…", line) for line in text.splitlines()]
         pid = next(line.split()[1] for line in lines if line.startswith("pid "))
         assert any(line.endswith(f" SYSTEMD_EXEC_PID={pid}") for line in lines)
-        found.append([re.sub(rf"\b{pid}\b", "PID", line) for line in lines])
+        # A group may have the number that this process has got.
+        numbers = ("status.Uid", "status.Gid", "status.Groups")
+        found.append([line if line.startswith(numbers) else re.sub(rf"\b{pid}\b", "PID", line) for line in lines])
     return found
 
 
