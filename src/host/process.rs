@@ -96,8 +96,9 @@ impl Stat {
 }
 
 /// Whether PID 1 still prepares a service's command in a process of this name and real user: its score and
-/// cgroup are not what they will be. It is root's until then, and anybody can give a process of theirs the name. Since systemd 255 it is systemd-executor at first; until the command takes its place it
-/// has that one's name in parentheses (`rename_process_from_path` in systemd's `src/core/exec-invoke.c`).
+/// cgroup are not what they will be. It is root's until then, and anybody can give a process of theirs the name.
+/// Since systemd 255 it is systemd-executor at first; until the command takes its place it has that one's name in
+/// parentheses (`rename_process_from_path` in systemd's `src/core/exec-invoke.c`).
 #[must_use]
 pub fn is_being_started(name: &Foreign, uid: impl FnOnce() -> Option<u32>) -> bool {
     let name = name.as_bytes();
