@@ -5,8 +5,9 @@ mod adopt;
 mod apply;
 mod doctor;
 mod explain;
-mod named;
+mod import;
 mod out;
+mod overview;
 mod private_dir;
 mod status;
 
@@ -22,13 +23,17 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use self::out::{print, print_error, say};
+use crate::enforce::launched::Launched;
 use crate::enforce::lock::Lock;
 use crate::enforce::own;
 use crate::host::account;
 use crate::host::machine::Machine;
+use crate::host::tree::Tree;
 use crate::paths;
 use crate::policy::{self, Diagnostic, InForce, Loaded};
 use crate::report;
+use crate::survey;
+use crate::survey::unmatched::{self, Unmatched};
 use crate::text::shown;
 use crate::{effect, enforce};
 
@@ -45,11 +50,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[command(
     version,
     max_term_width = 100,
-    after_help = "Exit status: 0 all is well, 1 something is not, 2 could not look or change."
+    after_help = "Without a command: what is in force, what is not, and what to run next.\n\
+                  Exit status: 0 all is well, 1 something is not, 2 could not look or change."
 )]
 pub struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -71,22 +77,26 @@ enum Command {
     Explain(explain::Explain),
     /// Make the running machine what the policy says, now
     Apply(apply::Options),
-    /// Put fairslice-launch in front of the ExecStart= of UNITs, by a drop-in of its own
+    /// Print what was set up by hand as a policy, put that in its place, and retire the files it was set in
+    Import(import::Options),
+    /// Declare launcher = true for UNITs, in a policy file of its own
     Adopt {
         #[command(flatten)]
         which: Which,
         #[command(flatten)]
         how: How,
     },
-    /// Remove what adopt has made, and nothing else
+    /// Take UNITs out of that file again, and nothing else
     Release {
         #[command(flatten)]
         which: Which,
         #[command(flatten)]
         how: How,
     },
-    /// Look after private directories: what systemd's service calls
+    /// Take back what the policy has come to: what removing the package calls
     #[command(hide = true)]
+    Withdraw,
+    /// Look after private directories
     PrivateDir {
         #[command(subcommand)]
         action: private_dir::Action,
@@ -105,7 +115,7 @@ struct Which {
 
 #[derive(Debug, Args)]
 struct How {
-    /// Print the change as a diff, and make none
+    /// Print the change as a diff, of the commands too, and make none
     #[arg(long)]
     dry_run: bool,
     /// Restart those of the changed services that run, instead of naming them
@@ -124,17 +134,24 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return refuse(&words, error),
     };
-    let result = match arguments.command {
+    let Some(command) = arguments.command else { return end(overview::overview(&root)) };
+    end(match command {
         Command::Check { files } => check(&root, &files),
         Command::Policy => print_policy(&root),
         Command::Status(options) => status::status(&root, &options),
         Command::Doctor(arguments) => doctor::run(&root, &arguments),
         Command::Explain(what) => explain::run(&root, what),
         Command::Apply(options) => apply::run(&root, &options),
+        Command::Import(options) => import::run(&root, &options),
         Command::Adopt { which, how } => adopt::adopt(&root, which, &how),
-        Command::Release { which, how } => adopt::release(&root, which, &how),
+        Command::Release { which, how } => adopt::release(&root, &which, &how),
+        Command::Withdraw => apply::withdraw(&root),
         Command::PrivateDir { action } => private_dir::run(&root, action),
-    };
+    })
+}
+
+/// The exit status; on stderr what could not be done.
+fn end(result: Result<u8>) -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -172,21 +189,38 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn check(root: &Path, files: &[PathBuf]) -> Result<u8> {
-    let loaded = if files.is_empty() { policy::load(root) } else { policy::load_files(files) };
+    let mut loaded = if files.is_empty() { policy::load(root) } else { policy::load_files(files) };
+    let twice = survey::resolve(root, &mut loaded);
+    let waits = if files.is_empty() && root.join(paths::COMPILED).exists() {
+        not_in_force(root, &loaded)
+    } else {
+        None
+    };
     let mut diagnostics = loaded.diagnostics;
+    diagnostics.extend(twice);
     if loaded.in_force == InForce::Current {
         let ram = Machine::read(root)?.ram;
-        diagnostics.extend(policy::review(&loaded.policy, ram, account::group_exists, account::user_exists));
+        diagnostics.extend(policy::review(&loaded.policy, ram, account::group_called, account::user_called));
         diagnostics.extend(enforce::private_dir::review(root, &loaded.policy)?);
+        // Without cgroupfs, there are the units with files.
+        let services = unmatched::services(root, Tree::read_weights(root).ok().as_ref());
+        let names = unmatched::unmatched(&loaded.policy, &services);
+        diagnostics.extend(names.iter().map(Unmatched::diagnostic));
+        let launched = enforce::launched::declared(root, &loaded.policy)?;
+        diagnostics.extend(launched.iter().filter_map(Launched::diagnostic));
         let broken = effect::broken_floors(&loaded.policy).into_iter();
         diagnostics.extend(broken.map(|(floor, message)| Diagnostic::at(&floor.origin, message).warning()));
     }
+    let note = policy::note(&loaded.policy, account::group_exists);
     let mut lines: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
     lines.extend(loaded.in_force.note());
     if diagnostics.is_empty() {
         let read: Vec<String> = loaded.files.iter().map(|file| shown(&*file.path).to_string()).collect();
         lines.push(format!("{}: ok", read.join(" + ")));
     }
+    // Neither a price that is paid nor an edit that waits is anything wrong.
+    lines.extend(note);
+    lines.extend(waits);
     for line in lines {
         print(&format!("{}\n", shown(&line)))?;
     }
@@ -194,7 +228,7 @@ fn check(root: &Path, files: &[PathBuf]) -> Result<u8> {
 }
 
 fn print_policy(root: &Path) -> Result<u8> {
-    let loaded = policy::load(root);
+    let loaded = survey::declared(root);
     print(&report::policy(&loaded.policy))?;
     Ok(complain(&loaded))
 }
@@ -203,6 +237,17 @@ fn print_policy(root: &Path) -> Result<u8> {
 fn say_missed(missed: &[String]) {
     for missed in missed {
         say(format_args!("fairslice: not looked at: {missed}"));
+    }
+}
+
+/// Where logins do not get what is declared, because it is not in force for them.
+fn not_in_force(root: &Path, loaded: &Loaded) -> Option<String> {
+    match policy::for_logins(root) {
+        Err(unusable) => Some(unusable.to_string()),
+        Ok(_) if !policy::is_in_force(root, loaded) => {
+            Some("logins get what was applied before: run \"fairslice apply\"".to_owned())
+        }
+        Ok(_) => None,
     }
 }
 

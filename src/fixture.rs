@@ -1,17 +1,14 @@
 //! What the tests of several modules need.
 #![forbid(unsafe_code)]
 
+#[path = "base/fixture.rs"]
+mod base;
+
 use std::fs;
-use std::path::Path;
+
+pub(crate) use base::write;
 
 use crate::policy::{Policy, load_files};
-
-/// Writes a file below `root`, and the directories that it is in.
-pub(crate) fn write(root: &Path, path: &str, text: &str) {
-    let path = root.join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
-}
 
 /// The policy that this text is.
 pub(crate) fn policy(text: &str) -> Policy {

@@ -227,45 +227,47 @@ fn cgroup_of(unit: &str) -> &'static str {
 /// `daemon-reload`: generators, then the drop-ins into what `systemctl show` prints.
 fn reload(root: &Path) {
     let generated = root.join("run/systemd/generator");
+    let next = root.join("run/systemd/generator.next");
+    fs::create_dir_all(&next).unwrap();
+    if !root.join("run/systemd/system-generators/fairslice-generator").is_symlink() {
+        let generator = Command::new(env!("CARGO_BIN_EXE_fairslice-generator"))
+            .arg("--root")
+            .args([root, &next])
+            .status()
+            .unwrap();
+        assert!(generator.success());
+    }
+    // Whoever asks PID 1 meanwhile is answered afterwards.
     let _ = fs::remove_dir_all(&generated);
-    fs::create_dir_all(&generated).unwrap();
-    let generator = Command::new(env!("CARGO_BIN_EXE_fairslice-generator"))
-        .arg("--root")
-        .args([root, &generated])
-        .status()
-        .unwrap();
-    assert!(generator.success());
-    show(root);
+    show(root, "run/systemd/generator.next");
+    fs::rename(next, generated).unwrap();
 }
 
-fn show(root: &Path) {
+fn show(root: &Path, generated: &str) {
     let mut text = String::new();
     for (cgroup, _) in CGROUPS {
         let unit = unit_of(cgroup);
         let main = if unit == "local-fs.service" { 10 } else { 20 };
         write!(text, "Id={unit}\nActiveState=active\nControlGroup=/{cgroup}\nMainPID={main}\n").unwrap();
         writeln!(text, "ExecMainStartTimestampMonotonic=1000000").unwrap();
-        for (key, value) in settings(root, unit) {
+        for (key, value) in settings(root, unit, generated) {
             writeln!(text, "{key}={value}").unwrap();
         }
-        let files: Vec<String> = drop_ins(root, unit)
+        let files: Vec<String> = drop_ins(root, unit, generated)
             .iter()
             .map(|file| format!("/{}", file.strip_prefix(root).unwrap().display()))
             .collect();
-        writeln!(text, "DropInPaths={}\n", files.join(" ")).unwrap();
+        writeln!(text, "DropInPaths={}\n", files.join(" ").replace("generator.next", "generator")).unwrap();
     }
     write(root, "run/systemd/show", &text);
 }
 
 /// The drop-ins of a unit, in the order of their names.
-fn drop_ins(root: &Path, unit: &str) -> Vec<PathBuf> {
+fn drop_ins(root: &Path, unit: &str, generated: &str) -> Vec<PathBuf> {
     let mut files = BTreeMap::new();
-    for directory in [
-        "run/systemd/generator",
-        "etc/systemd/system",
-        "run/systemd/system.control",
-        "etc/systemd/system.control",
-    ] {
+    for directory in
+        [generated, "etc/systemd/system", "run/systemd/system.control", "etc/systemd/system.control"]
+    {
         for of in ["user-.slice", "local-.service", unit] {
             let (prefix, kind) = of.split_once('.').unwrap();
             if !unit.starts_with(prefix) || !unit.ends_with(kind) {
@@ -281,9 +283,9 @@ fn drop_ins(root: &Path, unit: &str) -> Vec<PathBuf> {
 }
 
 /// What the drop-ins of a unit come to.
-fn settings(root: &Path, unit: &str) -> BTreeMap<String, String> {
+fn settings(root: &Path, unit: &str, generated: &str) -> BTreeMap<String, String> {
     let mut settings = BTreeMap::new();
-    for file in drop_ins(root, unit) {
+    for file in drop_ins(root, unit, generated) {
         for line in fs::read_to_string(file).unwrap().lines().filter(|line| !line.starts_with('#')) {
             if let Some((key, value)) = line.split_once('=') {
                 settings.insert(key.to_owned(), value.replace("1G", "1073741824"));
@@ -386,7 +388,7 @@ fn answer(root: &Path, message: &[u8]) -> String {
                 write!(said, " {name}={value}").unwrap();
                 let file = format!("run/systemd/system.control/{unit}.d/50-{name}.conf");
                 write(root, &file, &format!("[Slice]\n{name}={value}\n"));
-                show(root);
+                show(root, "run/systemd/generator");
             }
             write_cgroup(root, unit);
             assert!(cgroup_of(unit).ends_with(unit));
@@ -415,7 +417,9 @@ fn a_machine_as_declared_is_left_alone() {
 
 const PLAN: &str = "\
 systemd
-  daemon-reload: the policy comes to other drop-ins for foundry-services.slice, foundry.slice, local-fs.service, user-.slice, user.slice
+  daemon-reload: the policy comes to other drop-ins for foundry-services.slice, foundry.slice, local-fs.service, user-.slice
+logins
+  the next ones get what the policy declares now
 foundry.slice
   cpu_weight     200 -> 222           (daemon-reload)
 foundry-services.slice
@@ -494,8 +498,100 @@ fn what_a_rule_no_longer_says_is_taken_back() {
     assert!(out.contains("  tasks_max      512 -> unset"), "{out}");
     assert_eq!(machine.live("user.slice/user-0.slice/pids.max"), "max");
     assert!(!machine.path().join("run/systemd/system.control/user-0.slice.d").exists());
-    assert_eq!(read(machine.path(), "run/fairslice/properties/user-0.slice"), "TasksMax\n-TasksMax");
+    assert_eq!(read(machine.path(), "run/fairslice/properties/user-0.slice"), "TasksMax=512\n-TasksMax");
     assert!(machine.run(&[]).1.starts_with("nothing to change\n"));
+}
+
+#[test]
+fn a_comment_in_the_policy_changes_nothing() {
+    let machine = Machine::new();
+    machine.edit(&format!("# why\n\n{BEFORE}"));
+    let (code, out, _) = machine.run(&[]);
+    assert_eq!((code, machine.calls()), (Some(0), Vec::new()), "{out}");
+    assert!(out.starts_with("nothing to change\n"), "{out}");
+}
+
+#[test]
+fn what_holds_without_the_policy_is_said() {
+    let machine = Machine::new();
+    write(
+        machine.path(),
+        "etc/systemd/system/foundry-services.slice.d/30-own.conf",
+        "[Slice]\nMemoryHigh=536870912\n",
+    );
+    machine.edit(AFTER);
+    let (_, out, _) = machine.run(&[]);
+    let expected = "  memory_high    1073741824 -> 536870912  (daemon-reload, then /etc/systemd/system/foundry-services.slice.d/30-own.conf:2)";
+    assert!(out.contains(expected), "{out}");
+    assert_eq!(machine.live(&format!("{SERVICES}/memory.high")), "536870912");
+}
+
+#[test]
+fn what_stays_the_same_without_the_policy_is_no_change() {
+    let machine = Machine::new();
+    let own = "etc/systemd/system/foundry-services.slice.d/30-own.conf";
+    write(machine.path(), own, "[Slice]\nMemoryHigh=1073741824\n");
+    machine.edit(AFTER);
+    let (_, out, _) = machine.run(&[]);
+    assert!(out.contains("daemon-reload") && !out.contains("memory_high"), "{out}");
+    assert_eq!(machine.live(&format!("{SERVICES}/memory.high")), "1073741824");
+}
+
+#[test]
+fn a_weight_of_all_logins_that_the_administrator_set_is_left() {
+    for directory in ["run/systemd/system.control", "etc/systemd/system.control"] {
+        let machine = Machine::new();
+        machine.edit(
+            &BEFORE
+                .replace("total_weight = 100", "total_weight = \"sum\"")
+                .replace("cpu_weight = 100", "cpu_weight = 300"),
+        );
+        machine.run(&[]);
+        assert_eq!(machine.live("user.slice/cpu.weight"), "300");
+        write(
+            machine.path(),
+            &format!("{directory}/user.slice.d/50-CPUWeight.conf"),
+            "[Slice]\nCPUWeight=50\n",
+        );
+        reload(machine.path());
+        write_all(machine.path());
+        machine.calls();
+        let said = format!(
+            "user.slice: cpu_weight: 50, declared 300: /{directory}/user.slice.d/50-CPUWeight.conf:2 sets CPUWeight=50"
+        );
+        let (code, out, _) = machine.run(&[]);
+        assert!(code == Some(1) && out.contains(&said), "{out}");
+        let (code, out, _) = machine.run(&["--logins"]);
+        let left = format!(
+            "user.slice: cpu_weight 50 left, declared 300: /{directory}/user.slice.d/50-CPUWeight.conf:2 sets CPUWeight=50\n"
+        );
+        assert_eq!((code, out), (Some(0), left));
+        assert_eq!(machine.live("user.slice/cpu.weight"), "50");
+        let (_, status, _) = machine.fairslice("doctor", &[]);
+        assert!(
+            status.contains("FS012")
+                && status.contains(&format!("/{directory}/user.slice.d/50-CPUWeight.conf")),
+            "{status}"
+        );
+    }
+}
+
+#[test]
+fn a_removal_takes_all_of_it_back_at_once() {
+    let machine = Machine::new();
+    machine.edit(&format!("{AFTER}\n[service.local-slm]\ncpu_weight = 70\n"));
+    machine.run(&[]);
+    assert_eq!(machine.live(&format!("{SERVICES}/local-slm.service/cpu.weight")), "70");
+    let (code, out, err) = machine.fairslice("withdraw", &[]);
+    assert_eq!((code, out.as_str(), err.as_str()), (Some(0), "", ""));
+    for (cgroup, attributes) in CGROUPS {
+        for attribute in attributes {
+            let unset = ATTRIBUTES.iter().find(|(known, ..)| known == attribute).unwrap().2;
+            assert_eq!(machine.live(&format!("{cgroup}/{attribute}")), unset, "{cgroup}/{attribute}");
+        }
+    }
+    assert!(!machine.path().join("run/systemd/system.control/user-0.slice.d").exists());
+    assert!(machine.path().join("etc/fairslice/policy.toml").exists());
 }
 
 #[test]
@@ -661,29 +757,29 @@ fn doctor_mends_what_is_ours_and_says_what_became_of_it() {
         (code.unwrap(), out, err)
     };
     let machine = Machine::new();
-    assert_eq!(fix(&machine), (0, "nothing to mend\nnothing is left\n".to_owned(), String::new()));
+    assert_eq!(fix(&machine), (0, "nothing to fix\nnothing left to fix\n".to_owned(), String::new()));
     machine.edit(&BEFORE.replace("cpu_weight = 200", "cpu_weight = 222"));
     let theirs = "etc/systemd/system.control/user.slice.d/50-CPUWeight.conf";
     write(machine.path(), theirs, "[Slice]\nCPUWeight=400\n");
     reload(machine.path());
     write_cgroup(machine.path(), "user.slice");
     let (code, out, err) = fix(&machine);
-    let (shown, became) = out.split_once("\nmended: ").unwrap();
+    let (shown, became) = out.split_once("\nfixed: ").unwrap();
     let found =
-        "to be mended:\nFS013 severe    foundry-services.slice: cpu_weight 222 is still 200 in cgroupfs\n";
+        "will fix:\nFS013 severe    foundry-services.slice: cpu_weight 222 is still 200 in cgroupfs\n";
     assert!(shown.starts_with(found) && !shown.contains("FS012"), "{out}");
     assert!(shown.contains("\nchanges:\nfoundry.slice\n  cpu_weight  200 -> 222"), "{out}");
     assert!(
-        became.contains("\nmended: FS013 foundry.slice: cpu_weight 222 is still 200 in cgroupfs\n"),
+        became.contains("\nfixed: FS013 foundry.slice: cpu_weight 222 is still 200 in cgroupfs\n"),
         "{out}"
     );
-    assert!(became.contains("\nleft, the administrator's:\nFS012 severe    user.slice"), "{out}");
+    assert!(became.contains("\nfor you to decide:\nFS012 severe    user.slice"), "{out}");
     assert_eq!((code, err.as_str()), (1, ""));
     assert_eq!(machine.live("user.slice/cpu.weight"), "400");
     machine.calls();
     let before = machine.files(true);
     let (code, out, _) = fix(&machine);
-    assert!(code == 1 && out.starts_with("nothing to mend\nleft, the administrator's:\nFS012"), "{out}");
+    assert!(code == 1 && out.starts_with("nothing to fix\nfor you to decide:\nFS012"), "{out}");
     assert_eq!((machine.calls().len(), machine.files(true)), (0, before));
     fs::remove_file(machine.path().join(theirs)).unwrap();
     reload(machine.path());
@@ -698,11 +794,11 @@ fn what_doctor_could_not_mend_is_not_said_to_be_mended() {
     // PID 1 does not write it.
     fs::remove_file(machine.path().join("run/systemd/private")).unwrap();
     let (code, out, err) = machine.fairslice("doctor", &["--fix"]);
-    assert!(code == Some(2) && !err.is_empty() && out.contains("could not be mended:\nFS010 "), "{out}{err}");
+    assert!(code == Some(2) && !err.is_empty() && out.contains("could not fix:\nFS010 "), "{out}{err}");
     // Nor is anything said to be mended that could not be looked at.
     fs::remove_file(machine.path().join("run/systemd/show")).unwrap();
     let (code, out, _) = machine.fairslice("doctor", &["--fix"]);
-    assert!(code == Some(2) && !out.contains("\nmended: "), "{out}");
+    assert!(code == Some(2) && !out.contains("\nfixed: "), "{out}");
 }
 
 /// Wherever it is killed, the next run comes to the same.
@@ -803,6 +899,10 @@ fn json_is_what_its_schema_says() {
     let said = |arguments: &[&str]| schema.check(&machine.run(&[&["--json"], arguments].concat()).1);
     machine.edit(AFTER);
     said(&["--dry-run"]);
+    let own = "etc/systemd/system/foundry-services.slice.d/30-own.conf";
+    write(root, own, "[Slice]\nMemoryHigh=536870912\n");
+    said(&["--dry-run"]);
+    fs::remove_file(root.join(own)).unwrap();
     assert_eq!(said(&[])["after"]["units"], Value::Array(Vec::new()));
     machine.edit(BEFORE);
     said(&[]);

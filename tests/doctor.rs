@@ -7,6 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -108,6 +109,15 @@ impl Machine {
     fn set(&mut self, unit: &str, property: &'static str, value: &str) {
         let unit = self.units.entry(unit.to_owned()).or_default();
         unit.insert(property, value.to_owned());
+    }
+
+    /// The same machine, of which PID 1 has another value.
+    fn with(&self, unit: &str, property: &'static str, value: &str) -> Self {
+        let mut other = Self { directory: tempfile::tempdir().unwrap(), units: self.units.clone() };
+        let copied = Command::new("cp").arg("-aT").args([self.root(), other.root()]).status();
+        assert!(copied.unwrap().success());
+        other.set(unit, property, value);
+        other
     }
 
     /// Another drop-in of a unit, after those that there are.
@@ -324,6 +334,181 @@ fn without_the_generator_nothing_reaches_pid_1() {
     assert_eq!(machine.found(), [format!("FS010 {subject} /{mask} command")]);
 }
 
+/// A team's own numbers beside the policy's: each finding names the lines, with values that the machine keeps.
+#[test]
+fn memory_settings_that_do_not_hold_are_named_as_they_are_written() {
+    let mut machine = Machine::new();
+    let fragment = "/etc/systemd/system/foundry-services.slice";
+    let limits = "/etc/systemd/system/local-fs.service.d/memory.conf";
+    machine.write(fragment.trim_start_matches('/'), "[Slice]\nMemoryMin=12G\n");
+    machine.set(SLICE, "FragmentPath", fragment);
+    machine.set(SLICE, "MemoryMin", "12884901888");
+    machine.drop_in(
+        "local-fs.service",
+        limits.trim_start_matches('/'),
+        "[Service]\nMemoryMin=2G\nMemoryHigh=5500M\nMemoryMax=6G\n",
+    );
+    let service = format!("{SERVICES}/local-fs.service");
+    let unit = [
+        ("MemoryMin", "min", "2147483648"),
+        ("MemoryHigh", "high", "5767168000"),
+        ("MemoryMax", "max", "6442450944"),
+    ];
+    for (property, attribute, value) in unit {
+        machine.set("local-fs.service", property, value);
+        machine.attribute(&service, &format!("memory.{attribute}"), value);
+    }
+    for cgroup in ["foundry.slice", SERVICES] {
+        for (attribute, value) in [("min", "0"), ("high", "max"), ("max", "max")] {
+            machine.attribute(cgroup, &format!("memory.{attribute}"), value);
+        }
+    }
+    machine.attribute(SERVICES, "memory.min", "12884901888");
+    machine.attribute(SERVICES, "memory.high", "1073741824");
+    for cgroup in ["foundry.slice", SERVICES, &service] {
+        machine.attribute(cgroup, "memory.low", "0");
+        machine.attribute(cgroup, "memory.current", "4096");
+    }
+    let said: Vec<String> = machine
+        .findings(&[])
+        .iter()
+        .map(|found| {
+            let [code, what, cause, fix] =
+                [&found["code"], &found["what"], &found["cause"], &found["fix"]["text"]]
+                    .map(|v| v.as_str().unwrap());
+            format!("{code} {what}\n{cause}\n{fix}")
+        })
+        .collect();
+    let reload = "then: systemctl daemon-reload && fairslice apply";
+    let expected = [
+        format!(
+            "FS023 foundry-services.slice: memory.min = 12G protects nothing; \
+             local-fs.service: memory.min = 2G protects nothing\n\
+             foundry.slice, which it is in, has memory.min = 0\n\
+             systemctl set-property foundry.slice MemoryMin=768M; MemoryMin=768M at {fragment}:2; \
+             MemoryMin=768M at {limits}:2, {reload}"
+        ),
+        format!(
+            "FS025 memory.high = 5.37G and memory.max = 6G never hold\n\
+             the machine has 2G of RAM; foundry-services.slice, which it is in, is limited to 1G with all below it\n\
+             MemoryHigh=1G at {limits}:3; MemoryMax=75% at {limits}:4, {reload}"
+        ),
+        format!(
+            "FS074 MemoryMin=12G is above MemoryHigh=1G\n\
+             MemoryMin=12G is set at {fragment}:2, MemoryHigh=50% is set at /etc/fairslice/policy.toml:4\n\
+             MemoryMin=768M at {fragment}:2, {reload}"
+        ),
+    ];
+    assert_eq!(said, expected);
+    // The policy's number beside a unit's.
+    machine.write("etc/systemd/system/foundry-services.slice", "[Slice]\n");
+    machine.write(
+        "etc/fairslice/policy.toml",
+        &POLICY.replacen("cpu_weight", "memory_min = \"10%\"\ncpu_weight", 1),
+    );
+    machine.generate();
+    for (unit, cgroup) in [("foundry.slice", "foundry.slice"), (SLICE, SERVICES)] {
+        machine.set(unit, "MemoryMin", "214748364");
+        machine.attribute(cgroup, "memory.min", "214748364");
+    }
+    machine.set("local-fs.service", "MemoryMin", "536870912");
+    machine.attribute(&service, "memory.min", "536870912");
+    let own = format!("{GENERATED}/local-fs.service.d/40-fairslice.conf {limits}");
+    machine.set("local-fs.service", "DropInPaths", &own);
+    let found = machine.findings(&[]);
+    assert_eq!(
+        found[0]["fix"]["text"],
+        format!(
+            "memory_min = \"512M\" at /etc/fairslice/policy.toml:3, then: fairslice apply; \
+             or MemoryMin=204M at {limits}:2, {reload}"
+        )
+    );
+}
+
+/// Who stands still, whose setting it is, and the fix, done: nothing is found then.
+#[test]
+fn limits_that_are_being_met_are_found_with_whose_they_are() {
+    let mut machine = Machine::new();
+    let file = "etc/systemd/system/local-slm.service.d/limits.conf";
+    let text = "[Service]\nMemoryHigh=100M\nMemoryMax=150M\nTasksMax=40\nCPUQuota=25%\n";
+    machine.drop_in("local-slm.service", file, text);
+    let service = format!("{SERVICES}/local-slm.service");
+    let attributes = [
+        ("memory.current", "104900000"),
+        ("memory.min", "0"),
+        ("memory.low", "0"),
+        ("memory.high", "104857600"),
+        ("memory.max", "157286400"),
+        ("memory.peak", "104900000"),
+        ("cpu.weight", "100"),
+        ("cpu.max", "25000 100000"),
+        ("pids.current", "12"),
+        ("pids.peak", "40"),
+        ("pids.max", "40"),
+        ("memory.events.local", "low 0\nhigh 9000\nmax 0\noom 0\noom_kill 0"),
+        ("memory.pressure", "some avg10=1 avg60=0 avg300=0 total=1\nfull avg10=1 avg60=0 avg300=0 total=1"),
+        ("cpu.pressure", "some avg10=1 avg60=0 avg300=0 total=1"),
+        ("cpu.stat", "usage_usec 1\nnr_periods 100\nnr_throttled 90"),
+        ("pids.events.local", "max 0"),
+    ];
+    for (attribute, value) in attributes {
+        machine.attribute(&service, attribute, value);
+    }
+    // Above its limit once, and slowed down a little.
+    assert_eq!(machine.found(), [""; 0]);
+    let stalls = "some avg10=99 avg60=80.00 avg300=9 total=1\nfull avg10=66.20 avg60=40.00 avg300=9 total=1";
+    let fix = |code: &str| {
+        let found = machine.findings(&[]);
+        let found = found.iter().find(|found| found["code"] == code).unwrap();
+        let [what, cost, fix] =
+            [&found["what"], &found["cost"], &found["fix"]["text"]].map(|v| v.as_str().unwrap().to_owned());
+        (what, cost, fix.split(", then:").next().unwrap().to_owned())
+    };
+    let expect = |code: &str, what: &str, cost: &str, set: &str, line: usize| {
+        let kind = format!("{code} local-slm.service /{file}:{line} edit");
+        assert_eq!(machine.found(), [kind]);
+        assert_eq!(fix(code), (what.to_owned(), cost.to_owned(), format!("{set} at /{file}:{line}")));
+    };
+    machine.attribute(&service, "memory.pressure", stalls);
+    expect(
+        "FS036",
+        "it waits for memory 66 % of the time, at memory.high = 100M",
+        "for a minute or so; 9000 times since it was started",
+        "MemoryHigh=infinity",
+        2,
+    );
+    machine.attribute(&service, "memory.high", "max");
+    assert_eq!(machine.found(), [""; 0]);
+    // The same at memory.max, and processes that were killed there.
+    machine.attribute(&service, "memory.current", "157000000");
+    let what = "it waits for memory 66 % of the time, at memory.max = 150M";
+    expect("FS036", what, "for a minute or so; 9000 times since it was started", "MemoryMax=300M", 3);
+    machine.attribute(&service, "memory.current", "50000000");
+    machine.attribute(&service, "memory.peak", "157286400");
+    machine.attribute(&service, "memory.events.local", "high 0\noom 3\noom_kill 2");
+    let what = "2 of its processes were killed at memory.max = 150M";
+    expect("FS037", what, "3 times out of memory since it was started", "MemoryMax=300M", 3);
+    machine.attribute(&service, "memory.max", "314572800");
+    assert_eq!(machine.found(), [""; 0]);
+    machine.attribute(&service, "pids.events.local", "max 21");
+    let what = "21 forks were refused at pids.max = 40";
+    expect("FS038", what, "12 tasks now, 40 at most since it was started", "TasksMax=80", 4);
+    // Before Linux 6.11 the count is where the fork was tried, and the limit may be an ancestor's.
+    machine.remove(&format!("sys/fs/cgroup/{service}/pids.events.local"));
+    machine.attribute(&service, "pids.events", "max 21");
+    machine.attribute(&service, "pids.max", "80");
+    assert_eq!(machine.found(), [""; 0]);
+    machine.attribute(SERVICES, "pids.current", "60");
+    machine.attribute(SERVICES, "pids.max", "60");
+    let found = &machine.findings(&[])[0];
+    assert_eq!((&found["code"], &found["subject"]), (&"FS038".into(), &SLICE.into()));
+    assert_eq!(found["fix"]["text"], format!("systemctl set-property {SLICE} TasksMax=120"));
+    machine.attribute(SERVICES, "pids.max", "120");
+    machine.attribute(&service, "cpu.pressure", "some avg10=75.00 avg60=70.00 avg300=9 total=1");
+    let what = "it waits for a CPU 75 % of the time, at cpu.max = 25 % of one";
+    expect("FS039", what, "stopped in 90 % of the periods since it was started", "CPUQuota=", 5);
+}
+
 #[test]
 fn files_that_pid_1_has_not_read_are_due() {
     let mut machine = Machine::new();
@@ -344,12 +529,391 @@ fn what_pid_1_has_not_written_is_told_from_what_was_written_past_it() {
     machine.attribute(SERVICES, "cpu.weight", "100");
     assert_eq!(machine.found(), [format!("FS013 {SLICE} {file} apply")]);
     let undeclared = machine.findings(&["--no-policy"]);
-    assert_eq!(undeclared.iter().map(line).collect::<Vec<_>>(), [format!("FS013 {SLICE} {file} apply")]);
+    assert_eq!(undeclared.iter().map(line).collect::<Vec<_>>(), [format!("FS013 {SLICE} {file} command")]);
     // A unit that was started there since has had it written.
     machine.set("local-slm.service", "ActiveEnterTimestampMonotonic", "60000000");
     assert_eq!(machine.found(), [format!("FS014 {SLICE} {file} apply")]);
     machine.remove(file.trim_start_matches('/'));
-    assert_eq!(machine.found(), [format!("FS020 {SLICE} {file} command")]);
+    assert_eq!(machine.found(), [format!("FS020 {SLICE} {file} edit")]);
+}
+
+/// With the fix done, it is gone. What runs without a file is known as well.
+#[test]
+fn a_service_that_the_policy_misspells_is_found() {
+    let mut machine = Machine::new();
+    let table = "[service.local-contnet]\ncpu_weight = 50\n";
+    let policy = POLICY.replace("[service.ssh]", &format!("{table}[service.ssh]"));
+    machine.write("etc/fairslice/policy.toml", &policy);
+    machine.generate();
+    assert_eq!(machine.found(), Vec::<String>::new());
+    machine.write("etc/systemd/system/local-content.service", "[Service]\n");
+    let findings = machine.findings(&[]);
+    let found: Vec<String> = findings.iter().map(line).collect();
+    assert_eq!(found, ["FS082 local-contnet /etc/fairslice/policy.toml:8 edit"], "{findings:#?}");
+    assert_eq!(
+        findings[0]["fix"]["text"],
+        "write \"local-content\" for \"local-contnet\" in the head of the table of /etc/fairslice/policy.toml:8, \
+         then: fairslice apply"
+    );
+    machine.write("etc/fairslice/policy.toml", &policy.replace("local-contnet", "local-content"));
+    machine.generate();
+    assert_eq!(machine.found(), Vec::<String>::new());
+}
+
+/// The controllers that a cgroup hands on.
+fn hand_on(machine: &Machine, cgroup: &str, controllers: &str) {
+    let file = if cgroup.is_empty() { String::new() } else { format!("{cgroup}/") };
+    machine.write(&format!("sys/fs/cgroup/{file}cgroup.subtree_control"), controllers);
+}
+
+/// One cause is one finding, whatever it keeps from having an effect; and once its fix is done, it is gone.
+#[test]
+fn a_controller_that_a_unit_disables_is_one_finding_with_its_line() {
+    let mut machine = Machine::new();
+    machine.set("local-slm.service", "CPUWeight", "300");
+    machine.attribute(&format!("{SERVICES}/local-slm.service"), "cpu.weight", "300");
+    let drop_in = "etc/systemd/system/foundry.slice.d/50-off.conf";
+    machine.drop_in(
+        "foundry.slice",
+        drop_in,
+        "[Slice]\nDisableControllers=io\nDisableControllers=cpu pids\n",
+    );
+    let before = machine.found();
+    for cgroup in ["foundry.slice", SERVICES] {
+        hand_on(&machine, cgroup, "io memory\n");
+    }
+    for cgroup in [SERVICES.to_owned(), format!("{SERVICES}/local-slm.service")] {
+        machine.remove(&format!("sys/fs/cgroup/{cgroup}/cpu.weight"));
+    }
+    let findings = machine.findings(&[]);
+    let subjects = format!("{SLICE}, local-slm.service");
+    assert_eq!(
+        findings.iter().map(line).collect::<Vec<_>>(),
+        [format!("FS020 {subjects} /{drop_in}:3 edit")],
+        "{findings:#?}"
+    );
+    assert_eq!(findings[0]["cause"], format!("/{drop_in}:3 sets DisableControllers=cpu pids"));
+    let fix = format!(
+        "remove DisableControllers=cpu pids at /{drop_in}:3, then: systemctl daemon-reload; \
+         systemd-run --quiet --wait --slice={SLICE} true"
+    );
+    assert_eq!(findings[0]["fix"]["text"], fix);
+    let (_, said, _) = machine.run(&["apply", "--dry-run"]);
+    assert!(said.contains(&format!("/{drop_in}:3 sets DisableControllers=cpu pids")), "{said}");
+    // The line is gone, and PID 1 hands on again what is needed.
+    machine.write(drop_in, "[Slice]\nDisableControllers=io\n");
+    for cgroup in ["foundry.slice", SERVICES] {
+        hand_on(&machine, cgroup, CONTROLLERS);
+    }
+    machine.attribute(SERVICES, "cpu.weight", "200");
+    machine.attribute(&format!("{SERVICES}/local-slm.service"), "cpu.weight", "300");
+    assert_eq!((before, machine.found()), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn a_controller_that_the_kernel_was_told_to_leave_out_is_one_finding() {
+    let machine = Machine::new();
+    let weights = [
+        ("foundry.slice", "200"),
+        (SERVICES, "200"),
+        ("user.slice", "100"),
+        ("user.slice/user-0.slice", "100"),
+    ];
+    let cgroups = ["", "foundry.slice", SERVICES, "system.slice", "user.slice", "user.slice/user-0.slice"];
+    let offer = |command_line: &str, controllers: &str| {
+        machine.write("proc/cmdline", command_line);
+        machine.write("sys/fs/cgroup/cgroup.controllers", controllers);
+        for cgroup in &cgroups {
+            hand_on(&machine, cgroup, controllers);
+        }
+    };
+    offer("quiet cgroup_disable=rdma,cpu\n", "io memory pids\n");
+    for (cgroup, _) in weights {
+        machine.remove(&format!("sys/fs/cgroup/{cgroup}/cpu.weight"));
+    }
+    let findings = machine.findings(&[]);
+    let found: Vec<String> = findings.iter().map(line).collect();
+    assert_eq!(
+        found,
+        [format!("FS020 {SLICE}, foundry.slice, user.slice, user-0.slice /proc/cmdline edit")],
+        "{findings:#?}"
+    );
+    assert_eq!(findings[0]["cause"], "cgroup_disable=cpu is on the kernel's command line");
+    let (_, said, _) = machine.run(&["apply", "--dry-run"]);
+    assert!(said.contains("cgroup_disable=cpu is on the kernel's command line"), "{said}");
+    offer("quiet cgroup_disable=rdma\n", CONTROLLERS);
+    for (cgroup, weight) in weights {
+        machine.attribute(cgroup, "cpu.weight", weight);
+    }
+    assert_eq!(machine.found(), Vec::<String>::new());
+}
+
+/// Disabled past PID 1: what the policy names and what it does not is one finding still.
+#[test]
+fn a_controller_that_nobody_enables_is_one_finding() {
+    let mut machine = Machine::new();
+    machine.set("local-slm.service", "CPUWeight", "300");
+    for cgroup in ["foundry.slice", SERVICES] {
+        hand_on(&machine, cgroup, "io memory pids\n");
+    }
+    machine.remove(&format!("sys/fs/cgroup/{SERVICES}/cpu.weight"));
+    let findings = machine.findings(&[]);
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    assert_eq!(findings[0]["subject"], format!("{SLICE}, local-slm.service"));
+    assert_eq!(
+        findings[0]["cause"],
+        "foundry.slice does not hand on the cpu controller (cgroup.subtree_control)"
+    );
+    let run = format!("systemd-run --quiet --wait --slice={SLICE} true");
+    assert_eq!(findings[0]["fix"]["text"], format!("fairslice apply && systemctl daemon-reload && {run}"));
+    let undeclared = machine.findings(&["--no-policy"]);
+    assert_eq!(undeclared.len(), 1, "{undeclared:#?}");
+    assert_eq!(undeclared[0]["fix"]["text"], format!("systemctl daemon-reload && {run}"));
+}
+
+/// What a policy cannot set too, of units that it does not name.
+#[test]
+fn what_the_kernel_still_has_of_any_limit_is_found() {
+    let cgroup = "system.slice/pinned.service";
+    let mut machine = Machine::new();
+    machine.service("pinned.service", "system.slice", "system.slice", 20, 0);
+    for (property, value) in [
+        ("CPUQuotaPerSecUSec", "infinity"),
+        ("AllowedCPUs", ""),
+        ("AllowedMemoryNodes", ""),
+        ("IOWeight", "[not set]"),
+        ("MemoryMax", "infinity"),
+        ("TasksMax", "2358"),
+    ] {
+        machine.set("pinned.service", property, value);
+    }
+    let defaults = [
+        ("cpu.max", "max 100000"),
+        ("cpuset.cpus", ""),
+        ("cpuset.mems", ""),
+        ("io.weight", "default 100"),
+        ("memory.max", "max"),
+        ("pids.max", "2358"),
+    ];
+    for (attribute, value) in defaults {
+        machine.attribute(cgroup, attribute, value);
+    }
+    machine.attribute("system.slice", "cpuset.cpus.effective", "0-1");
+    machine.attribute("system.slice", "cpuset.mems.effective", "0");
+    assert_eq!(machine.found(), [""; 0]);
+    // What is no narrower than what the slice has limits nothing.
+    machine.attribute(cgroup, "cpuset.cpus", "0-1");
+    machine.attribute(cgroup, "cpuset.mems", "0");
+    assert_eq!(machine.found(), [""; 0]);
+
+    let write = "systemctl daemon-reload && systemd-run --quiet --wait --slice=system.slice true";
+    let all = "cat /sys/fs/cgroup/system.slice/cpuset.cpus.effective > \
+               /sys/fs/cgroup/system.slice/pinned.service/cpuset.cpus";
+    for (attribute, value, what, fix) in [
+        ("cpu.max", "15000 50000", "CPUQuota unset is still 30% in cgroupfs", write),
+        ("cpuset.cpus", "1", "AllowedCPUs unset is still 1 in cgroupfs", all),
+        ("io.weight", "default 300", "io_weight 100 is still 300 in cgroupfs", write),
+        ("memory.max", "314572800", "memory_max infinity is still 300M in cgroupfs", write),
+        ("pids.max", "50", "tasks_max 2358 is still 50 in cgroupfs", write),
+    ] {
+        let before = fs::read_to_string(machine.root().join(format!("sys/fs/cgroup/{cgroup}/{attribute}")));
+        machine.attribute(cgroup, attribute, value);
+        let found = machine.findings(&[]);
+        assert_eq!(found.len(), 1, "{attribute}: {found:?}");
+        assert_eq!(
+            line(&found[0]),
+            format!("FS013 pinned.service /sys/fs/cgroup/{cgroup}/{attribute} command")
+        );
+        assert!(found[0]["what"].as_str().unwrap().starts_with(what), "{}", found[0]["what"]);
+        assert_eq!(found[0]["fix"]["text"], fix);
+        assert_eq!(machine.findings(&["--no-policy"]).len(), 1);
+        machine.attribute(cgroup, attribute, before.unwrap().trim_end());
+    }
+    // The other way round: PID 1 has it, and the kernel does not.
+    for (property, value, what) in [
+        ("CPUQuotaPerSecUSec", "12.500ms", "CPUQuota 1.25% is still unset in cgroupfs"),
+        ("AllowedCPUs", "1", "AllowedCPUs 1 is still 0-1 in cgroupfs"),
+    ] {
+        let mut machine = machine.with("pinned.service", property, value);
+        assert_eq!(machine.findings(&[])[0]["what"], what);
+        assert_eq!(machine.findings(&[])[0]["fix"]["text"], write);
+        // One CPU that there is not: the kernel refuses them all.
+        machine.set("pinned.service", "AllowedCPUs", "0-7");
+        assert!(
+            machine.found().iter().any(|line| line.ends_with("cpuset.cpus edit")),
+            "{:?}",
+            machine.found()
+        );
+    }
+}
+
+const DEVICE_LIMITS: [&str; 4] =
+    ["IOReadBandwidthMax", "IOWriteBandwidthMax", "IOReadIOPSMax", "IOWriteIOPSMax"];
+
+/// PID 1 takes no limit of a device back that it does not have any more.
+#[test]
+fn limits_of_devices_are_compared_too() {
+    let cgroup = "system.slice/backup.service";
+    let mut machine = Machine::new();
+    machine.service("backup.service", "system.slice", "system.slice", 20, 0);
+    let set = |machine: &mut Machine, limits: [&str; 4]| {
+        for (property, limit) in DEVICE_LIMITS.into_iter().zip(limits) {
+            machine.set("backup.service", property, limit);
+        }
+    };
+    set(&mut machine, ["", "", "", ""]);
+    // What the machine of this test has under these numbers is a disk of the machine that is looked at.
+    let device = fs::metadata(machine.root()).unwrap().dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    machine.write(&format!("sys/dev/block/{major}:{minor}/dev"), "254:0\n");
+    machine.write("sys/block/vda/device/vendor", "\n");
+    machine.write("sys/block/vda/dev", "254:0\n");
+    machine.write("sys/block/vda/queue/scheduler", "[none] bfq\n");
+    machine.write("dev/vda", "");
+    machine.attribute(cgroup, "io.max", "");
+    assert_eq!(machine.found(), [""; 0]);
+
+    let file = format!("/sys/fs/cgroup/{cgroup}/io.max");
+    machine.attribute(cgroup, "io.max", "254:0 rbps=5000000 wbps=max riops=max wiops=120");
+    let found = machine.findings(&[]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(line(&found[0]), format!("FS013 backup.service {file} command"));
+    let what = "IOReadBandwidthMax unset is still 5000000 on vda in cgroupfs; \
+                IOWriteIOPSMax unset is still 120 on vda in cgroupfs";
+    assert_eq!(found[0]["what"], what);
+    let fix = format!("echo '254:0 rbps=max' > {file} && echo '254:0 wiops=max' > {file}");
+    assert_eq!(found[0]["fix"]["text"], fix);
+    // A container engine limits its own scopes so, for good.
+    let delegated = machine.with("backup.service", "Delegate", "yes");
+    assert_eq!(delegated.found(), [""; 0]);
+
+    set(&mut machine, ["/dev/vda 5000000", "", "", "/dev/vda 120"]);
+    assert_eq!(machine.found(), [""; 0]);
+    set(&mut machine, ["/dev/vda 8000000", "", "", "/dev/vda 120"]);
+    let found = machine.findings(&[]);
+    assert_eq!(found[0]["what"], "IOReadBandwidthMax 8000000 on vda is still 5000000 on vda in cgroupfs");
+    let write = "systemctl daemon-reload && systemd-run --quiet --wait --slice=system.slice true";
+    assert_eq!((found.len(), &found[0]["fix"]["text"]), (1, &Value::from(write)));
+    // A device that is not there limits nothing, and PID 1 has written none.
+    set(&mut machine, ["/dev/vdz 8000000", "", "", ""]);
+    assert_eq!(machine.found(), [""; 0]);
+}
+
+#[test]
+fn a_scope_is_compared_too_and_what_was_written_past_pid_1_is_said_to_be_lost() {
+    let cgroup = "system.slice/docker-1.scope";
+    let mut machine = Machine::new();
+    machine.slice("docker-1.scope", cgroup, &[("MemoryMax", "memory.max", "infinity")]);
+    machine.set("docker-1.scope", "Slice", "system.slice");
+    machine.attribute(cgroup, "memory.max", "max");
+    assert_eq!(machine.found(), [""; 0]);
+    machine.attribute(cgroup, "memory.max", "1073741824");
+    machine.set("docker-1.scope", "ActiveEnterTimestampMonotonic", "60000000");
+    let found = machine.findings(&[]);
+    assert_eq!(line(&found[0]), format!("FS014 docker-1.scope /sys/fs/cgroup/{cgroup}/memory.max command"));
+    assert_eq!(found[0]["what"], "memory_max infinity was changed to 1G in cgroupfs");
+    let cause = "it was written past PID 1, which wrote its own when docker-1.scope was started, and does so \
+                 again when a unit is started after a daemon-reload";
+    assert_eq!(found[0]["cause"], cause);
+    // What a slice above gives to those without a protection of their own is in no property of theirs.
+    machine.attribute(cgroup, "memory.max", "max");
+    machine.attribute(cgroup, "memory.low", "1048576");
+    machine.set("docker-1.scope", "MemoryLow", "0");
+    assert_eq!(machine.found().len(), 1);
+    machine.set("system.slice", "DefaultMemoryLow", "1048576");
+    assert_eq!(machine.found(), [""; 0]);
+}
+
+#[test]
+fn a_line_without_an_equals_sign_is_found_and_the_fix_sets_what_it_meant() {
+    let file = "etc/systemd/system/local-fs.service.d/50-mine.conf";
+    for (section, line, fix) in [
+        ("Service", "MemoryHigh 1G", "write MemoryHigh=1G"),
+        ("Service", "CPUWeigth: 50", "write CPUWeight=50"),
+        ("Unit", "TasksMax 100", "write TasksMax=100 in a section [Service]"),
+    ] {
+        let mut machine = Machine::new();
+        machine.drop_in("local-fs.service", file, &format!("[{section}]\nwatch out\n{line}\n"));
+        let found = machine.findings(&[]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(self::line(&found[0]), format!("FS070 local-fs.service /{file}:3 edit"));
+        assert_eq!(found[0]["what"], format!("the line \"{line}\" counts for nothing"));
+        let fix = format!("/{file}:3: {fix}, then \"systemctl daemon-reload\"");
+        assert_eq!(found[0]["fix"]["text"], fix);
+        let written = fix.split_whitespace().nth(2).unwrap().trim_end_matches(',');
+        machine.write(file, &format!("[Service]\n{written}\n"));
+        assert_eq!(machine.found(), [""; 0]);
+    }
+}
+
+/// Cron jobs, and what sudo has started in root's session.
+#[test]
+fn limits_that_do_not_hold_for_users_outside_of_their_slices_are_found() {
+    let limits = "etc/systemd/system/user-.slice.d/50-tenant.conf";
+    let mut machine = Machine::new();
+    let process = |machine: &Machine, pid: u32, cgroup: &str, uid: u32| {
+        machine.process(pid, cgroup, 0);
+        let status = fs::read_to_string(machine.root().join(format!("proc/{pid}/status"))).unwrap();
+        let lines = status.lines().map(|line| {
+            let is_uid = line.starts_with("Uid:");
+            if is_uid { format!("Uid:\t{uid}\t{uid}\t{uid}\t{uid}\n") } else { format!("{line}\n") }
+        });
+        machine.write(&format!("proc/{pid}/status"), &lines.collect::<String>());
+    };
+    let found = |machine: &Machine| machine.findings(&["--no-policy"]);
+    machine.service("cron.service", "system.slice", "system.slice", 20, 0);
+    machine.write("etc/pam.d/cron", "session required pam_unix.so\n");
+    process(&machine, 21, "system.slice/cron.service", 59999);
+    process(&machine, 22, "system.slice/cron.service", 59999);
+    process(&machine, 23, "system.slice/cron.service", 33);
+    process(&machine, 24, "system.slice/cron.service", 61200);
+    let vendors = "usr/lib/systemd/system/user-.slice.d/10-defaults.conf";
+    machine.write(vendors, "[Slice]\nTasksMax=33%\n");
+    assert_eq!(found(&machine), [Value::Null; 0]);
+
+    machine.write(limits, "[Slice]\nTasksMax=100\nCPUQuota=50%\nCPUWeight=20\n");
+    let one = found(&machine);
+    assert_eq!(one.len(), 1, "{one:#?}");
+    assert_eq!(line(&one[0]), format!("FS047 user-59999.slice (59999) /{limits}:3 command"));
+    assert_eq!(one[0]["what"], "2 processes of 59999 run in cron.service instead");
+    assert_eq!(one[0]["cost"], "CPUQuota=50%, TasksMax=100 do not hold for them");
+    let cause = "cron.service opens no session in the slices: there is no pam_systemd.so in /etc/pam.d/cron";
+    assert_eq!(one[0]["cause"], cause);
+    assert_eq!(one[0]["fix"]["text"], "echo 'session optional pam_systemd.so' >> /etc/pam.d/cron");
+    // Jobs of before.
+    machine.write("etc/pam.d/cron", "session required pam_unix.so\nsession optional pam_systemd.so\n");
+    assert_eq!(found(&machine)[0]["fix"]["text"], "wait until they end, or: kill 21 22");
+    // Of no service that is not cron can it be told; and what limits it limits them.
+    process(&machine, 21, "system.slice/fpm.service", 59999);
+    process(&machine, 22, "system.slice/fpm.service", 59998);
+    machine.service("fpm.service", "system.slice", "system.slice", 25, 0);
+    let one = found(&machine);
+    assert_eq!(one[0]["subject"], "user-59998.slice (59998), user-59999.slice (59999)");
+    assert_eq!(one[0]["what"], "1 process of 59998, 1 of 59999 run in fpm.service instead");
+    let fix = "systemctl set-property fpm.service CPUQuota=50% TasksMax=100";
+    assert_eq!((one.len(), &one[0]["fix"]["text"]), (1, &Value::from(fix)));
+    let own = "etc/systemd/system.control/fpm.service.d/50-limits.conf";
+    machine.drop_in("fpm.service", own, "[Service]\nCPUQuota=50%\n");
+    assert_eq!(found(&machine)[0]["cost"], "TasksMax=100 does not hold for them");
+    machine.write(own, "[Service]\nCPUQuota=50%\nTasksMax=100\n");
+    assert_eq!(found(&machine), [Value::Null; 0]);
+    machine.write(own, "[Service]\nUser=somebody\n");
+    assert_eq!(found(&machine), [Value::Null; 0]);
+    machine.write(own, "[Service]\n");
+    machine.set("fpm.service", "Delegate", "yes");
+    assert_eq!(found(&machine), [Value::Null; 0]);
+
+    // What holds for every user's slice holds for root's.
+    process(&machine, 26, "user.slice/user-0.slice/session-1.scope", 59999);
+    machine.set("user-0.slice", "DropInPaths", &format!("/{limits}"));
+    assert_eq!(found(&machine), [Value::Null; 0]);
+    let own = "etc/systemd/system.control/user-59999.slice.d/50-MemoryMax.conf";
+    machine.write(own, "[Slice]\nMemoryMax=1G\n");
+    let one = found(&machine);
+    assert_eq!(line(&one[0]), format!("FS047 user-59999.slice (59999) /{own}:2 edit"));
+    assert_eq!(one[0]["what"], "1 process of 59999 runs in session-1.scope instead");
+    let start = "start such by: systemd-run --uid=59999 --slice=user-59999.slice COMMAND (with --pty, in the terminal)";
+    assert_eq!((one.len(), &one[0]["fix"]["text"]), (1, &Value::from(start)));
 }
 
 #[test]
@@ -413,6 +977,33 @@ fn a_service_in_the_wrong_slice_is_compared_with_itself_in_the_right_one() {
     let cost = "declared 3 : 1 against all logins, effective 1 : 2; \
                 it has its share and its limits from system.slice";
     assert_eq!(found[0]["cost"], cost);
+}
+
+/// Of those that the policy holds: another one's restart is not for fairslice to make.
+#[test]
+fn services_that_wait_for_the_same_restart_are_one_finding() {
+    let mut machine = Machine::new();
+    machine.attribute("system.slice", "cpu.weight", "100");
+    fs::remove_dir_all(machine.root().join(format!("sys/fs/cgroup/{SERVICES}/local-slm.service"))).unwrap();
+    for (name, pid) in [("local-slm.service", 11), ("local-a.service", 21), ("local-b.service", 22)] {
+        machine.service(name, SLICE, "system.slice", pid, 0);
+        machine.set(name, "DropInPaths", &format!("{GENERATED}/local-.service.d/40-fairslice.conf"));
+    }
+    machine.service("other.service", SLICE, "system.slice", 23, 0);
+    let found = machine.findings(&[]);
+    let restarts: Vec<_> = found.iter().filter(|finding| finding["code"] == "FS015").collect();
+    let of = |finding: &serde_json::Value| {
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        (text(&finding["subject"]), text(&finding["fix"]["kind"]), text(&finding["fix"]["command"]))
+    };
+    let of_policy = "local-a.service, local-b.service, local-slm.service";
+    let line =
+        |subject: &str, kind: &str, command: &str| (subject.to_owned(), kind.to_owned(), command.to_owned());
+    let expected = [
+        line(of_policy, "restart", "fairslice apply --restart"),
+        line("other.service", "command", "systemctl restart other.service"),
+    ];
+    assert_eq!(restarts.into_iter().map(of).collect::<Vec<_>>(), expected, "{found:#?}");
 }
 
 #[test]
@@ -626,7 +1217,7 @@ fn the_manual_lists_every_code() {
         .filter(|line| line.starts_with(".B \"FS"))
         .map(|line| line.replacen(".B ", "", 1).replace("\\-", "-"))
         .collect();
-    let table: Vec<String> = fairslice::effect::finding::Code::ALL
+    let table: Vec<String> = fairslice::doctor::finding::Code::ALL
         .iter()
         .map(|code| {
             let severity = format!("{:?}", code.severity()).to_lowercase();

@@ -160,7 +160,65 @@ fn a_slices_own_oom_counts_in_thousandths_of_its_limit() {
     let json: Value =
         serde_json::from_str(&explain(machine.path(), &["oom", "--of", "local-fs", "--json"])).unwrap();
     let victims = json["victims"].as_array().unwrap();
-    assert_eq!(victims.len(), 1);
-    assert_eq!((&victims[0]["rank"], &victims[0]["memory_permille"]), (&2.into(), &500.into()));
+    // Its sibling is killed first, and is said to be.
+    let places = victims.iter().map(|v| (v["rank"].as_u64().unwrap(), v["asked"].as_bool().unwrap()));
+    assert_eq!(places.collect::<Vec<_>>(), [(1, false), (2, true)]);
+    assert_eq!((&victims[0]["process"], &victims[1]["memory_permille"]), (&"slm".into(), &500.into()));
     assert_eq!((&json["total"], &json["domain"]), (&(800 * MIB).into(), &"foundry.slice".into()));
+}
+
+#[test]
+fn memory_runs_out_where_least_is_left() {
+    let machine = machine();
+    let root = machine.path();
+    let own = format!("{SERVICES}/local-fs.service");
+    let domain = || {
+        let json: Value =
+            serde_json::from_str(&explain(root, &["oom", "--of", "local-fs", "--json"])).unwrap();
+        json["domain"].as_str().unwrap().to_owned()
+    };
+    // 300 MiB are left below the one limit, 500 below the other; and 200 of page cache, where that counts.
+    assert_eq!(domain(), "foundry.slice");
+    cgroup(root, &own, &[("current", 400), ("max", 650)]);
+    assert_eq!(domain(), "local-fs.service");
+    write(
+        root,
+        &format!("sys/fs/cgroup/{own}/memory.stat"),
+        "inactive_file 104857600\nactive_file 104857600\n",
+    );
+    assert_eq!(domain(), "foundry.slice");
+    let meminfo = "MemTotal: 1024000 kB\nMemAvailable: 204800 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n";
+    write(root, "proc/meminfo", meminfo);
+    assert_eq!(domain(), "-.slice");
+    let text = explain(root, &["oom", "--of", "local-fs"]);
+    let head = "memory for local-fs.service runs out in the machine, before any memory.max is met: \
+                1000M of RAM and 0 of swap\n";
+    assert!(text.starts_with(head), "{text}");
+}
+
+#[test]
+fn what_oomd_watches_is_shown_with_its_own_limit() {
+    let machine = machine();
+    let root = machine.path();
+    let watched = |name: &str, own: &str| {
+        format!(
+            "Id={name}\nActiveState=active\nControlGroup=/foundry.slice\nManagedOOMMemoryPressure=kill\n{own}\n"
+        )
+    };
+    let units = [
+        "Id=systemd-oomd.service\nActiveState=active\n\n".to_owned(),
+        watched("foundry.slice", ""),
+        watched("foundry-services.slice", "ManagedOOMMemoryPressureLimit=1073741824\n"),
+    ];
+    write(root, "run/systemd/show", &units.concat());
+    let text = explain(root, &["oom"]);
+    for line in [
+        "  foundry.slice, ManagedOOMMemoryPressure=kill at 60% for 30s: takes",
+        "  foundry-services.slice, ManagedOOMMemoryPressure=kill at 25% for 30s, its own: takes",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    let json: Value = serde_json::from_str(&explain(root, &["oom", "--json"])).unwrap();
+    assert_eq!(json["oomd"]["watched"][0]["limit"], "25%");
+    assert_eq!(json["oomd"]["watched"][1]["limit"], Value::Null);
 }

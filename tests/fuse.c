@@ -1,10 +1,10 @@
 /* A file system of FUSE as fusermount3 mounts it for an unprivileged user, where fuse.conf has user_allow_other:
  * whatever is asked for is there, a directory, of the owner that suits.
  *
- * fuse POINT MOUNTER OWNER [silent]
+ * fuse POINT MOUNTER OWNER [silent|alone]
  *
  * Mounts on POINT for the user number MOUNTER. The root is root's, 0755; everything below is OWNER's, 0700.
- * With "silent" nothing is ever answered. Ends with the process that started it.
+ * With "silent" nothing is ever answered; "alone", only MOUNTER is let in. Ends with the process that started it.
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -44,13 +44,14 @@ int main(int argc, char **argv) {
 	if (argc < 4)
 		errx(1, "usage: fuse POINT MOUNTER OWNER [silent]");
 	uint32_t owner = atoi(argv[3]);
-	int is_silent = argc > 4;
+	int is_alone = argc > 4 && !strcmp(argv[4], "alone");
+	int is_silent = argc > 4 && !is_alone;
 	int device = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	if (device < 0)
 		err(1, "/dev/fuse");
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	char options[128];
-	snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=%s,group_id=%s,allow_other", device, argv[2], argv[2]);
+	snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=%s,group_id=%s%s", device, argv[2], argv[2], is_alone ? "" : ",allow_other");
 	if (mount("fuse", argv[1], "fuse", MS_NOSUID | MS_NODEV, options))
 		err(1, "mounting %s", argv[1]);
 

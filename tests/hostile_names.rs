@@ -51,7 +51,7 @@ const TEXT: &str =
 const WORDS: [&[u8]; 2] = [TEXT.as_bytes(), b"\xff\xfe\x1b[2J\n"];
 /// What each command is told to look at, so that it has something to say. A command that is not here
 /// makes the test fail.
-const WHAT: [(&[&str], &[&str]); 13] = [
+const WHAT: [(&[&str], &[&str]); 16] = [
     (&["check"], &[]),
     (&["policy"], &[]),
     (&["status"], &[]),
@@ -62,9 +62,12 @@ const WHAT: [(&[&str], &[&str]); 13] = [
     (&["explain", "memory"], &[]),
     (&["explain", "oom"], &[]),
     (&["apply"], &["--dry-run"]),
+    (&["import"], &[]),
     (&["adopt"], &["--dry-run", "local-fs"]),
     (&["release"], &["--dry-run", "local-content"]),
-    (&["private-dir", "tmpfiles"], &[]),
+    (&["private-dir", "age"], &[]),
+    (&["private-dir", "reclaim"], &["daemon"]),
+    (&["withdraw"], &[]),
 ];
 
 fn os(bytes: &[u8]) -> OsString {
@@ -228,7 +231,7 @@ fn policy(root: &Path) {
     let text: String = TEXT.chars().map(|c| format!("\\U{:08x}", u32::from(c))).collect();
     let good = format!(
         "[logins.user.\"{text}\"]\ncpu_weight = 50\n[logins.group.\"a\\n{text}\"]\ncpu_weight = 50\n\
-         [private_dir.TMPDIR]\npath = \"/srv/\u{202e}\u{200b}/{{user}}\"\nusers = [\"a\\n{text}\"]\n\
+         [private_dir.CARGO_TARGET_DIR]\npath = \"/srv/\u{202e}\u{200b}/{{user}}\"\nusers = [\"a\\n{text}\"]\n\
          groups = [\"{text}\"]\nmax_age = \"1d\"\nmin_uid = 1\n"
     );
     write(root, "etc/fairslice/policy.d/50.toml", good);
@@ -446,7 +449,7 @@ fn what_each_report_has_to_say_of_them_is_there() {
         (&["explain", "oom"], r"\x1b]0;title\x07"),
         (&["explain", "memory"], r"\u{9b}31m\u{85}"),
         (&["explain", "share"], r"a\nFS000 severe"),
-        (&["explain", "login", "root"], r"[logins.group.a\n\x1b]0;title\x07"),
+        (&["explain", "login", "root"], r#"[logins.group."a\U0000000a\U0000001b]0;title\U00000007"#),
         (&["check"], r"policy.d/60\xff\xfe\x1b.toml"),
         (&["status", "--format=openmetrics"], r#"/a\\x1b[2J\\x1b[Hb.slice""#),
     ] {

@@ -8,10 +8,11 @@ mod schema;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{chown, symlink};
+use std::os::unix::fs::chown;
 use std::path::Path;
 
 use fairslice::host::account::Account;
+use fairslice::{paths, policy};
 use fixture::common::{self, replace};
 use fixture::{SERVICES, cgroup, fairslice, load, write};
 use nix::unistd::geteuid;
@@ -26,6 +27,13 @@ fn checked(schema: &Schema, root: &Path, arguments: &[&str]) -> Value {
     let (_, out, err) = fairslice(root, arguments);
     assert_eq!(err, "");
     schema.check(&out)
+}
+
+/// Puts the policy in force for logins, as the generator does.
+fn compile(root: &Path) {
+    let compiled = policy::compile(&policy::load(root));
+    fs::create_dir_all(root.join("run/fairslice")).unwrap();
+    fs::write(root.join("run/fairslice/policy.compiled"), compiled).unwrap();
 }
 
 /// An attribute of a cgroup.
@@ -113,6 +121,8 @@ fn status() {
     checked(&schema, ailing.path(), &["status", "--json"]);
     checked(&schema, ailing.path(), &["status", "--json", "local-fs"]);
     with_missed(&schema, root, &["status", "--json"]);
+    write(root, "sys/kernel/sched_ext/state", "enabled\n");
+    schema.check(&fairslice(root, &["status", "--json"]).1);
     assert_eq!(schema.unseen(), [""; 0]);
 }
 
@@ -129,6 +139,9 @@ fn explain_login() {
     ] {
         write(root, &format!("etc/pam.d/{service}"), lines);
     }
+    for directory in [paths::SYSTEMD_BOOTED, paths::LOGIND_RUNS] {
+        fs::create_dir_all(root.join(directory)).unwrap();
+    }
     // Only root can give a directory away, and has none.
     let other = Account::by_name("daemon").unwrap().unwrap();
     let own = Account::by_uid(geteuid().as_raw()).unwrap().unwrap();
@@ -136,15 +149,17 @@ fn explain_login() {
     let directory = root.join("srv").join(&user.name);
     fs::create_dir_all(&directory).unwrap();
     chown(&directory, Some(user.uid), None).unwrap();
-    symlink("srv", root.join("link")).unwrap();
+    write(root, "file", "");
+    write(root, "etc/profile", "TMPDIR=/tmp\n");
     let policy = "[slice.\"a.slice\"]\ncpu_weight = 200\ncpu_floor = \"50%\"\n[logins]\ncpu_weight = 300\n\
                   total_weight = \"sum\"\noom_score_adj = 0\n[logins.group.tty]\ncpu_weight = 1\n\
                   [private_dir.TMPDIR]\npath = \"/srv/{user}\"\nmin_uid = 1\n\
-                  [private_dir.GOCACHE]\npath = \"/link/{user}\"\nmin_uid = 1\n\
+                  [private_dir.GOCACHE]\npath = \"/file/{user}\"\nmin_uid = 1\n\
                   [private_dir.CARGO_TARGET_DIR]\npath = \"/srv/{user}\"\nonly_if = \"/none\"\n";
     let unlimited = policy.replace("cpu_floor = \"50%\"\n", "");
     for policy in [policy, &unlimited, "[logins]\ntotal_weight = 100\n", "[service.a]\noom_score_adj = 0\n"] {
         write(root, "etc/fairslice/policy.toml", policy);
+        compile(root);
         for service in ["sshd", "cron", "early", "none"] {
             checked(
                 &schema,
@@ -153,7 +168,9 @@ fn explain_login() {
             );
         }
     }
-    checked(&schema, common::machine("fairslice").path(), &["explain", "login", "daemon", "--json"]);
+    let captured = common::machine("fairslice");
+    compile(captured.path());
+    checked(&schema, captured.path(), &["explain", "login", "daemon", "--json"]);
     assert_eq!(schema.unseen(), [""; 0]);
 }
 
@@ -184,6 +201,21 @@ fn doctor() {
 fn explain_unit() {
     let schema = Schema::of("explain-unit");
     let machine = ailing();
+    let quota = "/etc/systemd/system/local-slm.service.d/50-quota.conf";
+    common::write(machine.path(), quota, "[Service]\nCPUQuota=50%\nOOMPolicy=continue\n");
+    replace(
+        machine.path(),
+        "run/systemd/show",
+        "/run/systemd/generator/local-slm.service.d/40-fairslice.conf",
+        &format!("/run/systemd/generator/local-slm.service.d/40-fairslice.conf {quota}"),
+    );
+    let (_, out, _) = fairslice(machine.path(), &["explain", "unit", "local-slm"]);
+    assert!(
+        out.contains(&format!(
+            "also set\n    CPUQuota   50%       {quota}:2\n    OOMPolicy  continue  {quota}:3\n"
+        )),
+        "{out}"
+    );
     for unit in ["foundry.slice", "foundry-services.slice", "local-slm", "local-fs", "user.slice"] {
         checked(&schema, machine.path(), &["explain", "unit", unit, "--json"]);
     }
@@ -215,12 +247,26 @@ fn explain_share() {
     for cgroup in ["foundry.slice", SERVICES, &format!("{SERVICES}/local-fs.service")] {
         set(root, cgroup, "cpu.weight", "10000");
     }
-    for arguments in
-        [&[][..], &["user-1000.slice"], &["local-fs", "--busy", "ssh"], &["--busy", "user.slice"]]
-    {
+    // Bound to one of two.
+    set(root, SERVICES, "cpuset.cpus.effective", "0-1");
+    common::write(root, "proc/999/status", "Threads:\t4\nCpus_allowed_list:\t0\n");
+    common::write(root, "proc/999/cgroup", &format!("0::/{SERVICES}/local-slm.service\n"));
+    set(root, &format!("{SERVICES}/local-slm.service"), "pids.current", "4");
+    for arguments in [
+        &[][..],
+        &["user-1000.slice"],
+        &["local-fs", "--busy", "ssh"],
+        &["--busy", "user.slice"],
+        &["--busy", "local-slm"],
+    ] {
         checked(&schema, root, &[&["explain", "share", "--json"], arguments].concat());
     }
+    write(root, "sys/devices/system/cpu/isolated", "0\n");
+    checked(&schema, root, &["explain", "share", "--busy", "local-fs", "--json"]);
+    write(root, "sys/devices/system/cpu/isolated", "\n");
     with_missed(&schema, root, &["explain", "share", "--json"]);
+    write(root, "sys/kernel/sched_ext/state", "enabled\n");
+    schema.check(&fairslice(root, &["explain", "share", "--json"]).1);
     assert_eq!(schema.unseen(), [""; 0]);
 }
 
@@ -278,7 +324,9 @@ fn explain_oom() {
     replace(root, "proc/4000/stat", "a (b) c", "earlyoom");
     let show = fs::read_to_string(root.join("run/systemd/show")).unwrap();
     let unit = "\nId=earlyoom.service\nActiveState=active\nMainPID=4000\n";
-    write(root, "run/systemd/show", &format!("{show}{unit}"));
+    let watched = "\nId=system.slice\nActiveState=active\nControlGroup=/system.slice\n\
+                   ManagedOOMMemoryPressure=kill\nManagedOOMMemoryPressureDurationUSec=2s\n";
+    write(root, "run/systemd/show", &format!("{show}{unit}{watched}"));
     for options in ["--prefer\0^slm$", "--ignore\0."] {
         write(root, "proc/4000/cmdline", &format!("earlyoom\0{options}\0"));
         explain(&machine, &[]);

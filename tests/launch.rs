@@ -96,6 +96,64 @@ fn a_wrong_slice_is_reported_or_refused() {
 }
 
 #[test]
+fn the_administrators_own_settings_win() {
+    let root = root("special.slice/local-fs.service", "-900\n");
+    let root = root.path();
+    in_force(root, "local-.service", "Slice=foundry-services.slice\n");
+    in_force(root, "local-fs.service", "Slice=foundry-services.slice\nOOMScoreAdjust=-500\n");
+    let mine = "etc/systemd/system/local-fs.service.d/50-mine.conf";
+    write(root, mine, "[Service]\nSlice=special.slice\nOOMScoreAdjust=-900\n");
+    let output = launch(root, &["--strict", "echo", "ran"]);
+    let said = said(&output);
+    assert_eq!(
+        said.lines().collect::<Vec<_>>(),
+        [
+            format!(
+                "fairslice-launch: local-fs.service: left in /special.slice/local-fs.service, declared foundry-services.slice: /{mine}:2 sets Slice=special.slice"
+            ),
+            format!(
+                "fairslice-launch: local-fs.service: OOM score left as -900, declared -500: /{mine}:3 sets OOMScoreAdjust=-900"
+            )
+        ]
+    );
+    assert_eq!((output.stdout.as_slice(), score(root).as_str()), (&b"ran\n"[..], "-900\n"));
+    // What sorts before ours does not.
+    fs::rename(root.join(mine), root.join("etc/systemd/system/local-fs.service.d/30-mine.conf")).unwrap();
+    launch(root, &["true"]);
+    assert_eq!(score(root), "-500");
+}
+
+#[test]
+fn a_policy_may_call_a_service_by_another_name() {
+    let root = root("system.slice/mariadb.service", "0\n");
+    let root = root.path();
+    in_force(root, "mariadb.service", "OOMScoreAdjust=-500\n");
+    write(root, "usr/lib/systemd/system/mariadb.service", "[Service]\n");
+    fs::create_dir_all(root.join("etc/systemd/system")).unwrap();
+    std::os::unix::fs::symlink(
+        "/usr/lib/systemd/system/mariadb.service",
+        root.join("etc/systemd/system/mysql.service"),
+    )
+    .unwrap();
+    assert_ran(&launch(root, &["--unit", "mysql", "echo", "ran"]), "");
+    assert_eq!(score(root), "-500");
+    write(root, "proc/self/oom_score_adj", "0\n");
+    // A drop-in for the other name is one for this.
+    write(root, "etc/systemd/system/mysql.service.d/50-mine.conf", "[Service]\nOOMScoreAdjust=0\n");
+    let left = "mariadb.service: OOM score left as 0, declared -500: /etc/systemd/system/mysql.service.d/50-mine.conf:2";
+    assert_ran(&launch(root, &["echo", "ran"]), left);
+}
+
+#[test]
+fn a_slice_below_is_another_slice() {
+    let root = root("foundry.slice/foundry-services.slice/local-fs.service/payload", "0\n");
+    in_force(root.path(), "local-.service", "Slice=foundry.slice\n");
+    assert_ran(&launch(root.path(), &["echo", "ran"]), "declared foundry.slice");
+    in_force(root.path(), "local-.service", "Slice=foundry-services.slice\n");
+    assert_ran(&launch(root.path(), &["--strict", "echo", "ran"]), "");
+}
+
+#[test]
 fn a_score_that_cannot_be_set_is_reported_or_refused() {
     let root = root(&format!("{SLICE}/local-fs.service"), "0\n");
     in_force(root.path(), "local-.service", "OOMScoreAdjust=-500\n");
@@ -120,10 +178,28 @@ fn the_most_specific_drop_in_counts() {
     in_force(root.path(), "local-db@7.service", "OOMScoreAdjust=3\n");
     launch(root.path(), &["true"]);
     assert_eq!(score(root.path()), "3");
-    // The administrator's file of the same name hides ours from systemd, and so from us.
-    drop_in(root.path(), "etc/systemd/system", "local-.service", "OOMScoreAdjust=4\n");
-    launch(root.path(), &["true"]);
-    assert_eq!(score(root.path()), "4");
+}
+
+#[test]
+fn the_administrators_file_of_our_name_hides_ours() {
+    let root = root("system.slice/local-fs.service", "4\n");
+    let root = root.path();
+    in_force(root, "local-fs.service", "Slice=foundry-services.slice\nOOMScoreAdjust=3\n");
+    drop_in(root, "etc/systemd/system", "local-.service", "OOMScoreAdjust=4\n");
+    let file = "/etc/systemd/system/local-.service.d/40-fairslice.conf";
+    let said = |output: &Output| said(output).replace("fairslice-launch: local-fs.service: ", "");
+    let output = launch(root, &["--strict", "echo", "ran"]);
+    let hides = format!("{file} hides the generator's file of that name");
+    let place = format!("left in /system.slice/local-fs.service, declared foundry-services.slice: {hides}\n");
+    let sets = format!("OOM score left as 4, declared 3: {file}:3 sets OOMScoreAdjust=4\n");
+    assert_eq!(said(&output), format!("{place}{sets}"));
+    // One that says nothing of a score, and one that masks all.
+    for text in ["[Service]\nNice=1\n", ""] {
+        write(root, file.trim_start_matches('/'), text);
+        let output = launch(root, &["--strict", "echo", "ran"]);
+        assert_eq!(said(&output), format!("{place}OOM score left as 4, declared 3: {hides}\n"));
+        assert_eq!((output.stdout.as_slice(), score(root).as_str()), (&b"ran\n"[..], "4\n"));
+    }
 }
 
 #[test]

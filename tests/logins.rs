@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::write;
+use fairslice::policy;
 use serde_json::Value;
 
 const POLICY: &str = r#"
@@ -51,6 +52,10 @@ fn machine() -> tempfile::TempDir {
     write(root, "etc/pam.d/cron", "session optional pam_fairslice.so\n");
     write(root, "etc/pam.d/early", "session optional pam_fairslice.so\nsession include common-session\n");
     write(root, "etc/pam.d/runuser", "session required pam_unix.so\n");
+    // In force, as the generator leaves it.
+    let compiled = policy::compile(&policy::load(root));
+    fs::create_dir_all(root.join("run/fairslice")).unwrap();
+    fs::write(root.join("run/fairslice/policy.compiled"), compiled).unwrap();
     directory
 }
 
@@ -92,6 +97,8 @@ private directories
 #[test]
 fn a_users_own_rule_comes_first_and_the_user_is_counted() {
     let root = machine();
+    // As root was given it at a login: others are not looked up.
+    write(root.path(), "sys/fs/cgroup/user.slice/user-0.slice/cpu.weight", "300\n");
     let (status, out, _) = fairslice(root.path(), &["explain", "login", "nobody", "--json"]);
     let value: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(status, 0);
@@ -125,11 +132,27 @@ fn the_pam_stack_decides_what_a_session_gets() {
     fs::remove_dir(root.path().join("run/systemd/seats")).unwrap();
     let (_, sshd, _) = explain("sshd");
     assert!(
-        sshd.contains("pam_fairslice.so puts the session into user-0.slice, for logind does not run"),
+        sshd.contains(
+            "pam_fairslice.so puts the session into user-0.slice, for logind does not, unless another"
+        ),
         "{sshd}"
     );
     let (_, cron, _) = explain("cron");
     assert!(cron.contains("cron: the session stays where cron runs"), "{cron}");
+}
+
+#[test]
+fn a_policy_that_logins_do_not_have_yet_is_said() {
+    let root = machine();
+    let login = || fairslice(root.path(), &["explain", "login", "root"]).2;
+    let check = || fairslice(root.path(), &["check"]).1;
+    let waits = "logins get what was applied before: run \"fairslice apply\"\n";
+    assert!(login().is_empty() && !check().contains(waits));
+    write(root.path(), "etc/fairslice/policy.toml", &POLICY.replace("tasks_max = 512", "tasks_max = 513"));
+    assert_eq!(login(), format!("fairslice: {waits}"));
+    assert!(check().ends_with(&format!("ok\n{waits}")), "{}", check());
+    fs::remove_file(root.path().join("run/fairslice/policy.compiled")).unwrap();
+    assert!(login().contains("no policy is in force for logins"), "{}", login());
 }
 
 #[test]

@@ -4,26 +4,25 @@
 
 mod common;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
-use std::time::Duration;
+use std::process::Command;
 
 use common::{machine, replace, write};
-use fairslice::effect::doctor::{directories, logins};
-use fairslice::effect::finding::{Finding, Fix, sorted};
-use fairslice::enforce::lock::Lock;
+use fairslice::doctor::finding::{Finding, Fix, sorted};
+use fairslice::doctor::{directories, launchers, logins};
 use fairslice::enforce::{adopt, private_dir};
 use fairslice::host::account::Account;
 use fairslice::host::logins::Logins;
 use fairslice::host::machine::Machine;
+use fairslice::host::processes;
 use fairslice::host::settings::Settings;
-use fairslice::host::snapshot::Extent;
 use fairslice::host::tree::Tree;
 use fairslice::host::units::Units;
-use fairslice::host::{processes, snapshot};
 use fairslice::policy;
+use fairslice::survey::snapshot::{self, Extent};
+
 use nix::unistd::geteuid;
 use tempfile::TempDir;
 
@@ -36,7 +35,7 @@ fn found(root: &Path) -> Vec<Finding> {
     let units = Units::read(root).unwrap();
     let settings = Settings::read(root, &units);
     let declared = policy::load(root).policy;
-    let live = snapshot::read(root, Tree::read(root).unwrap(), &declared, Extent::Everything).unwrap();
+    let live = snapshot::read(root, Tree::read(root).unwrap(), &declared, Extent::Everything, None).unwrap();
     let processes = processes::read(root).unwrap();
     let (machine, logins) = (Machine::read(root).unwrap(), Logins::read(root));
     let (units, settings, live, processes) = (&units, &settings, &live, &processes.all[..]);
@@ -49,7 +48,8 @@ fn only(root: &Path) -> String {
     let found = found(root);
     let [finding] = found.as_slice() else { panic!("{found:#?}") };
     let at = finding.at.as_ref().unwrap().to_string().replace(root.to_str().unwrap(), "");
-    let subject = finding.subject.split(" (").next().unwrap();
+    let subject = finding.subject.to_string();
+    let subject = subject.split(" (").next().unwrap();
     format!("{} {subject}: {} ({at})", finding.code, finding.what)
 }
 
@@ -86,10 +86,71 @@ fn a_profile_that_is_off_is_one_finding() {
         finding.cause,
         "no line of pam_fairslice.so in /etc/pam.d/common-session and /etc/pam.d/common-session-noninteractive"
     );
-    assert_eq!(format!("{:?}", finding.fix), "Command(\"pam-auth-update --enable fairslice\")");
     // For weights alone, jobs do not matter.
     write(root, POLICY, "[logins]\ncpu_weight = 100\n");
     assert!(only(root).starts_with("FS040 sshd, login, su, su-l: "), "{}", only(root));
+}
+
+/// The real `pam-auth-update`, below a root, with a debconf of its own.
+fn pam_auth_update(root: &Path, arguments: &[&str]) {
+    let shown = root.to_str().unwrap();
+    let database =
+        |name: &str| format!("Name: {name}\nDriver: File\nMode: 644\nFilename: {shown}/{name}.dat\n");
+    let config =
+        format!("Config: config\nTemplates: templates\n\n{}\n{}", database("config"), database("templates"));
+    write(root, "/debconf.conf", &config);
+    let mut command = Command::new("/usr/sbin/pam-auth-update");
+    command.args(["--root", shown]).args(arguments).env("DEBCONF_SYSTEMRC", root.join("debconf.conf"));
+    let output = command.env("DEBIAN_FRONTEND", "noninteractive").env("HOME", shown).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// What is printed is done, in both states, and the finding is gone.
+#[test]
+fn the_fix_of_a_missing_line_works() {
+    if !Path::new("/usr/sbin/pam-auth-update").exists() || !Path::new("/var/lib/pam/session").exists() {
+        eprintln!("the_fix_of_a_missing_line_works: skipped: needs libpam-runtime");
+        return;
+    }
+    let machine = well();
+    let root = machine.path();
+    for directory in ["/etc/pam.d", "/var/lib/pam", "/usr/share/pam-configs"] {
+        for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+            let name = entry.file_name().into_string().unwrap();
+            if directory != "/etc/pam.d" || name.starts_with("common-") {
+                write(root, &format!("{directory}/{name}"), &fs::read_to_string(entry.path()).unwrap());
+            }
+        }
+    }
+    write(root, "/usr/share/pam-configs/fairslice", include_str!("../packaging/pam-configs/fairslice"));
+    pam_auth_update(root, &["--package"]);
+    pam_auth_update(root, &["--enable", "fairslice"]);
+    assert_eq!(found(root), []);
+
+    pam_auth_update(root, &["--disable", "fairslice"]);
+    assert_eq!(found(root)[0].fix, Fix::Command("pam-auth-update --enable fairslice".to_owned()));
+    pam_auth_update(root, &["--enable", "fairslice"]);
+    assert_eq!(found(root), []);
+
+    pam_auth_update(root, &["--disable", "fairslice"]);
+    let unix = "pam_unix.so";
+    replace(root, COMMON, unix, &format!("{unix}\nsession required pam_limits.so"));
+    let Fix::Edit(words) = &found(root)[0].fix else { panic!("{:?}", found(root)) };
+    let line = "session optional pam_fairslice.so";
+    assert_eq!(
+        *words,
+        format!(
+            "add \"{line}\" at the end of {COMMON} and {COMMON}-noninteractive, which pam-auth-update does not change any more"
+        )
+    );
+    let before = fs::read_to_string(root.join("etc/pam.d/common-session")).unwrap();
+    pam_auth_update(root, &["--enable", "fairslice"]);
+    assert_eq!(fs::read_to_string(root.join("etc/pam.d/common-session")).unwrap(), before);
+    for file in [COMMON, &format!("{COMMON}-noninteractive")] {
+        let text = fs::read_to_string(root.join(file.trim_start_matches('/'))).unwrap();
+        write(root, file, &format!("{text}{line}\n"));
+    }
+    assert_eq!(found(root), []);
 }
 
 #[test]
@@ -199,7 +260,7 @@ fn a_login_older_than_the_policy_is_found() {
     assert_eq!(all.len(), 3, "each of root, alice and bob: {all:#?}");
     for (finding, uid) in all.iter().zip(["0", "1000", "1001"]) {
         assert_eq!(finding.code.to_string(), "FS045");
-        assert!(finding.subject.starts_with(&format!("user-{uid}.slice")), "{finding:?}");
+        assert!(finding.subject.to_string().starts_with(&format!("user-{uid}.slice")), "{finding:?}");
         assert!(finding.at.as_ref().unwrap().to_string().ends_with("policy.toml:21"), "{finding:?}");
     }
 }
@@ -251,7 +312,7 @@ fn the_first_link_that_breaks_is_named() {
     for (file, code) in [
         ("/etc/systemd/system.control/user-1000.slice.d/50-CPUWeight.conf", "FS012"),
         ("/etc/systemd/system/user-1000.slice.d/60-x.conf", "FS011"),
-        ("/run/systemd/system.control/user-1000.slice.d/50-CPUWeight.conf", "FS045"),
+        ("/run/systemd/system.control/user-1000.slice.d/50-CPUWeight.conf", "FS012"),
     ] {
         let machine = well();
         weight(machine.path(), "50", "50");
@@ -337,7 +398,7 @@ fn a_private_directory_is_found_for_what_is_wrong_with_it() {
         chown(&own, Some(owner.uid), Some(owner.gid)).unwrap();
     }
     assert_eq!(inspected(root), []);
-    mode(&own_below, 0o770);
+    mode(&own_below, 0o702);
     assert_eq!(trouble(root), format!("FS051 /{own_below}: others can write to it"));
     mode(&own_below, 0o750);
     assert_eq!(trouble(root), format!("FS051 /{own_below}: has mode 0750, declared 0700"));
@@ -347,44 +408,135 @@ fn a_private_directory_is_found_for_what_is_wrong_with_it() {
     assert_eq!(trouble(root), "FS052 /srv: others can replace what is in it");
     mode("srv", 0o1777);
     assert_eq!(inspected(root), []);
+    if geteuid().is_root() {
+        // A team's: it stays theirs.
+        chown(root.join("srv"), None, Some(4711)).unwrap();
+        mode("srv", 0o2775);
+        assert_eq!(trouble(root), "FS052 /srv: members of a group can replace what is in it");
+        mode("srv", 0o3775);
+        assert_eq!(inspected(root), []);
+        chown(root.join("srv"), None, Some(0)).unwrap();
+        mode("srv", 0o755);
+    }
     // Somebody who is gone.
     fs::create_dir(root.join("srv/target/no-such-user-here")).unwrap();
     assert_eq!(inspected(root), []);
 }
 
+/// What a shell would set instead; a line that keeps what is set is the remedy.
 #[test]
-fn an_adopted_unit_whose_command_changed_is_found() {
-    const UNIT: &str = r"local-a\x2db.service";
-    const FILE: &str = r"/usr/lib/systemd/system/local-a\x2db.service";
+fn what_sets_the_variable_afterwards_is_found_with_file_and_line() {
+    let owner = owner();
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let path = "path = \"/srv/target/{user}\"";
+    write(root, POLICY, &format!("[private_dir.CARGO_TARGET_DIR]\n{path}\nmin_uid = 1\n"));
+    let own = root.join("srv/target").join(&owner.name);
+    fs::create_dir_all(&own).unwrap();
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o700)).unwrap();
+    for path in ["", "srv", "srv/target"] {
+        fs::set_permissions(root.join(path), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    if geteuid().is_root() {
+        chown(&own, Some(owner.uid), Some(owner.gid)).unwrap();
+    }
+    let profile = "/etc/profile.d/build.sh";
+    for same in ["/srv/target/$USER", "\"/srv/target/$(id -un)/\""] {
+        write(root, profile, &format!("export CARGO_TARGET_DIR={same}\n"));
+        assert_eq!(inspected(root), [], "{same}");
+    }
+    write(root, profile, "umask 002\nexport CARGO_TARGET_DIR=/srv/target\n");
+    let own_profile = format!("{}/.profile", owner.home.display());
+    write(root, &own_profile, "CARGO_TARGET_DIR=~/target\n. ~/.bashrc\nunset CARGO_TARGET_DIR\n");
+    let all = inspected(root);
+    let texts: Vec<String> = all
+        .iter()
+        .map(|found| format!("{} {}: {}", found.code, found.at.as_ref().unwrap(), found.what))
+        .collect();
+    assert_eq!(
+        texts,
+        [
+            format!("FS056 {profile}:2: sets CARGO_TARGET_DIR to \"/srv/target\""),
+            format!("FS056 {own_profile}:1: sets CARGO_TARGET_DIR to \"~/target\""),
+            format!("FS056 {own_profile}:3: unsets CARGO_TARGET_DIR"),
+        ]
+    );
+    // What has no such syntax is taken out.
+    write(root, "/etc/pam.d/sshd", "session optional pam_fairslice.so\nsession required pam_env.so\n");
+    write(root, "/etc/environment", "CARGO_TARGET_DIR=/tmp\n");
+    let of_env = inspected(root).remove(0);
+    assert_eq!(of_env.fix, Fix::Edit("remove CARGO_TARGET_DIR from /etc/environment:1".to_owned()));
+    write(root, "/etc/environment", "");
+    let keeps = "export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-...}";
+    let fix = format!("make {profile}:2 \"{keeps}\", which keeps what is set, or remove the line");
+    assert_eq!(all[0].fix, Fix::Edit(fix));
+    fs::remove_file(root.join(own_profile.trim_start_matches('/'))).unwrap();
+    write(root, profile, &format!("umask 002\n{}\n", keeps.replace("...", "/srv/target")));
+    assert_eq!(inspected(root), []);
+}
+
+#[test]
+fn units_without_the_launcher_are_found() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     write(root, "/usr/bin/fairslice-launch", "");
-    write(root, FILE, "[Service]\nExecStart=/bin/sleep 1\n");
-    let units = fairslice::host::unit_file::Units::read(root).unwrap();
-    fs::create_dir_all(root.join("etc/systemd/system")).unwrap();
-    let plan = adopt::adopt(root, &units, UNIT, &BTreeSet::default()).unwrap();
-    let lock = Lock::take(root, Duration::ZERO, |_| ()).unwrap();
-    plan.change.unwrap().make(root, &lock).unwrap();
-    assert_eq!(adopt::outdated(root).unwrap(), []);
-    write(root, FILE, "[Service]\nExecStart=/bin/sleep 2\n");
-    let found = logins::adopted(&adopt::outdated(root).unwrap());
-    let [finding] = found.as_slice() else { panic!("{found:?}") };
-    assert_eq!(
-        (finding.code.to_string().as_str(), finding.subject.as_str(), finding.cause.as_str()),
-        (
-            "FS060",
-            UNIT,
-            r"ExecStart= of /usr/lib/systemd/system/local-a\x2db.service or of a drop-in has changed since"
-        )
+    write(root, "/proc/meminfo", "MemTotal: 16777216 kB\n");
+    write(root, "/run/systemd/system/local-a.service", "[Service]\nExecStart=/bin/sleep 1\n");
+    write(
+        root,
+        "/etc/fairslice/policy.toml",
+        "[slice.\"a.slice\"]\nmatch = [\"local-*\"]\nlauncher = true\n",
     );
+    let found = || {
+        let policy = fairslice::survey::declared(root).policy;
+        let found =
+            launchers::findings(&launchers::look(root, &policy).unwrap(), &adopt::copies(root).unwrap());
+        let line = |finding: Finding| {
+            let at = finding.at.map_or_else(String::new, |at| format!(" {at}"));
+            (format!("{} {}{at}: {}", finding.code, finding.subject, finding.cause), finding.fix)
+        };
+        found.into_iter().map(line).collect::<Vec<_>>()
+    };
+    let generate = || {
+        let out = root.join("run/systemd/generator");
+        let _ = fs::remove_dir_all(&out);
+        let generator = env!("CARGO_BIN_EXE_fairslice-generator");
+        assert!(Command::new(generator).arg("--root").args([root, &out]).status().unwrap().success());
+    };
+    let changed =
+        |units: &str| (format!("FS063 {units}: they have changed since the last daemon-reload"), Fix::Apply);
+    assert_eq!(found(), [changed("local-a.service")]);
+    generate();
+    assert_eq!(found(), []);
+    // A unit that changes, and one that comes and cannot have the launcher.
+    write(root, "/run/systemd/system/local-a.service", "[Service]\nExecStart=/bin/sleep 2\n");
+    write(root, "/run/systemd/system/local-b.service", "[Service]\nRootImage=/b\nExecStart=/bin/b\n");
+    let without = "FS062 local-b.service /etc/fairslice/policy.toml:3: RootImage=/b (/run/systemd/system/local-b.service:2): \
+                   its image has no launcher: put fairslice-launch into the unit itself";
+    let both = found();
     assert_eq!(
-        finding.at.as_ref().unwrap().to_string(),
-        r"/etc/systemd/system/local-a\x2db.service.d/zz-fairslice-launch.conf"
+        both.iter().map(|(line, _)| line.as_str()).collect::<Vec<_>>(),
+        [without, &changed("local-a.service").0]
     );
-    assert_eq!(finding.fix, Fix::Command(r"fairslice adopt 'local-a\x2db.service'".to_owned()));
-    fs::remove_file(root.join(FILE.trim_start_matches('/'))).unwrap();
-    let outdated = adopt::outdated(root).unwrap();
-    assert!(outdated[0].why.contains("no such unit"));
-    let fix = &logins::adopted(&outdated)[0].fix;
-    assert_eq!(*fix, Fix::Command(r"fairslice release 'local-a\x2db.service'".to_owned()));
+    assert!(
+        matches!(&both[0].1, Fix::Edit(fix) if fix.contains("launcher = false in [service.\"local-b\"]"))
+    );
+    // What the fixes say helps.
+    write(root, "/etc/fairslice/policy.d/b.toml", "[service.\"local-b\"]\nlauncher = false\n");
+    generate();
+    assert_eq!(found(), []);
+    // What earlier versions wrote: the units that are there, and those that are gone.
+    for unit in [r"local-a\x2db", "local-gone", "local-a"] {
+        let file = format!("/etc/systemd/system/{unit}.service.d/zz-fairslice-launch.conf");
+        write(root, &file, "# Made by \"fairslice adopt\"; x\n[Service]\nExecStart=\nExecStart=/bin/old\n");
+    }
+    write(root, r"/run/systemd/system/local-a\x2db.service", "[Service]\nExecStart=/bin/sleep 1\n");
+    generate();
+    let copies = found();
+    let fixes: Vec<&Fix> = copies.iter().map(|(_, fix)| fix).collect();
+    let command = |command: &str| Fix::Command(command.to_owned());
+    let adopt = command(r"fairslice adopt local-a.service 'local-a\x2db.service'");
+    assert_eq!(fixes, [&adopt, &command("fairslice release local-gone.service")]);
+    let at = "FS060 local-a.service, local-a\\x2db.service /etc/systemd/system/local-a.service.d/zz-fairslice-launch.conf: ";
+    assert!(copies[0].0.starts_with(at), "{}", copies[0].0);
 }

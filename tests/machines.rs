@@ -8,17 +8,20 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{machine, replace, write};
-use fairslice::effect::doctor::stock;
-use fairslice::effect::finding::{Finding, sorted};
+use fairslice::doctor::finding::{Finding, Fix, sorted};
+use fairslice::doctor::stock;
+use fairslice::host::recorded::Recorded;
 use fairslice::host::settings::Settings;
 use fairslice::host::tree::Tree;
 use fairslice::host::units::{Unit, Units};
 use fairslice::host::{processes, v1};
+use fairslice::policy::Policy;
+use fairslice::survey::loaded_files;
 
 fn found(root: &Path) -> Vec<Finding> {
     let units = Units::read(root).unwrap();
     let settings = Settings::read(root, &units);
-    sorted(stock::findings(v1::read(root).as_ref(), &units, &settings))
+    sorted(stock::findings(&Policy::default(), v1::read(root).as_ref(), &units, &settings, None))
 }
 
 /// Each as `CODE SUBJECT: WHAT (PLACE)`.
@@ -28,7 +31,7 @@ fn lines(root: &Path) -> Vec<String> {
     found(root).iter().map(line).collect()
 }
 
-const ALL: [&str; 5] = ["debian-12", "debian-13", "fairslice", "kubernetes", "ubuntu"];
+const ALL: [&str; 6] = ["debian-12", "debian-13", "fairslice", "kubernetes", "team", "ubuntu"];
 
 #[test]
 fn every_machine_is_read_whole() {
@@ -47,7 +50,12 @@ fn every_machine_is_read_whole() {
         assert!(units.get("ssh.service").is_some_and(Unit::is_active), "{name}");
         let settings = Settings::read(root, &units);
         let ssh = units.get("ssh.service").unwrap();
-        assert!(settings.setting(ssh, "Restart").is_some(), "{name}: the files of ssh.service are there");
+        assert!(
+            loaded_files("ssh.service", Some(ssh), &settings, Recorded::default())
+                .holding("Restart")
+                .is_some(),
+            "{name}: the files of ssh.service are there"
+        );
         let processes = processes::read(root).unwrap().all;
         assert!(processes.iter().any(|process| process.pid == 1), "{name}");
         // Each process is in a cgroup of the tree.
@@ -162,6 +170,41 @@ fn a_score_of_a_slice_is_in_no_section_right() {
         lines.len() == 2 && lines.iter().zip(expected).all(|(line, what)| line.contains(what)),
         "{lines:?}"
     );
+}
+
+#[test]
+fn what_no_unit_of_pid_1_has_is_looked_at_too() {
+    let machine = machine("debian-13");
+    let root = machine.path();
+    let etc = "/etc/systemd/system";
+    write(root, &format!("{etc}/tenant@.service"), "[Service]\nSlice=tenant@%i.slice\n");
+    write(root, &format!("{etc}/backup.timer"), "[Timer]\nOnCalendar=daily\nMemoryMax=1G\n");
+    write(root, &format!("{etc}/user.slice.d/a.conf"), "[Slice]\nCPUAffinity=0\n");
+    let expected = [
+        format!("FS070 backup.timer: MemoryMax= in [Timer] counts for nothing ({etc}/backup.timer:3)"),
+        format!("FS070 user.slice: CPUAffinity=0 counts for nothing ({etc}/user.slice.d/a.conf:2)"),
+        format!("FS072 tenant@.service: Slice=tenant@%i.slice counts for nothing ({etc}/tenant@.service:2)"),
+    ];
+    assert_eq!(lines(root), expected);
+    let fix = &found(root)[1].fix;
+    assert!(matches!(fix, Fix::Edit(text) if text.contains("AllowedCPUs=")), "{fix:?}");
+}
+
+#[test]
+fn systemd_reads_a_file_up_to_a_line_that_is_not_utf_8_and_any_comment() {
+    let machine = machine("debian-13");
+    let root = machine.path();
+    let etc = root.join("etc/systemd/system/cron.service.d");
+    std::fs::create_dir_all(&etc).unwrap();
+    std::fs::write(etc.join("a.conf"), b"# Caf\xe9\n[Service]\nMemoryMax=lots\n").unwrap();
+    let text = b"[Unit]\nDescription=Caf\xe9\n[Service]\nMemoryMax=lots\n";
+    std::fs::write(etc.join("b.conf"), text).unwrap();
+    let etc = "/etc/systemd/system/cron.service.d";
+    let expected = [
+        format!("FS072 cron.service: MemoryMax=lots counts for nothing ({etc}/a.conf:3)"),
+        format!("FS075 cron.service: the file is not read to its end ({etc}/b.conf:2)"),
+    ];
+    assert_eq!(lines(root), expected);
 }
 
 /// systemd is asked as well: it names the line of each setting that it refuses or ignores.

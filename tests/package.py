@@ -31,7 +31,7 @@ def main() -> None:
         subprocess.run(["dpkg-deb", "--extract", sys.argv[1], directory], check=True)
         for name, (wanted, unwanted) in BINARIES.items():
             found = dependencies(Path(directory, name))
-            if not {"fairslice", wanted} <= found or unwanted in found:
+            if not {"fairslice-base", wanted} <= found or unwanted in found:
                 wrong.append(f"{name}: its list of dependencies is not its own: {sorted(found)}")
             if BACKTRACE in Path(directory, name).read_bytes():
                 wrong.append(f"{name}: an error takes a backtrace where {BACKTRACE.decode()} asks for it")

@@ -18,11 +18,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fairslice::host::pid1::{Manager, ServiceProperties};
+use fairslice::host::pid1::{Asking, Listed, Manager, Question, ServiceProperties};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use tempfile::TempDir;
 use zbus::wire::serialized::{Context, Data};
-use zbus::wire::{BE, Endian, LE, NATIVE_ENDIAN, to_bytes};
+use zbus::wire::{BE, Endian, LE, NATIVE_ENDIAN, to_bytes, to_bytes_for_signature};
 use zbus::{Signature, Variant};
 
 /// The time limit of calls that are expected to run into it.
@@ -309,6 +309,78 @@ fn a_services_settings_are_asked_for_one_after_the_other() {
     assert_eq!(settings, expected);
     let error = format!("{:#}", ask(Variant::U32(1)).unwrap_err());
     assert!(error.contains("local-fs.service") && error.contains("another type"), "{error}");
+}
+
+/// A root with a bus, which answers `Hello`; the next call is the second one.
+fn bus(script: impl FnOnce(UnixStream) + Send + 'static) -> TempDir {
+    let root = TempDir::new().unwrap();
+    std::fs::create_dir_all(root.path().join("run/dbus")).unwrap();
+    let listener = UnixListener::bind(root.path().join("run/dbus/system_bus_socket")).unwrap();
+    thread::spawn(move || {
+        let mut peer = listener.accept().unwrap().0;
+        authenticate(&mut peer);
+        let hello = read_call(&mut peer).escape_ascii().to_string();
+        assert!(hello.contains("Hello") && hello.contains("org.freedesktop.DBus"), "{hello}");
+        let name = message(LE, RETURN, vec![(5, Variant::U32(1))], Some(":1.7"));
+        peer.write_all(&[name, signal()].concat()).unwrap();
+        script(peer);
+    });
+    root
+}
+
+#[test]
+fn many_questions_are_answered_in_their_order() {
+    const MANY: u32 = 1000;
+    let answers = |first: u32| {
+        move |mut peer: UnixStream| {
+            for serial in first..first + MANY {
+                let call = read_call(&mut peer).escape_ascii().to_string();
+                assert!(call.contains("unit/a_2eslice") && call.contains("CPUWeight"), "{call}");
+                // One that is gone meanwhile.
+                let answer = if serial == first + 70 {
+                    message(LE, ERROR, vec![(5, Variant::U32(serial)), (4, Variant::from("a.b"))], None)
+                } else {
+                    property(serial, &Variant::U64(u64::from(serial - first)))
+                };
+                peer.write_all(&[answer, signal()].concat()).unwrap();
+            }
+            linger(&mut peer);
+        }
+    };
+    let ask = |mut pid1: Asking| {
+        let question = Question { unit: "a.slice", interface: "x.y.Slice", property: "CPUWeight" };
+        let number = |_: &Question<'_>, value: &Variant<'_>| u64::try_from(value).ok();
+        pid1.answers(&vec![question; MANY as usize], number).unwrap()
+    };
+    let expected: Vec<_> = (0..u64::from(MANY)).map(|number| (number != 70).then_some(number)).collect();
+    let deadline = Instant::now() + AMPLE;
+    let root = served_by(move |mut peer| {
+        authenticate(&mut peer);
+        answers(1)(peer);
+    });
+    assert_eq!(ask(Asking::as_root(root.path(), deadline).unwrap()), expected);
+    assert_eq!(ask(Asking::as_anybody(bus(answers(2)).path(), deadline).unwrap()), expected);
+}
+
+#[test]
+fn units_are_listed_over_a_bus() {
+    let root = bus(|mut peer| {
+        let call = read_call(&mut peer).escape_ascii().to_string();
+        assert!(call.contains("ListUnitsByPatterns") && call.contains("*.slice"), "{call}");
+        assert!(call.contains("org.freedesktop.systemd1\\x00"), "to whom: {call}");
+        let none = "/";
+        let entry = ("a.slice", "A", "loaded", "active", "running", "", none, 0_u32, "", none);
+        let body = to_bytes_for_signature(Context::new(LE, 0), "a(ssssssouso)", &vec![entry]).unwrap();
+        let fields = vec![(5, Variant::U32(2))];
+        let header: Header<'_> = (b'l', RETURN, 1, 1, u32::try_from(body.bytes().len()).unwrap(), 42, fields);
+        let mut message = to_bytes(Context::new(LE, 0), &header).unwrap().bytes().to_vec();
+        message.resize(message.len().next_multiple_of(8), 0);
+        peer.write_all(&[&message, body.bytes()].concat()).unwrap();
+        linger(&mut peer);
+    });
+    let listed = Asking::as_anybody(root.path(), Instant::now() + AMPLE).unwrap().units_like(&["*.slice"]);
+    let [name, load, active, sub] = ["a.slice", "loaded", "active", "running"].map(str::to_owned);
+    assert_eq!(listed.unwrap(), [Listed { name, load, active, sub }]);
 }
 
 #[test]

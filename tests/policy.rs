@@ -2,10 +2,13 @@
 //! with its sources.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::convert::Infallible;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use fairslice::policy::Who;
 
 /// A root with a machine of 1 GiB, and a policy in it.
 struct Root(tempfile::TempDir);
@@ -53,6 +56,60 @@ fn packaged() -> PathBuf {
 fn the_packaged_policy_is_right() {
     let (code, out, err) = Root::new(fs::read(packaged()).unwrap()).run(&["check"]);
     assert_eq!((code, out.as_str(), err.as_str()), (0, "/etc/fairslice/policy.toml: ok\n", ""));
+}
+
+/// A policy is for many machines; what is called nearly as a unit is a mistake on this one.
+#[test]
+fn a_misspelt_service_is_warned_of_where_the_machine_has_the_other() {
+    let policy = "[slice.\"a.slice\"]\nmatch = [\"local-contnet\",\n \"locl-*\"]\n[service.nignx]\n\
+                  oom_score_adj = -5\nset_by = \"service\"\n";
+    let root = Root::new(policy);
+    assert_eq!(root.run(&["check"]).0, 0);
+    let units = root.path("usr/lib/systemd/system");
+    fs::create_dir_all(&units).unwrap();
+    for unit in ["local-content", "nginx"] {
+        fs::write(units.join(format!("{unit}.service")), "[Service]\n").unwrap();
+    }
+    let no_such = "no service of this machine is called so: did you mean";
+    assert_eq!(
+        root.errors(),
+        [
+            format!("/etc/fairslice/policy.toml:2:10: warning: \"local-contnet\": {no_such} local-content?"),
+            format!("/etc/fairslice/policy.toml:3:2: warning: \"locl-*\": {no_such} local-*?"),
+            format!("/etc/fairslice/policy.toml:5:17: warning: \"nignx\": {no_such} nginx?"),
+        ]
+    );
+    fs::write(root.path("etc/fairslice/policy.toml"), fs::read(packaged()).unwrap()).unwrap();
+    assert_eq!(root.run(&["check"]).0, 0);
+}
+
+/// The nearer rule counts: a service's own table, its template's, its slice. A later file's counts before those.
+#[test]
+fn what_is_to_have_the_launcher_and_stays_without_is_warned_of() {
+    let policy = "[slice.\"a.slice\"]\nlauncher = true\nmatch = [\"local-*\"]\n[service.\"local-w@\"]\nlauncher = false\n\
+                  [service.\"local-w@7\"]\nlauncher = true\n";
+    let root = Root::new(policy);
+    let units = root.path("usr/lib/systemd/system");
+    fs::create_dir_all(&units).unwrap();
+    for unit in ["local-a", "local-w@", "other"] {
+        let file = units.join(format!("{unit}.service"));
+        fs::write(file, "[Service]\nRootImage=/x\nExecStart=/bin/x\n").unwrap();
+    }
+    let warning = |unit: &str, column: &str| {
+        let source = if unit == "local-w@7" { "local-w@" } else { unit };
+        format!(
+            "/etc/fairslice/policy.toml:{column}: warning: launcher = true: {unit}.service stays without it: RootImage=/x \
+             (/usr/lib/systemd/system/{source}.service:2): its image has no launcher: put fairslice-launch into the unit itself"
+        )
+    };
+    assert_eq!(root.errors(), [warning("local-a", "2:12"), warning("local-w@7", "7:12")]);
+    let (_, printed, _) = root.run(&["policy"]);
+    assert!(printed.contains("launcher = false  # /etc/fairslice/policy.toml:5\n"), "{printed}");
+    fs::create_dir_all(root.path("etc/fairslice/policy.d")).unwrap();
+    let later = "[slice.\"a.slice\"]\nlauncher = false\n[service.other]\nlauncher = true\n";
+    fs::write(root.path("etc/fairslice/policy.d/50.toml"), later).unwrap();
+    let other = warning("other", "4:12").replace("policy.toml", "policy.d/50.toml");
+    assert_eq!(root.errors(), [warning("local-w@7", "7:12"), other]);
 }
 
 #[test]
@@ -190,6 +247,27 @@ fn files_are_checked_as_one_policy() {
 }
 
 #[test]
+fn a_setting_that_a_policy_does_not_have_is_not_taken_for_a_misspelt_key() {
+    for (key, setting) in [
+        ("memory_zswap_max", "MemoryZSwapMax="),
+        ("cpu_quota", "CPUQuota="),
+        ("allowed_cpus", "AllowedCPUs="),
+        ("io_read_bandwidth_max", "IOReadBandwidthMax="),
+        ("MemoryZSwapMax", "MemoryZSwapMax="),
+        ("startup_cpu_weight", "StartupCPUWeight="),
+    ] {
+        for table in ["[slice.\"a.slice\"]", "[service.a]", "[logins]"] {
+            let errors = Root::new(format!("{table}\n{key} = 1\n")).errors();
+            let expected = format!("a policy does not set {setting}: set it in a drop-in");
+            assert!(errors[0].contains(&expected), "{errors:#?}");
+            assert!(!errors[0].contains("did you mean"), "{errors:#?}");
+        }
+    }
+    let errors = Root::new("[service.a]\nmemory_swapmax = 1\n").errors();
+    assert!(errors[0].contains("did you mean \"memory_swap_max\"?"), "{errors:#?}");
+}
+
+#[test]
 fn private_directories_are_checked() {
     let dir = |lines: &str| format!("[private_dir.GOCACHE]\npath = \"/srv/go/{{user}}\"\n{lines}\n");
     for (lines, start, part) in [
@@ -202,11 +280,12 @@ fn private_directories_are_checked() {
         ("mode = 0o700", ":3:8: mode = ", "a mode in quotes"),
         ("mode = \"0770\"", ":3:8: mode = ", "no writing for group and others"),
         ("max_age = \"30\"", ":3:11: max_age = ", "\"30d\""),
+        ("max_age = \"30d\"", ":3:11: [private_dir.GOCACHE]: max_age is for CARGO_TARGET_DIR and", "Ageing"),
         ("[private_dir.X]\npath = \"{home}\"", ":4:8: path = ", "goes on below {home}"),
         (
-            "[private_dir.X]\npath = \"{home}/x\"\nmax_age = \"1d\"",
-            ":5:11: [private_dir.X]: max_age with",
-            "/srv/x/",
+            "[private_dir.CARGO_TARGET_DIR]\npath = \"{home}/x\"\nmax_age = \"1d\"",
+            ":5:11: [private_dir.CARGO_TARGET_DIR]: max_age with",
+            "/srv/cargo_target_dir/",
         ),
         ("groups = [\"no-such-group-here\"]", ":3:11: warning: ", "[private_dir.GOCACHE]: there is no group"),
         ("users = [\"root\", \"no-such-user\"]", ":3:18: warning: ", "there is no user \"no-such-user\""),
@@ -225,7 +304,7 @@ fn a_private_directory_is_for_whom_it_says() {
         fs::write(&file, format!("[private_dir.GOCACHE]\npath = \"/srv/go/{{user}}\"\n{lines}\n")).unwrap();
         let policy = fairslice::policy::load_files(std::slice::from_ref(&file)).policy;
         let dir = policy.private_dirs.into_values().next().unwrap();
-        dir.excludes(Some(user), uid, |group| Ok::<_, ()>(groups.contains(&group))).unwrap().is_none()
+        dir.excludes(&Somebody { uid, name: user, groups }).unwrap().is_none()
     };
     assert!(is_for("", "alice", 1000, &[]));
     assert!(!is_for("", "alice", 999, &[]));
@@ -238,15 +317,95 @@ fn a_private_directory_is_for_whom_it_says() {
     assert!(is_for("min_uid = 1", "daemon", 1, &[]));
     assert!(!is_for("min_uid = 2000", "alice", 1000, &[]));
     assert!(!is_for("min_uid = 1\nusers = [\"root\"]", "root", 0, &[]));
+    // A directory service's user; a greeter, a service with DynamicUser=.
+    assert!(is_for("", "alice@corp.example", 1_234_400_001, &[]));
+    for uid in [60578, 60705, 61184, 65519] {
+        assert!(!is_for("", "gdm-greeter", uid, &[]), "{uid}");
+    }
+    assert!(is_for("max_uid = 65519", "old", 61184, &[]) && !is_for("max_uid = 65519", "old", 65520, &[]));
+    assert!(!is_for("max_uid = 60000", "alice@corp.example", 1_234_400_001, &[]));
+    // By another name of hers.
+    assert!(is_for("users = [\"CORP\\\\alice\"]", "alice", 1000, &[]));
+}
+
+/// A user whom a directory service also knows as `CORP\NAME`.
+struct Somebody<'a> {
+    uid: u32,
+    name: &'a str,
+    groups: &'a [&'a str],
+}
+
+impl Who for Somebody<'_> {
+    type Error = Infallible;
+
+    fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    fn name(&self) -> Option<&str> {
+        Some(self.name)
+    }
+
+    fn is_called(&self, name: &str) -> Result<bool, Infallible> {
+        Ok(name.strip_prefix("CORP\\") == Some(self.name))
+    }
+
+    fn is_in(&self, group: &str) -> Result<bool, Infallible> {
+        Ok(self.groups.contains(&group))
+    }
+}
+
+#[test]
+fn the_rule_of_a_user() {
+    let root = Root::new("");
+    let file = root.path("one.toml");
+    let rules = "[logins]\ntasks_max = 9\n[logins.user.alice]\ncpu_weight = 1\n[logins.user.'CORP\\alice']\ncpu_weight = 2\n\
+                 [logins.user.'CORP\\bob']\ncpu_weight = 3\n[logins.group.dev]\ncpu_weight = 4\n";
+    fs::write(&file, rules).unwrap();
+    let policy = fairslice::policy::load_files(std::slice::from_ref(&file)).policy;
+    let rule = |name: &str, uid: u32, groups: &[&str]| {
+        let (of, rule) = policy.logins.rule(&Somebody { uid, name, groups }).unwrap();
+        let value = |setting: fairslice::policy::Setting<'_>| setting.value.to_string();
+        (of.to_string(), rule.resources.settings().map(value).collect::<Vec<_>>().join(" "))
+    };
+    let expect = |of: &str, values: &str| (of.to_owned(), values.to_owned());
+    assert_eq!(rule("alice", 1000, &["dev"]), expect("[logins.user.alice]", "1 9"));
+    assert_eq!(rule("bob", 1001, &["dev"]), expect("[logins.user.\"CORP\\\\bob\"]", "3 9"));
+    assert_eq!(rule("carol", 1002, &["dev"]), expect("[logins.group.dev]", "4 9"));
+    assert_eq!(rule("carol", 1002, &[]), expect("[logins]", "9"));
+    assert_eq!(rule("gdm-greeter", 60578, &["dev"]), expect("[logins.group.dev]", "4 9"));
+    assert_eq!(rule("gdm-greeter", 60578, &[]), expect("[logins] without its score", "9"));
+}
+
+/// What `trusted_groups` costs is said once, and is nothing wrong; who does not exist is trusted with nothing.
+#[test]
+fn whom_private_directories_are_trusted_with_is_a_note() {
+    let dir = |name: &str, groups: &str| {
+        format!("[private_dir.{name}]\npath = \"/srv/{name}/{{user}}\"\ntrusted_groups = {groups}\n")
+    };
+    let root = Root::new(dir("A", "[\"daemon\", \"no-such-group-here\"]") + &dir("B", "[\"daemon\"]"));
+    let (code, out, _) = root.run(&["check"]);
+    let note =
+        "note: members of daemon can put another directory in the place of a private one (trusted_groups, ";
+    assert_eq!((code, out.lines().count()), (0, 2), "{out}");
+    assert!(out.contains(": ok\n") && out.contains(note) && out.ends_with("policy.toml:3)\n"), "{out}");
+    let (code, out, _) = Root::new(dir("A", "[\"no-such-group-here\"]")).run(&["check"]);
+    assert_eq!((code, out.lines().count()), (0, 1), "{out}");
+    let (code, out, _) = Root::new(dir("A", "[]")).run(&["check"]);
+    assert!(
+        code != 0 && out.contains("at least one name ([\"dev\"]); leave the key out for nobody"),
+        "{out}"
+    );
 }
 
 /// A later file's table stands in the place of the earlier one's, and is printed with all its keys.
 #[test]
 fn a_private_directory_is_replaced_as_a_whole() {
-    let root =
-        Root::new("[private_dir.GOCACHE]\npath = \"/srv/go/{user}\"\nmin_uid = 500\nmax_age = \"30d\"\n");
-    let later = "[private_dir.GOCACHE]\npath = \"/srv/go/{uid}\"\nusers = [\"root\"]\ngroups = [\"root\", \"daemon\"]\n\
-                 mode = \"750\"\nmax_age = \"1d12h\"\n[private_dir.TMPDIR]\npath = \"{home}/tmp\"\nmin_uid = 1\n";
+    let root = Root::new(
+        "[private_dir.CARGO_TARGET_DIR]\npath = \"/srv/go/{user}\"\nmin_uid = 500\nmax_age = \"30d\"\n",
+    );
+    let later = "[private_dir.CARGO_TARGET_DIR]\npath = \"/srv/go/{uid}\"\nusers = [\"root\"]\ngroups = [\"root\", \"daemon\"]\n\
+                 trusted_groups = [\"daemon\"]\nmode = \"750\"\nmax_age = \"1d12h\"\n[private_dir.TMPDIR]\npath = \"{home}/tmp\"\nmin_uid = 1\n";
     fs::write(root.path("etc/fairslice/policy.d/10-more.toml"), later).unwrap();
     let (code, merged, _) = root.run(&["policy"]);
     let settings: Vec<&str> =
@@ -255,10 +414,11 @@ fn a_private_directory_is_replaced_as_a_whole() {
     assert_eq!(
         settings,
         [
-            "[private_dir.GOCACHE]",
+            "[private_dir.CARGO_TARGET_DIR]",
             "path = \"/srv/go/{uid}\"",
             "users = [\"root\"]",
             "groups = [\"root\", \"daemon\"]",
+            "trusted_groups = [\"daemon\"]",
             "mode = \"0750\"",
             "max_age = \"36h\"",
             "",
@@ -321,4 +481,62 @@ fn large_files_are_read_to_their_end() {
     }
     let (code, out, _) = Root::new(users).run(&["policy"]);
     assert!(code == 0 && out.contains("[logins.user.u24999]"));
+}
+
+#[test]
+fn a_name_that_lacks_its_quotes_is_said_with_them() {
+    for (header, meant) in [
+        ("[logins.user.john.doe]", r#"[logins.user."john.doe"]"#),
+        ("[logins.group.john.van.doe]", r#"[logins.group."john.van.doe"]"#),
+        ("[slice.foundry.slice]", r#"[slice."foundry.slice"]"#),
+        ("[service.local-fs.service]", r#"[service."local-fs.service"]"#),
+        ("[logins.user.alice@corp.example]", r#"[logins.user."alice@corp.example"]"#),
+        ("  [logins.group.domain users] # all", r#"[logins.group."domain users"]"#),
+        (r"[logins.user.CORP\alice]", r#"[logins.user."CORP\\alice"]"#),
+        (r#"[logins.user."CORP\alice"]"#, r#"[logins.user."CORP\\alice"]"#),
+    ] {
+        let errors = Root::new(format!("[logins]\ncpu_weight = 9\n{header}\ncpu_weight = 1\n")).errors();
+        let [error, _] = errors.as_slice() else { panic!("{header}: {errors:?}") };
+        assert!(error.starts_with("/etc/fairslice/policy.toml:3:"), "{error}");
+        assert!(error.contains(": quote ") && error.ends_with(&format!(": {meant}")), "{error}");
+        let (code, out, _) = Root::new(format!("{meant}\n{}\n", "cpu_weight = 1")).run(&["policy"]);
+        assert!(code == 0 || out.contains("no such"), "{meant}: {out}");
+    }
+    // A name that is right has something else wrong with it.
+    let errors =
+        Root::new("[logins.user.'a b']\ncpu_weight = 1\n[logins.user.alice]\n[logins.user.alice]\n").errors();
+    assert!(errors[0].contains(":4:") && !errors[0].contains("quote"), "{errors:?}");
+    // Beside keys of its own.
+    let errors =
+        Root::new("[logins.user.john]\ncpu_weight = 0\n[logins.user.john.doe]\ncpu_weight = 1\n").errors();
+    assert!(errors.iter().any(|error| error.contains(r#"[logins.user."john.doe"]"#)), "{errors:?}");
+}
+
+#[test]
+fn who_a_rule_is_about_is_said() {
+    let errors =
+        Root::new("[logins.user.root]\ncpu_weight = 1\n[logins.user.no-such-user]\ncpu_weight = 2\n")
+            .errors();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].contains("[logins.user.no-such-user]: there is no such user"), "{errors:?}");
+}
+
+#[test]
+fn limits_under_which_nobody_can_log_in() {
+    let said = |text: &str| Root::new(text).errors().join("\n");
+    let all = said("[logins]\nmemory_max = \"1M\"\n");
+    assert!(
+        all.contains(":2:14: warning: memory_max = 1M: a login takes ") && all.contains("root included"),
+        "{all}"
+    );
+    assert!(said("[logins]\nmemory_max = \"0.5%\"\n").contains("memory_max = 0.5%: a login takes"));
+    let one = said("[logins.user.root]\ntasks_max = 3\n");
+    assert!(
+        one.contains("tasks_max = 3: a login takes ") && one.contains("those whom this rule is for"),
+        "{one}"
+    );
+    for right in ["memory_max = \"64M\"", "memory_max = \"50%\"", "tasks_max = 64", "tasks_max = \"1%\""] {
+        let (code, out, _) = Root::new(format!("[logins]\n{right}\n")).run(&["check"]);
+        assert!(code == 0 && out.ends_with(": ok\n"), "{right}: {out}");
+    }
 }

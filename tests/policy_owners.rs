@@ -9,6 +9,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use fairslice::policy;
 use fixture::write;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -109,7 +110,8 @@ impl Machine {
         let said = self.generate();
         assert!(said.contains(&expected) && said.contains("the last good policy stays in force"), "{said}");
         assert_eq!(self.weights()[0], "200", "{said}");
-        assert!(!self.path().join("run/fairslice/policy.compiled").exists());
+        let wrong = policy::for_logins(self.path()).unwrap().wrong.unwrap();
+        assert!(wrong.contains(&expected) && wrong.ends_with(" (the last good policy holds)"), "{wrong}");
         let (code, _, said) = self.fairslice(&["apply", "--dry-run"]);
         assert!(code == Some(2) && said.contains("nothing is changed while the policy is broken"), "{said}");
         let found = self.found();

@@ -4,11 +4,13 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use common::write;
-use fairslice::effect::share::{Busy, Shares, shares};
+use fairslice::effect::share::{Busy, Shares, by_weight, shares, shares_if};
+use fairslice::host::cpu_set::CpuSet;
 use fairslice::host::tree::{Bandwidth, Cgroup, Cpu, Id, Tree};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -20,22 +22,40 @@ const CPUS: u32 = 4;
 struct Node {
     weight: u64,
     max: Option<Bandwidth>,
-    cpus: Option<u32>,
+    cpus: Option<CpuSet>,
     tasks: u64,
     /// Whether it hands on the cpu controller.
     cpu: bool,
     children: Vec<Node>,
 }
 
-fn node() -> impl Strategy<Value = Node> {
+/// What the nodes of a tree have.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    /// Some may use some of the CPUs alone.
+    sets: bool,
+    /// Some have a limit.
+    limits: bool,
+    /// Some have less threads than there are CPUs.
+    few: bool,
+}
+
+const EVERYTHING: Kind = Kind { sets: true, limits: true, few: true };
+/// Each level can be looked at by itself: whoever is there can be on every CPU.
+const EVEN: Kind = Kind { sets: false, limits: true, few: false };
+
+fn node(kind: Kind) -> impl Strategy<Value = Node> {
     let weight = prop_oneof![1 => Just(0), 9 => 1..=10_000_u64];
     // A hundredth of a CPU up to more than there are.
-    let max = prop_oneof![3 => Just(None), 1 => (1_000..600_000_u64).prop_map(|quota| {
+    let max = prop_oneof![3 => Just(None), u32::from(kind.limits) => (1_000..600_000_u64).prop_map(|quota| {
         Some(Bandwidth { quota, period: 100_000 })
     })];
-    let cpus = prop_oneof![5 => Just(None), 1 => (1..=CPUS).prop_map(Some)];
+    let set =
+        (1..1_u32 << CPUS).prop_map(|bits| Some((0..CPUS).filter(|cpu| bits >> cpu & 1 == 1).collect()));
+    let cpus = prop_oneof![5 => Just(None), u32::from(kind.sets) => set];
     let cpu = prop_oneof![1 => Just(false), 5 => Just(true)];
-    let leaf = (weight, max, cpus, 1..12_u64, cpu).prop_map(|(weight, max, cpus, tasks, cpu)| Node {
+    let fewest = if kind.few { 1 } else { u64::from(CPUS) };
+    let leaf = (weight, max, cpus, fewest..12, cpu).prop_map(|(weight, max, cpus, tasks, cpu)| Node {
         weight,
         max,
         cpus,
@@ -57,7 +77,7 @@ fn tree_of(top: &Node) -> (Tree, Vec<Id>) {
     fn add(tree: &mut Tree, parent: Id, name: &str, node: &Node, cpu: bool, leaves: &mut Vec<Id>) {
         let cgroup = Cgroup {
             cpu: cpu.then_some(Cpu { weight: node.weight, max: node.max }),
-            cpus: node.cpus,
+            cpus: node.cpus.clone(),
             tasks: Some(tasks(node)),
             populated: true,
             ..Cgroup::default()
@@ -93,19 +113,55 @@ fn set_weight(tree: &Tree, of: Id, weight: u64) -> Tree {
     changed
 }
 
-/// What a cgroup's own limits allow, and those of what is in it together.
+/// The CPUs that a cgroup may use.
+fn set(tree: &Tree, id: Id) -> CpuSet {
+    let parents = tree[id].parent.map_or_else(|| CpuSet::first(CPUS), |parent| set(tree, parent));
+    let both = tree[id].cpus.as_ref().map(|own| parents.and(own)).filter(|both| !both.is_empty());
+    both.unwrap_or(parents)
+}
+
+fn real(number: u64) -> f64 {
+    f64::from(u32::try_from(number).unwrap())
+}
+
+/// What a cgroup's own limits allow, and those of what is in it together, in CPUs.
 fn most(tree: &Tree, id: Id) -> f64 {
     let cgroup = &tree[id];
-    let cpus = f64::from(CPUS);
-    let of = |number: u64| f64::from(u32::try_from(number).unwrap());
     let inside = match cgroup.children.as_slice() {
-        [] => of(cgroup.tasks.unwrap_or(0)) / cpus,
-        children if id == Tree::ROOT => children.iter().map(|child| most(tree, *child)).sum::<f64>().min(1.0),
+        [] => real(cgroup.tasks.unwrap_or(0)),
         children => children.iter().map(|child| most(tree, *child)).sum(),
     };
-    let quota = cgroup.cpu.and_then(|cpu| cpu.max).map(|max| of(max.quota) / of(max.period) / cpus);
-    let cpuset = cgroup.cpus.map(|number| f64::from(number) / cpus);
-    [Some(inside), quota, cpuset].into_iter().flatten().fold(f64::INFINITY, f64::min)
+    let quota = cgroup.cpu.and_then(|cpu| cpu.max).map(|max| real(max.quota) / real(max.period));
+    let cpuset = f64::from(set(tree, id).count());
+    [Some(inside), quota, Some(cpuset)].into_iter().flatten().fold(f64::INFINITY, f64::min)
+}
+
+/// What leaves can use together: the least of all cuts between them and the CPUs.
+fn flow(tree: &Tree, leaves: &[Id]) -> f64 {
+    let cut = |few: CpuSet| {
+        let others = leaves.iter().filter(|leaf| !set(tree, **leaf).is_within(&few));
+        f64::from(few.count()) + others.map(|leaf| most(tree, *leaf)).sum::<f64>()
+    };
+    let sets = (0..1_u32 << CPUS).map(|bits| (0..CPUS).filter(|cpu| bits >> cpu & 1 == 1).collect());
+    sets.map(cut).fold(f64::INFINITY, f64::min)
+}
+
+/// Divides the time of each cgroup among those in it, by weights and what each can use: what is right where all
+/// can be on every CPU.
+fn by_level(tree: &Tree, id: Id, time: f64, all: &Shares, found: &mut Vec<(Id, f64)>) {
+    found.push((id, time));
+    let mut children: Vec<(f64, f64, Id)> = tree[id]
+        .children
+        .iter()
+        .map(|child| (all.level(*child).unwrap().weight, most(tree, *child), *child))
+        .collect();
+    children.sort_by(|a, b| (a.1 / a.0).total_cmp(&(b.1 / b.0)));
+    let (mut left, mut weights) = (time, children.iter().map(|child| child.0).sum::<f64>());
+    for (weight, most, child) in children {
+        let given = (left * weight / weights).min(most);
+        by_level(tree, child, given, all, found);
+        (left, weights) = (left - given, weights - weight);
+    }
 }
 
 fn near(a: f64, b: f64) -> bool {
@@ -124,20 +180,62 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
     #[test]
-    fn everything_that_can_be_used_is_given_out_and_no_more(top in node()) {
+    fn nobody_gets_more_than_limits_and_cpus_allow(top in node(EVERYTHING)) {
         let (tree, leaves) = tree_of(&top);
         let all = shares(&tree, CPUS, &Busy::Everything);
-        let wanted = most(&tree, Tree::ROOT);
-        prop_assert!(near(sum(&all, &leaves), wanted), "{} of {wanted}", sum(&all, &leaves));
         for id in tree.ids().skip(1) {
-            prop_assert!(all.of(id) <= most(&tree, id) + 1e-9, "{} above {}", all.of(id), most(&tree, id));
+            let (share, most) = (all.of(id), most(&tree, id) / f64::from(CPUS));
+            // Nested idle ones come to less than is told.
+            prop_assert!(share >= 0.0 && share <= most + 1e-9, "{share} above {most}: {:?}", tree.path(id));
             let children = &tree[id].children;
-            prop_assert!(children.is_empty() || near(all.of(id), sum(&all, children)));
+            prop_assert!(children.is_empty() || near(share, sum(&all, children)));
+        }
+        for bits in 0..1_u32 << CPUS {
+            let cpus: CpuSet = (0..CPUS).filter(|cpu| bits >> cpu & 1 == 1).collect();
+            let bound: Vec<Id> = leaves.iter().copied().filter(|leaf| set(&tree, *leaf).is_within(&cpus)).collect();
+            let given = sum(&all, &bound) * f64::from(CPUS);
+            prop_assert!(given <= f64::from(cpus.count()) + 1e-7, "{given} on {cpus}");
         }
     }
 
     #[test]
-    fn the_order_of_siblings_is_no_matter(top in node()) {
+    fn everything_that_can_be_used_is_given_out(top in node(Kind { limits: false, ..EVERYTHING })) {
+        let (tree, leaves) = tree_of(&top);
+        let all = shares(&tree, CPUS, &Busy::Everything);
+        let (given, wanted) = (sum(&all, &leaves) * f64::from(CPUS), flow(&tree, &leaves));
+        prop_assert!((given - wanted).abs() < 1e-7, "{given} of {wanted}");
+    }
+
+    #[test]
+    fn where_all_can_be_on_every_cpu_each_level_is_divided_by_itself(top in node(EVEN)) {
+        let (tree, leaves) = tree_of(&top);
+        let all = shares(&tree, CPUS, &Busy::Everything);
+        let whole = if leaves.is_empty() { 0.0 } else { most(&tree, Tree::ROOT) };
+        let mut expected = Vec::new();
+        by_level(&tree, Tree::ROOT, whole, &all, &mut expected);
+        for (id, cpus) in expected {
+            let share = cpus / f64::from(CPUS);
+            prop_assert!(near(all.of(id), share), "{} and not {share}: {:?}", all.of(id), tree.path(id));
+        }
+    }
+
+    /// What siblings that nothing limits compete with is what they get, also one of them with another weight.
+    #[test]
+    fn what_is_said_by_weight_alone_is_what_they_get(top in node(EVERYTHING), weight in 0..=10_000_u64) {
+        let (tree, _) = tree_of(&top);
+        for id in tree.ids().skip(1) {
+            let beside = &tree[tree[id].parent.unwrap()].children;
+            let others: Vec<Id> = beside.iter().copied().filter(|other| *other != id).collect();
+            let Some((own, sum)) = by_weight(&tree, CPUS, (id, weight), &others) else { continue };
+            let busy = Busy::Only(beside.iter().copied().collect());
+            let all = shares_if(&tree, CPUS, &busy, Some((id, weight)));
+            let together: f64 = others.iter().map(|other| all.of(*other)).sum();
+            prop_assert!(near(own / (own + sum), all.of(id) / (all.of(id) + together)));
+        }
+    }
+
+    #[test]
+    fn the_order_of_siblings_is_no_matter(top in node(EVERYTHING)) {
         let (tree, leaves) = tree_of(&top);
         let (mirrored, mut others) = tree_of(&reversed(&top));
         others.reverse();
@@ -148,7 +246,7 @@ proptest! {
     }
 
     #[test]
-    fn more_weight_is_never_less_time(top in node(), which in any::<prop::sample::Index>(), more in 1..=10_000_u64) {
+    fn more_weight_is_never_less_time(top in node(EVERYTHING), which in any::<prop::sample::Index>(), more in 1..=10_000_u64) {
         let (tree, _) = tree_of(&top);
         let ids: Vec<Id> = tree.ids().skip(1).filter(|id| tree[*id].cpu.is_some()).collect();
         prop_assume!(!ids.is_empty());
@@ -163,9 +261,11 @@ proptest! {
         }
     }
 
+    /// One who is bound may: it takes a part of its slice's weight to a CPU on which that is worth little, and
+    /// the rest of the slice is left with less of it.
     #[test]
     fn one_more_who_is_busy_is_never_any_good(
-        top in node(), picked in prop::collection::vec(any::<bool>(), 1..40), one in any::<prop::sample::Index>(),
+        top in node(EVEN), picked in prop::collection::vec(any::<bool>(), 1..40), one in any::<prop::sample::Index>(),
     ) {
         let (tree, leaves) = tree_of(&top);
         prop_assume!(!leaves.is_empty());
@@ -184,7 +284,7 @@ proptest! {
 
     /// What each factor of a chain says comes to the share.
     #[test]
-    fn every_figure_can_be_followed(top in node()) {
+    fn every_figure_can_be_followed((kind, top) in prop_oneof![Just(EVEN), Just(EVERYTHING)].prop_flat_map(|kind| (Just(kind), node(kind)))) {
         let (tree, leaves) = tree_of(&top);
         let all = shares(&tree, CPUS, &Busy::Everything);
         for leaf in leaves {
@@ -194,7 +294,8 @@ proptest! {
             for (id, level) in chain {
                 let by_weight = parent * level.weight / level.sum;
                 // Less than by its weight has only who can use no more.
-                prop_assert!(level.share >= by_weight - 1e-9 || near(level.share, most(&tree, id)));
+                let can_use = most(&tree, id) / f64::from(CPUS);
+                prop_assert!(kind.sets || level.share >= by_weight - 1e-9 || near(level.share, can_use));
                 if let Some(cap) = level.cap {
                     prop_assert!(near(level.share, cap.most));
                 }
@@ -277,6 +378,69 @@ user.slice                  25.0%  0.50     100  400
         text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
     };
     assert_eq!(squeezed(&text), squeezed(expected), "{text}");
+}
+
+/// Two services whose threads are bound to the first CPU, as their processes say, and one that is free.
+fn bound_machine() -> tempfile::TempDir {
+    let machine = machine();
+    let root = machine.path();
+    let cgroup =
+        |path: &str, name: &str, text: &str| write(root, &format!("sys/fs/cgroup/{path}/{name}"), text);
+    cgroup("services.slice", "pids.current", "6\n");
+    for (name, weight, pid) in [("decode", "100\n", 20), ("render", "300\n", 21), ("free", "100\n", 22)] {
+        let path = format!("services.slice/{name}.service");
+        cgroup(&path, "cpu.weight", weight);
+        cgroup(&path, "pids.current", "2\n");
+        write(root, &format!("proc/{pid}/cgroup"), &format!("0::/{path}\n"));
+        let cpus = if name == "free" { "0-1" } else { "0" };
+        write(root, &format!("proc/{pid}/status"), &format!("Threads:\t2\nCpus_allowed_list:\t{cpus}\n"));
+    }
+    for idle in
+        ["services.slice/local-slm.service", "services.slice/local-fs.service", "user.slice", "system.slice"]
+    {
+        fs::remove_dir_all(root.join("sys/fs/cgroup").join(idle)).unwrap();
+    }
+    machine
+}
+
+#[test]
+fn cpus_that_others_use_too_are_said() {
+    let machine = bound_machine();
+    let (_, text, _) = explain(machine.path(), &["render"]);
+    let last = "300  500   0.375   37.5%  at most 1 CPU, shared with others: affinity 0\n";
+    assert!(text.ends_with(last), "{text}");
+    let (_, text, _) = explain(machine.path(), &[]);
+    let line = text.lines().find(|line| line.contains("render.service")).unwrap();
+    assert!(line.ends_with("500  at most 1 CPU, shared with others: affinity 0"), "{text}");
+    let chain = json(machine.path(), &["render"]);
+    let last = chain["chain"].as_array().unwrap().last().unwrap();
+    assert_eq!((&last["bound"], &last["cap"]), (&Value::from("0"), &Value::Null));
+    assert_eq!(json(machine.path(), &["free"])["chain"][1]["bound"], Value::Null);
+    // Alone it has all of the CPU, and no more.
+    let chain = json(machine.path(), &["render", "--busy", "free"]);
+    let last = chain["chain"].as_array().unwrap().last().unwrap();
+    assert_eq!((&last["share"], &last["cap"]["limit"]), (&Value::from(0.5), &Value::from("affinity")));
+}
+
+#[test]
+fn every_command_says_the_same_of_those_on_one_cpu() {
+    let machine = bound_machine();
+    write(machine.path(), "proc/meminfo", "MemTotal: 2097152 kB\nMemAvailable: 1572864 kB\n");
+    let output = Command::new(env!("CARGO_BIN_EXE_fairslice"))
+        .arg("--root")
+        .arg(machine.path())
+        .args(["status", "--json"])
+        .output()
+        .unwrap();
+    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let share = |cgroup: &str| {
+        let mut all = status["cgroups"].as_array().unwrap().iter();
+        all.find(|entry| entry["cgroup"] == cgroup).map(|entry| entry["cpu_share"].as_f64().unwrap())
+    };
+    for (name, expected) in [("decode", 0.125), ("render", 0.375), ("free", 0.5)] {
+        let found = share(&format!("/services.slice/{name}.service")).unwrap();
+        assert!(near(found, expected), "{name}: {found}");
+    }
 }
 
 #[test]

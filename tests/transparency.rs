@@ -459,7 +459,10 @@ fn a_granted_capability() {
         ("", live, &|_| ()),
         ("", RAISED, &|_| ()),
         ("no policy names it", live, &|machine| fs::remove_file(machine.path(&drop_in)).unwrap()),
-        ("is not an OOM score", live, &|machine| machine.write(&drop_in, "OOMScoreAdjust=x\n")),
+        ("Is a directory", live, &|machine| {
+            fs::remove_file(machine.path(&drop_in)).unwrap();
+            fs::create_dir(machine.path(&drop_in)).unwrap();
+        }),
         ("not set", RAISED, &|machine| {
             fs::remove_file(machine.path("proc/self/oom_score_adj")).unwrap();
             fs::create_dir(machine.path("proc/self/oom_score_adj")).unwrap();

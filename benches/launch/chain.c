@@ -37,32 +37,28 @@ static char *text_of(const char *path)
 
 static char *drop_in(const char *unit)
 {
-    static const char *const directories[] = {"etc/systemd/system", "run/systemd/system", "run/systemd/generator"};
     char prefix[256], path[4096];
-    for (int i = 0; i < 3; i++) {
-        snprintf(prefix, sizeof prefix, "%s", unit);
-        for (;;) {
-            char relative[512];
-            snprintf(relative, sizeof relative, "%s/%s.d/40-fairslice.conf", directories[i], prefix);
-            path_below_root(path, sizeof path, relative);
-            char *text = text_of(path), *dash;
-            if (text)
-                return text;
-            if (!strcmp(prefix, "service"))
-                break;
-            /* local-bench.service, local-.service, service */
-            *strrchr(prefix, '.') = 0;
-            size_t length = strlen(prefix);
-            if (length && prefix[length - 1] == '-')
-                prefix[length - 1] = 0;
-            dash = strrchr(prefix, '-');
-            if (dash)
-                strcpy(dash + 1, ".service");
-            else
-                strcpy(prefix, "service");
-        }
+    snprintf(prefix, sizeof prefix, "%s", unit);
+    for (;;) {
+        char relative[512];
+        snprintf(relative, sizeof relative, "run/systemd/generator/%s.d/40-fairslice.conf", prefix);
+        path_below_root(path, sizeof path, relative);
+        char *text = text_of(path), *dash;
+        if (text)
+            return text;
+        if (!strcmp(prefix, "service"))
+            return NULL;
+        /* local-bench.service, local-.service, service */
+        *strrchr(prefix, '.') = 0;
+        size_t length = strlen(prefix);
+        if (length && prefix[length - 1] == '-')
+            prefix[length - 1] = 0;
+        dash = strrchr(prefix, '-');
+        if (dash)
+            strcpy(dash + 1, ".service");
+        else
+            strcpy(prefix, "service");
     }
-    return NULL;
 }
 
 static void drop_capability(void)

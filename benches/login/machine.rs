@@ -36,7 +36,8 @@ const USER_OF_VM: &str = "alice";
 const USER: &str = "bench-login";
 const UID: u32 = 59_999;
 const POLICY: &str = include_str!("../../packaging/policy.toml");
-/// Where that policy has its private directories.
+/// Where that policy has its private directories, which it makes where the workspace is there.
+const WORKSPACE: &str = "srv/foundry";
 const PRIVATE_DIRS: &str = "srv/foundry/cargo-target";
 /// What that policy declares, and something else.
 const WEIGHT: u32 = 100;
@@ -183,7 +184,7 @@ impl Machine {
     /// Makes it what the contender's session is to find.
     pub(crate) fn prepare(&self, contender: &Contender) -> Result<()> {
         let Some(found) = contender.found else { return Ok(()) };
-        let there = self.root.join(PRIVATE_DIRS);
+        let there = self.root.join(WORKSPACE);
         let away = there.with_extension("away");
         match found {
             Found::Right if there.exists() => fs::rename(&there, &away)?,

@@ -103,7 +103,7 @@ pub(crate) fn verdicts(goals: &[Goal]) -> String {
             "NO"
         };
         // Counts are wanted to be none, or dozens.
-        let is_ratio = *at_most > 0.0 && *at_most < 2.0;
+        let is_ratio = *at_most > 0.0 && *at_most <= 2.0;
         let figure = |value: &f64| if is_ratio { format!("{value:.2}") } else { format!("{value:.0}") };
         rows.push([(*what).to_owned(), figure(at_most), figure(reached), verdict.to_owned()]);
     }

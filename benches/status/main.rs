@@ -1,4 +1,5 @@
-//! What `fairslice status` takes with 10,000 cgroups, beside programs that walk the same tree:
+//! What `fairslice status` takes with 10,000 cgroups, beside programs that walk the same tree, and what `fairslice
+//! doctor` takes where it finds something of a thousand of them:
 //! `make bench-status`; exit 0 whatever the figures are.
 //!
 //! The machine that all of them see is a tree of files in /dev/shm: one slice of a policy's with a hundred
@@ -30,6 +31,7 @@ use crate::shared::{Random, Times, aligned, verdicts};
 const CGROUPS: usize = 10_000;
 const DECLARED: usize = 100;
 const LOGINS: usize = 20;
+const FINDINGS: usize = 1_000;
 const WARM_UP: u32 = 2;
 const POLICY: &str = "[slice.\"foundry-services.slice\"]\nmatch = [\"local-*\"]\ncpu_weight = 200\n\
                       [logins]\ncpu_weight = 100\n";
@@ -90,6 +92,7 @@ fn contenders(fairslice: &Path, root: &Path) -> Vec<Contender> {
             &[&fairslice, "--root", &below, "status", "--json"],
             "other-9000.service",
         ),
+        contender("fairslice doctor", &[&fairslice, "--root", &below, "doctor"], "FS013"),
         contender("find, directories", &["find", &tree, "-type", "d"], "other-9000.service"),
         contender(
             "find, and a read of cpu.weight",
@@ -150,7 +153,14 @@ fn run() -> Result<()> {
     println!("\n{}", aligned(&rows));
     println!(
         "{}",
-        verdicts(&[("ms, fairslice status, 10,000 cgroups", times[0].percentile(50) / 1000.0, 150.0)])
+        verdicts(&[
+            ("ms, fairslice status, 10,000 cgroups", times[0].percentile(50) / 1000.0, 150.0),
+            (
+                "times fairslice status --json, fairslice doctor",
+                times[3].percentile(50) / times[2].percentile(50),
+                2.0
+            ),
+        ])
     );
     Ok(())
 }
@@ -183,6 +193,17 @@ fn machine(root: &Path) -> Result<()> {
     for (index, service) in services.iter().enumerate() {
         cgroup(root, service, Some(index + 2))?;
     }
+    // Of the last, PID 1 has another weight than the kernel.
+    let unit = |(index, service): (usize, &String)| {
+        let weight = if services.len() - index <= FINDINGS { "200" } else { "[not set]" };
+        let (slice, name) = service.rsplit_once('/').unwrap_or(("-.slice", service));
+        let slice = slice.rsplit('/').next().unwrap_or(slice);
+        format!(
+            "Id={name}\nLoadState=loaded\nActiveState=active\nSlice={slice}\nControlGroup=/{service}\nCPUWeight={weight}\n"
+        )
+    };
+    let units: Vec<String> = services.iter().enumerate().map(unit).collect();
+    write(root, "run/systemd/show", &units.join("\n"))?;
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fairslice::host::assigned::in_shell;
 use fairslice::host::pid1::Manager;
 use fairslice::host::{cgroup, pam as stack, sshd as daemon};
 use tempfile::{TempDir, tempdir};
@@ -56,9 +57,8 @@ pub(super) fn pam(text: &[u8]) {
     }
 }
 
-/// What `sshd -T` prints, and sshd's files.
+/// sshd's files.
 pub(super) fn sshd(text: &str) {
-    let _ = daemon::said(text);
     let root = below("etc/ssh", &files(text.as_bytes()));
     let _ = fs::rename(root.path().join("etc/ssh/a"), root.path().join("etc/ssh/sshd_config"));
     if let Some(daemon::UsePam { at: Some((file, line)), .. }) = daemon::use_pam(root.path()) {
@@ -89,4 +89,13 @@ fn below(directory: &str, files: &[(&str, &[u8])]) -> TempDir {
         fs::write(directory.join(Path::new(name)), text).unwrap();
     }
     root
+}
+
+/// A startup file of a shell.
+pub(super) fn shell(text: &str) {
+    let lines = text.lines().count();
+    for (line, value) in in_shell(text, "X") {
+        assert!((1..=lines).contains(&line));
+        assert!(value.is_none_or(|value| text.len() >= value.len()));
+    }
 }

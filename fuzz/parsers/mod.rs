@@ -7,8 +7,9 @@ mod unit;
 
 use std::path::Path;
 
+use fairslice::host::cpu_set::CpuSet;
 use fairslice::host::pressure::Stalls;
-use fairslice::host::{cgroup, load, machine as memory, mount, oom, process, processes, tree, units, v1};
+use fairslice::host::{cgroup, machine as memory, mount, oom, process, processes, tree, units, usage, v1};
 use fairslice::text::shown;
 
 /// What takes anything without a panic.
@@ -53,12 +54,17 @@ pub const PARSERS: &[(&str, Parser)] = &[
     (
         "cpus",
         Text(|text| {
-            let _ = tree::count_cpus(text);
+            if let Some(cpus) = CpuSet::parse(text) {
+                assert_eq!(CpuSet::parse(&cpus.to_string()), Some(cpus));
+            }
         }),
     ),
     ("dbus", Bytes(machine::dbus)),
     ("exec_line", Text(unit::exec_line)),
-    ("flat_keyed", Text(|text| assert!(load::pairs(text).iter().all(|(key, _)| !key.contains([' ', '\n']))))),
+    (
+        "flat_keyed",
+        Text(|text| assert!(usage::pairs(text).iter().all(|(key, _)| !key.contains([' ', '\n'])))),
+    ),
     (
         "meminfo",
         Text(|text| {
@@ -114,8 +120,8 @@ pub const PARSERS: &[(&str, Parser)] = &[
             }
         }),
     ),
+    ("shell", Text(machine::shell)),
     ("template", Text(policy::template)),
-    ("tmpfiles", Text(unit::tmpfiles)),
     ("unit_file", Text(unit::unit_file)),
 ];
 

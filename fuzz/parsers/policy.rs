@@ -1,11 +1,12 @@
 //! What the administrator declares, as text and compiled.
 
+use std::convert::Infallible;
 use std::fs;
 use std::path::{Component, Path};
 
 use fairslice::enforce::generator;
 use fairslice::host::machine::Machine;
-use fairslice::policy::{self, Loaded, Owner, PathTemplate, Policy, Setting};
+use fairslice::policy::{self, ForLogins, Loaded, Owner, PathTemplate, Policy, Setting, Who};
 use fairslice::{paths, text};
 use tempfile::tempdir;
 
@@ -25,7 +26,7 @@ pub(super) fn policy(bytes: &[u8]) {
             assert!((1..=length + 1).contains(&column), "{diagnostic}");
         }
     }
-    for diagnostic in policy::review(&loaded.policy, MACHINE.ram, |_| true, |_| false) {
+    for diagnostic in policy::review(&loaded.policy, MACHINE.ram, |name| Some(format!("{name}.")), |_| None) {
         assert_can_be_shown(&diagnostic.to_string());
     }
     for (unit, text) in generator::texts(&loaded.policy, MACHINE) {
@@ -39,20 +40,45 @@ pub(super) fn policy(bytes: &[u8]) {
 /// A policy as the generator leaves it to logins, behind a header that says it is of these sources.
 pub(super) fn compiled(bytes: &[u8]) {
     let nothing = policy::load_files(&[]);
-    let whole = policy::compile(Path::new("/"), &nothing).unwrap();
-    let header = whole.len() - postcard::to_allocvec(&Policy::default()).unwrap().len();
+    let whole = policy::compile(&nothing);
+    let header = whole.len() - postcard::to_allocvec(&ForLogins::default()).unwrap().len();
     for file in [bytes, &[&whole[..header], bytes].concat()] {
         let root = tempdir().unwrap();
         let compiled = root.path().join(paths::COMPILED);
         fs::create_dir_all(compiled.parent().unwrap()).unwrap();
         fs::write(compiled, file).unwrap();
-        used(&policy::load_for_login(root.path()).policy);
+        if let Ok(compiled) = policy::for_logins(root.path()) {
+            used(&compiled.policy);
+        }
+    }
+}
+
+/// Is in every group.
+struct Alice;
+
+impl Who for Alice {
+    type Error = Infallible;
+
+    fn uid(&self) -> u32 {
+        1000
+    }
+
+    fn name(&self) -> Option<&str> {
+        Some("alice")
+    }
+
+    fn is_called(&self, _: &str) -> Result<bool, Infallible> {
+        Ok(false)
+    }
+
+    fn is_in(&self, _: &str) -> Result<bool, Infallible> {
+        Ok(true)
     }
 }
 
 /// What a login does with a policy.
 fn used(policy: &Policy) {
-    let (_, rule) = policy.logins.rule(Some("alice"), |_| Ok::<_, ()>(true)).unwrap();
+    let (_, rule) = policy.logins.rule(&Alice).unwrap();
     let settings = |settings: &mut dyn Iterator<Item = Setting<'_>>| {
         for setting in settings {
             let _ = (MACHINE.number(setting.value), setting.value.to_string());
@@ -63,7 +89,7 @@ fn used(policy: &Policy) {
         settings(&mut slice.resources.settings());
     }
     for directory in policy.private_dirs.values() {
-        let _ = (directory.mode(), directory.excludes(Some("alice"), 1000, |_| Ok::<_, ()>(true)));
+        let _ = (directory.mode(), directory.excludes(&Alice));
         let alice = Owner { user: "alice", uid: 1000, group: "staff", home: Path::new("/home/alice") };
         let _ = directory.path.value.fill(alice);
     }

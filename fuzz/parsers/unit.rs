@@ -2,10 +2,9 @@
 
 use std::path::{Component, Path};
 
-use fairslice::enforce::adopt::exec_line::{Command, words, wrap};
-use fairslice::enforce::private_dir::age;
-use fairslice::host::unit_file as file;
-use fairslice::policy::{ServiceName, ServicePattern, SliceName};
+use fairslice::policy::ServicePattern;
+use fairslice::units::exec_line::{Command, words, wrap};
+use fairslice::units::{ServiceName, SliceName, cgroup_name, file};
 
 use super::assert_can_be_shown;
 
@@ -28,7 +27,7 @@ pub(super) fn exec_line(line: &str) {
         assert_eq!(again, [Command::Launched(command.text().to_owned())]);
     }
     // Where a command ends depends on how its ";" is written.
-    let [Command::Wrapped(text)] = commands.as_slice() else { return };
+    let [Command::Wrapped { text, .. }] = commands.as_slice() else { return };
     if line.contains(';') {
         return;
     }
@@ -69,7 +68,7 @@ pub(super) fn names(name: &str) {
     if let Ok(slice) = SliceName::new(name) {
         is_a_name(slice.as_str());
         slice.drop_in_units().iter().for_each(|unit| is_a_name(unit));
-        assert_eq!(slice.cgroup().file_name().unwrap(), slice.as_str());
+        assert_eq!(slice.cgroup().file_name().unwrap(), &*cgroup_name(slice.as_str()));
         let parents = std::iter::successors(slice.parent(), SliceName::parent).count();
         assert_eq!(slice.cgroup().components().count(), parents + 1);
     }
@@ -87,26 +86,4 @@ pub(super) fn names(name: &str) {
         assert!(pattern.overlaps(&pattern));
         assert_eq!(ServicePattern::new(&pattern.to_string()).as_ref(), Ok(&pattern));
     }
-}
-
-/// A path as `tmpfiles.d(5)` takes it, read as systemd reads it: one field, which means that path.
-pub(super) fn tmpfiles(path: &str) {
-    if path.contains('\0') {
-        return;
-    }
-    let field = age::field(Path::new(path));
-    assert!(field.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{field:?}");
-    let unquoted = words(&field).unwrap();
-    let [unquoted] = unquoted.as_slice() else { panic!("{unquoted:?}") };
-    let mut characters = unquoted.chars();
-    let mut meant = String::new();
-    while let Some(c) = characters.next() {
-        match c {
-            '%' => assert_eq!(characters.next(), Some('%'), "{field}"),
-            '*' | '?' | '[' | ']' | '{' | '}' => panic!("a glob: {field}"),
-            _ => {}
-        }
-        meant.extend(if c == '\\' { characters.next() } else { Some(c) });
-    }
-    assert_eq!(meant, path);
 }

@@ -34,6 +34,9 @@ _fairslice() {
             fairslice,help)
                 cmd="fairslice__subcmd__help"
                 ;;
+            fairslice,import)
+                cmd="fairslice__subcmd__import"
+                ;;
             fairslice,policy)
                 cmd="fairslice__subcmd__policy"
                 ;;
@@ -45,6 +48,9 @@ _fairslice() {
                 ;;
             fairslice,status)
                 cmd="fairslice__subcmd__status"
+                ;;
+            fairslice,withdraw)
+                cmd="fairslice__subcmd__withdraw"
                 ;;
             fairslice__subcmd__explain,help)
                 cmd="fairslice__subcmd__explain__subcmd__help"
@@ -100,6 +106,9 @@ _fairslice() {
             fairslice__subcmd__help,help)
                 cmd="fairslice__subcmd__help__subcmd__help"
                 ;;
+            fairslice__subcmd__help,import)
+                cmd="fairslice__subcmd__help__subcmd__import"
+                ;;
             fairslice__subcmd__help,policy)
                 cmd="fairslice__subcmd__help__subcmd__policy"
                 ;;
@@ -111,6 +120,9 @@ _fairslice() {
                 ;;
             fairslice__subcmd__help,status)
                 cmd="fairslice__subcmd__help__subcmd__status"
+                ;;
+            fairslice__subcmd__help,withdraw)
+                cmd="fairslice__subcmd__help__subcmd__withdraw"
                 ;;
             fairslice__subcmd__help__subcmd__explain,login)
                 cmd="fairslice__subcmd__help__subcmd__explain__subcmd__login"
@@ -127,20 +139,29 @@ _fairslice() {
             fairslice__subcmd__help__subcmd__explain,unit)
                 cmd="fairslice__subcmd__help__subcmd__explain__subcmd__unit"
                 ;;
-            fairslice__subcmd__help__subcmd__private__subcmd__dir,tmpfiles)
-                cmd="fairslice__subcmd__help__subcmd__private__subcmd__dir__subcmd__tmpfiles"
+            fairslice__subcmd__help__subcmd__private__subcmd__dir,age)
+                cmd="fairslice__subcmd__help__subcmd__private__subcmd__dir__subcmd__age"
+                ;;
+            fairslice__subcmd__help__subcmd__private__subcmd__dir,reclaim)
+                cmd="fairslice__subcmd__help__subcmd__private__subcmd__dir__subcmd__reclaim"
+                ;;
+            fairslice__subcmd__private__subcmd__dir,age)
+                cmd="fairslice__subcmd__private__subcmd__dir__subcmd__age"
                 ;;
             fairslice__subcmd__private__subcmd__dir,help)
                 cmd="fairslice__subcmd__private__subcmd__dir__subcmd__help"
                 ;;
-            fairslice__subcmd__private__subcmd__dir,tmpfiles)
-                cmd="fairslice__subcmd__private__subcmd__dir__subcmd__tmpfiles"
+            fairslice__subcmd__private__subcmd__dir,reclaim)
+                cmd="fairslice__subcmd__private__subcmd__dir__subcmd__reclaim"
+                ;;
+            fairslice__subcmd__private__subcmd__dir__subcmd__help,age)
+                cmd="fairslice__subcmd__private__subcmd__dir__subcmd__help__subcmd__age"
                 ;;
             fairslice__subcmd__private__subcmd__dir__subcmd__help,help)
                 cmd="fairslice__subcmd__private__subcmd__dir__subcmd__help__subcmd__help"
                 ;;
-            fairslice__subcmd__private__subcmd__dir__subcmd__help,tmpfiles)
-                cmd="fairslice__subcmd__private__subcmd__dir__subcmd__help__subcmd__tmpfiles"
+            fairslice__subcmd__private__subcmd__dir__subcmd__help,reclaim)
+                cmd="fairslice__subcmd__private__subcmd__dir__subcmd__help__subcmd__reclaim"
                 ;;
             *)
                 ;;
@@ -149,7 +170,7 @@ _fairslice() {
 
     case "${cmd}" in
         fairslice)
-            opts="-h -V --help --version check policy status doctor explain apply adopt release private-dir help"
+            opts="-h -V --help --version check policy status doctor explain apply import adopt release withdraw private-dir help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -413,7 +434,7 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__help)
-            opts="check policy status doctor explain apply adopt release private-dir help"
+            opts="check policy status doctor explain apply import adopt release withdraw private-dir help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -580,6 +601,20 @@ _fairslice() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        fairslice__subcmd__help__subcmd__import)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         fairslice__subcmd__help__subcmd__policy)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -595,7 +630,7 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__help__subcmd__private__subcmd__dir)
-            opts="tmpfiles"
+            opts="age reclaim"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -608,7 +643,21 @@ _fairslice() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        fairslice__subcmd__help__subcmd__private__subcmd__dir__subcmd__tmpfiles)
+        fairslice__subcmd__help__subcmd__private__subcmd__dir__subcmd__age)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__help__subcmd__private__subcmd__dir__subcmd__reclaim)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -650,6 +699,34 @@ _fairslice() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        fairslice__subcmd__help__subcmd__withdraw)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__import)
+            opts="-h --write --retire --restore --dry-run --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         fairslice__subcmd__policy)
             opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -665,7 +742,7 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__private__subcmd__dir)
-            opts="-h --help tmpfiles help"
+            opts="-h --help age reclaim help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -678,9 +755,37 @@ _fairslice() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        fairslice__subcmd__private__subcmd__dir__subcmd__help)
-            opts="tmpfiles help"
+        fairslice__subcmd__private__subcmd__dir__subcmd__age)
+            opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__private__subcmd__dir__subcmd__help)
+            opts="age reclaim help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__private__subcmd__dir__subcmd__help__subcmd__age)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -706,7 +811,7 @@ _fairslice() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        fairslice__subcmd__private__subcmd__dir__subcmd__help__subcmd__tmpfiles)
+        fairslice__subcmd__private__subcmd__dir__subcmd__help__subcmd__reclaim)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -720,7 +825,7 @@ _fairslice() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        fairslice__subcmd__private__subcmd__dir__subcmd__tmpfiles)
+        fairslice__subcmd__private__subcmd__dir__subcmd__reclaim)
             opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -767,6 +872,20 @@ _fairslice() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__withdraw)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

@@ -4,6 +4,8 @@
 use std::ffi::{CStr, CString, c_int, c_uint, c_void};
 use std::ptr;
 
+use fairslice_base::enforce::login::Rescored;
+use fairslice_base::units::OomScoreAdj;
 use pam::{PamHandle, PamModule, PamReturnCode, export_pam_module};
 
 use crate::session;
@@ -24,6 +26,21 @@ impl PamModule for Fairslice {
     fn close_session(handle: &PamHandle, arguments: Vec<&CStr>, _flags: c_uint) -> PamReturnCode {
         session::close(&Handle(handle), &arguments)
     }
+}
+
+/// What the score is kept under: the data of all modules share their names.
+const SCORE: &CStr = c"pam_fairslice_score";
+
+/// Two scores as one number.
+fn packed(score: Rescored) -> usize {
+    let [before, set] = [score.before, score.set].map(|score| usize::from(score.get().cast_unsigned()));
+    before << u16::BITS | set
+}
+
+fn unpacked(number: usize) -> Option<Rescored> {
+    let score = |number: usize| OomScoreAdj::new(i64::from(u16::try_from(number).ok()?.cast_signed()));
+    let set = number & usize::from(u16::MAX);
+    Some(Rescored { before: score(number >> u16::BITS)?, set: score(set)? })
 }
 
 /// A PAM transaction, `pam(3)`.
@@ -56,6 +73,23 @@ impl Handle<'_> {
         Some(unsafe { CStr::from_ptr(value.cast()) }.to_owned())
     }
 
+    /// Keeps the score that this process was given until the session closes, `pam_set_data(3)`. Where libpam has no
+    /// memory for that, it stays when the session is over.
+    pub(crate) fn keep_score(&self, score: Rescored) {
+        let kept = ptr::without_provenance_mut(packed(score));
+        // SAFETY: as below for the handle. What is kept is a number, which is never followed and needs no cleanup;
+        // libpam copies the name.
+        unsafe { pam::ffi::pam_set_data(ptr::from_ref(self.0).cast_mut(), SCORE.as_ptr(), kept, None) };
+    }
+
+    /// The score that was kept, if one was.
+    pub(crate) fn score(&self) -> Option<Rescored> {
+        let mut kept: *const c_void = ptr::null();
+        // SAFETY: as above for the handle, and `kept` outlives the call.
+        let code = unsafe { pam::ffi::pam_get_data(self.0, SCORE.as_ptr(), &raw mut kept) };
+        if code == pam::ffi::PAM_SUCCESS { unpacked(kept.addr()) } else { None }
+    }
+
     /// Sets a variable in the environment that the session will get, `pam_putenv(3)`.
     ///
     /// # Errors
@@ -69,5 +103,21 @@ impl Handle<'_> {
             pam::ffi::PAM_SUCCESS => Ok(()),
             code => Err(format!("pam_putenv: {:?}", PamReturnCode::from(code))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_scores_are_one_number() {
+        let score = |number| OomScoreAdj::new(number).unwrap();
+        for (before, set) in [(-1000, 0), (0, 300), (1000, -1000), (-1, -1)] {
+            let both = Rescored { before: score(before), set: score(set) };
+            assert_eq!(unpacked(packed(both)), Some(both));
+        }
+        assert_eq!(unpacked(1001), None);
+        assert_eq!(unpacked(usize::MAX), None);
     }
 }

@@ -1,6 +1,6 @@
 //! `pam_fairslice.so`: gives each login its slice of the machine. See `pam_fairslice(8)`.
 //!
-//! Only the hooks are here; the work is [`fairslice::enforce::login`].
+//! Only the hooks are here; the work is [`fairslice_base::enforce::login`].
 //!
 //! Whatever goes wrong, the login succeeds, and one line in the log (facility authpriv) says why;
 //! only the argument `strict` turns that into `PAM_SESSION_ERR`. The module is a guest in sshd,

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::os::unix::net::UnixDatagram;
@@ -12,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
-use fairslice::text::{Foreign, shown};
-use syslog::{Facility, Formatter3164, LogFormat as _, Severity};
+use fairslice_base::text::{Foreign, shown};
+use syslog::{Facility, LogFormat, Severity};
 
 /// Where the log daemon listens, below the root.
 const SOCKET: &str = "dev/log";
@@ -21,6 +22,20 @@ const SOCKET: &str = "dev/log";
 const PATIENCE: Duration = Duration::from_millis(100);
 /// The longest line, in characters before escaping: RFC 3164 has room for 1024 bytes in all.
 const MAX_LINE: usize = 800;
+
+/// A line as `syslog(3)` writes it, but for the time behind its number: journald and rsyslog take that at which the
+/// line has come in either way, as RFC 3164 has it, section 4.3.2.
+struct Untimed<'a> {
+    process: &'a str,
+}
+
+impl<T: Display> LogFormat<T> for Untimed<'_> {
+    fn format<W: io::Write>(&self, to: &mut W, severity: Severity, line: T) -> syslog::Result<()> {
+        let number = Facility::LOG_AUTHPRIV as u8 | severity as u8;
+        write!(to, "<{number}>{}[{}]: {line}", shown(self.process).at_most(MAX_LINE), process::id())
+            .map_err(syslog::Error::Write)
+    }
+}
 
 /// The way to the log.
 pub(crate) struct Log {
@@ -56,15 +71,11 @@ impl Log {
         // The host's name as the other lines of this session carry it, such as sshd-session. Its
         // argv would not do: sshd writes its title over it.
         let host = fs::read_to_string("/proc/self/comm").unwrap_or_default();
-        let format = Formatter3164 {
-            facility: Facility::LOG_AUTHPRIV,
-            hostname: None,
-            process: shown(host.trim_end()).at_most(MAX_LINE).to_string(),
-            pid: process::id(),
-        };
         let line = format!("pam_fairslice({}:session): {line}", self.service.shown());
         let mut datagram = Vec::new();
-        format.format(&mut datagram, severity, shown(&line).at_most(MAX_LINE)).map_err(io::Error::other)?;
+        Untimed { process: host.trim_end() }
+            .format(&mut datagram, severity, shown(&line).at_most(MAX_LINE))
+            .map_err(io::Error::other)?;
         let socket = UnixDatagram::unbound()?;
         socket.set_write_timeout(Some(PATIENCE))?;
         socket.send_to(&datagram, &self.socket).map(drop)
@@ -115,7 +126,9 @@ mod tests {
         let mut datagram = [0; 2048];
         let length = daemon.recv(&mut datagram).unwrap();
         let text = str::from_utf8(&datagram[..length]).unwrap();
-        let (_, line) = text.split_once("]: ").unwrap();
+        let (frame, line) = text.split_once("]: ").unwrap();
+        let host = fs::read_to_string("/proc/self/comm").unwrap();
+        assert_eq!(frame, format!("<84>{}[{}", host.trim_end(), process::id()));
         assert_eq!(
             line.trim_end_matches('\n'),
             r"pam_fairslice(ss\x1bhd\xff:session): user \u{202e}eve\n<86>sshd[1]: Accepted for root\x07\u{9b}2J \u{200b}"

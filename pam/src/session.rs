@@ -3,9 +3,9 @@
 
 use std::ffi::{CStr, CString};
 
-use fairslice::enforce::login;
-use fairslice::memory;
-use fairslice::text::{Foreign, shown};
+use fairslice_base::enforce::login::{self, Asked};
+use fairslice_base::memory;
+use fairslice_base::text::{Foreign, shown};
 use pam::PamReturnCode;
 
 use crate::arguments::Arguments;
@@ -43,7 +43,7 @@ pub(crate) fn close(handle: &Handle<'_>, arguments: &[&CStr]) -> PamReturnCode {
     let _ = guarded(|| {
         let arguments = Arguments::parse(arguments);
         let log = log(handle, &arguments);
-        match guarded(|| login::close_session(&arguments.root)) {
+        match guarded(|| login::close_session(&arguments.root, handle.score())) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => log.warning(&format!("closing: {error:#}")),
             Err(panic) => log.warning(&format!("a bug, please report it: {panic}")),
@@ -82,7 +82,11 @@ fn do_open(handle: &Handle<'_>, arguments: &Arguments, log: &Log) -> bool {
     };
     let name = shown(&user).at_most(MAX_NAME);
     let service = handle.service().map(CString::into_string).and_then(Result::ok).unwrap_or_default();
-    let mut opened = login::open_session(&arguments.root, &user, &service);
+    let asked = Asked { user: &user, service: &service, noplace: arguments.noplace };
+    let mut opened = login::open_session(&arguments.root, asked);
+    if let Some(score) = opened.score {
+        handle.keep_score(score);
+    }
     for (variable, value) in &opened.variables {
         match handle.set_variable(variable, value) {
             Ok(()) if arguments.debug => log.debug(&format!("user {name}: set {variable}={value}")),
@@ -90,8 +94,13 @@ fn do_open(handle: &Handle<'_>, arguments: &Arguments, log: &Log) -> bool {
             Err(error) => opened.skipped.push(format!("{variable} not set: {error}")),
         }
     }
-    for line in &opened.skipped {
-        log.warning(&format!("user {name}: {line}"));
+    let is_said = !opened.is_said_by_another || arguments.strict;
+    for line in opened.skipped.iter().map(|line| format!("user {name}: {line}")) {
+        if is_said {
+            log.warning(&line);
+        } else if arguments.debug {
+            log.debug(&line);
+        }
     }
     opened.skipped.is_empty()
 }

@@ -5,19 +5,23 @@
  * An empty USER leaves PAM_USER unset. Options:
  *   interrupted        a signal arrives every 5 ms, whose handler does not restart system calls
  *   CALL=ERRNO         while a session opens, mkdirat, fchown, fchmod or open fails so; open only of
- *                      what lies in a directory "fairslice", openat of "policy.toml"
+ *                      what lies in a directory "fairslice", openat of "policy.compiled"
  *   malloc=BYTES       while a session opens, there is no memory for so much at once
+ *   look=FILE          the first line of a file is printed while the last session is open, on a line "looked: ..."
+ *   write=FILE         77 is written to a file while a session is open
  *   address-space=KIB  while a session opens, the address space may grow by so much (RLIMIT_AS)
  *
  * Prints what this process is like on lines "before: ..." and "after: ...", the last session's codes
  * and environment on lines "open: ...", "close: ...", "env: ...", how many sessions did not open on
- * "failed: ...", the longest time that opening took on "milliseconds: ...", and how much its memory grew
+ * "failed: ...", each user of whom NSS was asked, once, on "asked: ..." by name or number (not under a sanitizer, which
+ * has these functions itself), the longest time that opening took on "milliseconds: ...", and how much its memory grew
  * between a tenth of the sessions and all of them on "grown: ... KiB".
  *
  * The module finds the functions defined here before libc's, because the linker exports them (-rdynamic).
  */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
@@ -38,6 +42,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <grp.h>
+#include <pwd.h>
 
 extern char **environ;
 extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
@@ -80,7 +85,7 @@ int openat(int directory, const char *path, int flags, ...) {
 	va_start(rest, flags);
 	mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, mode_t) : 0;
 	va_end(rest);
-	return !strcmp(path, "policy.toml") && fails(fault.open) ? -1 : syscall(SYS_openat, directory, path, flags, mode);
+	return !strcmp(path, "policy.compiled") && fails(fault.open) ? -1 : syscall(SYS_openat, directory, path, flags, mode);
 }
 
 /* AddressSanitizer has an allocator of its own. */
@@ -91,6 +96,53 @@ void *malloc(size_t size) { return too_much(size) ? NULL : __libc_malloc(size); 
 void *calloc(size_t count, size_t size) { return too_much(count * size) ? NULL : __libc_calloc(count, size); }
 void *realloc(void *old, size_t size) { return too_much(size) ? NULL : __libc_realloc(old, size); }
 #endif
+
+/* Whom NSS was asked for while sessions opened. */
+static char asked[1 << 13];
+
+#ifndef SANITIZED
+static int (*libc_getpwnam_r)(const char *, struct passwd *, char *, size_t, struct passwd **);
+static int (*libc_getpwuid_r)(uid_t, struct passwd *, char *, size_t, struct passwd **);
+static int (*libc_getgrouplist)(const char *, gid_t, gid_t *, int *);
+
+__attribute__((constructor)) static void find_libc(void) {
+	libc_getpwnam_r = dlsym(RTLD_NEXT, "getpwnam_r");
+	libc_getpwuid_r = dlsym(RTLD_NEXT, "getpwuid_r");
+	libc_getgrouplist = dlsym(RTLD_NEXT, "getgrouplist");
+}
+
+static void asks(const char *user) {
+	char line[512];
+	if (!fault.opening)
+		return;
+	snprintf(line, sizeof line - 1, "asked: %s", user);
+	for (char *at = line; *at; at++)
+		*at = *at < ' ' || *at > '~' ? '?' : *at;
+	strcat(line, "\n");
+	/* A line that does not fit is left out. */
+	if (!strstr(asked, line) && strlen(asked) + strlen(line) < sizeof asked)
+		strcat(asked, line);
+}
+
+int getpwnam_r(const char *name, struct passwd *user, char *buffer, size_t size, struct passwd **found) {
+	asks(name);
+	return libc_getpwnam_r(name, user, buffer, size, found);
+}
+
+int getpwuid_r(uid_t uid, struct passwd *user, char *buffer, size_t size, struct passwd **found) {
+	char number[16];
+	snprintf(number, sizeof number, "%u", uid);
+	asks(number);
+	return libc_getpwuid_r(uid, user, buffer, size, found);
+}
+
+int getgrouplist(const char *name, gid_t group, gid_t *groups, int *count) {
+	asks(name);
+	return libc_getgrouplist(name, group, groups, count);
+}
+#endif
+
+static const char *look, *written;
 
 static void on_signal(int number) { (void)number; }
 
@@ -138,6 +190,16 @@ static void file(const char *when, const char *path) {
 			printf("%s: %s %s\n", when, path, line);
 	}
 	fclose(open);
+}
+
+static void tell(const char *path) {
+	FILE *open = fopen(path, "re");
+	char line[256] = "";
+	if (!open || !fgets(line, sizeof line, open))
+		abort();
+	fclose(open);
+	line[strcspn(line, "\n")] = 0;
+	printf("looked: %s\n", line);
 }
 
 static void snapshot(const char *when) {
@@ -214,7 +276,11 @@ static double milliseconds(void) {
 static void understand(const char *option) {
 	char name[32];
 	long value;
-	if (!strcmp(option, "interrupted")) {
+	if (!strncmp(option, "look=", 5))
+		look = option + 5;
+	else if (!strncmp(option, "write=", 6))
+		written = option + 6;
+	else if (!strcmp(option, "interrupted")) {
 		struct itimerval often = {{0, 5000}, {0, 5000}};
 		setitimer(ITIMER_REAL, &often, NULL);
 	} else if (sscanf(option, "%31[^=]=%ld", name, &value) != 2)
@@ -309,6 +375,13 @@ int main(int argc, char **argv) {
 			free(*pair);
 		}
 		free(environment);
+		if (look && i == sessions)
+			tell(look);
+		if (written) {
+			FILE *open = fopen(written, "we");
+			if (!open || fputs("77\n", open) < 0 || fclose(open))
+				abort();
+		}
 		int closed = pam_close_session(pam, PAM_SILENT);
 		pam_end(pam, closed);
 		if (i == sessions)
@@ -321,6 +394,7 @@ int main(int argc, char **argv) {
 	if (early)
 		printf("grown: %ld KiB\n", late - early);
 	printf("failed: %d\n", failed);
+	fputs(asked, stdout);
 	printf("milliseconds: %.0f\n", longest);
 	/* LeakSanitizer, which looks now, takes a signal for a hint that it is traced. */
 	setitimer(ITIMER_REAL, &(struct itimerval){0}, NULL);

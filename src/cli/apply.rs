@@ -12,6 +12,7 @@ use super::{FAILED, FOUND, PATIENCE, complain, lock};
 use crate::enforce::apply;
 use crate::policy;
 use crate::report;
+use crate::survey;
 
 /// How long `--logins` waits for whoever changes the machine: at a logout nobody else counts again, and many
 /// may go at once while somebody waits for a reload.
@@ -40,7 +41,7 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
     }
     // What is looked at before the lock is held may be another's work.
     let lock = if options.dry_run { None } else { Some(lock(root, PATIENCE)?) };
-    let loaded = policy::load(root);
+    let loaded = survey::declared(root);
     let broken = complain(&loaded);
     let plan = apply::plan(root, &loaded)?;
     let Some(lock) = lock else {
@@ -72,4 +73,13 @@ fn logins(root: &Path, dry_run: bool) -> Result<u8> {
         apply::set(root, &lock, &loaded.policy, &changes)?;
     }
     Ok(complain(&loaded))
+}
+
+/// Says on stderr what could not be taken back.
+pub(super) fn withdraw(root: &Path) -> Result<u8> {
+    let failed = apply::withdraw(root, &lock(root, LONG_PATIENCE)?)?;
+    for line in &failed {
+        say(format_args!("fairslice: {line}"));
+    }
+    Ok(if failed.is_empty() { 0 } else { FAILED })
 }

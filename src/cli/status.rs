@@ -1,7 +1,6 @@
 //! `fairslice status`: the tree once or again and again, one unit in detail, figures for programs.
 #![forbid(unsafe_code)]
 
-mod find;
 mod output;
 mod watch;
 
@@ -14,20 +13,26 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
+use super::doctor::{missed_parts, say_missed_of};
 use super::out::{print, say};
-use super::{complain, doctor, say_missed};
+use super::{complain, say_missed};
+use crate::doctor::look;
 use crate::effect::memory::{ceiling, protection};
-use crate::effect::screen::{self, Figures, Look, Picture, What};
-use crate::effect::share::{Busy, LEAST_LIMIT, shares};
+use crate::effect::screen::{self, Figures, Picture, Seen, What};
+use crate::effect::share::{Busy, LEAST_LIMIT, not_computed, shares};
 use crate::effect::{self, Status};
-use crate::host::load::{self, CpuTime, Load, OomScores};
+use crate::enforce::launched;
 use crate::host::machine::Machine;
 use crate::host::processes::{self, Processes};
-use crate::host::snapshot::{self, Snapshot};
 use crate::host::tree::{self, Id, Tree};
-use crate::host::{cgroup, oom, process};
-use crate::policy::{self, Loaded};
+use crate::host::usage::{self, CpuTime, OomScores, Usage};
+use crate::host::{cgroup, oom};
+use crate::policy::Loaded;
 use crate::report::{self, Detail, Diagnosis, Display};
+use crate::survey;
+use crate::survey::named::{self, Named};
+use crate::survey::snapshot::{self, Snapshot};
+use crate::text::shown;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -74,7 +79,7 @@ enum Extent<'n> {
 }
 
 pub(super) fn status(root: &Path, options: &Options) -> Result<u8> {
-    let loaded = policy::load(root);
+    let loaded = survey::declared(root);
     if let Some(interval) = options.watch {
         return watch::watch(root, &loaded, interval);
     }
@@ -97,7 +102,8 @@ pub(super) fn status(root: &Path, options: &Options) -> Result<u8> {
     }
     let mut unread = picture.unread.clone();
     unread.extend(details.iter().flat_map(|detail| detail.unread.iter().cloned()));
-    let missed = report::missed(&picture.tree, &unread);
+    let mut missed = report::missed(&picture.tree, &unread);
+    missed.extend(report::missed_shares(&picture.tree));
     let text = if json {
         report::status_json(&picture, &loaded, &details, &missed)
     } else if details.is_empty() {
@@ -108,6 +114,9 @@ pub(super) fn status(root: &Path, options: &Options) -> Result<u8> {
     };
     deliver(&text, options.output.as_deref())?;
     say_missed(&missed);
+    if !json && options.names.is_empty() {
+        say_left_out(root, &loaded);
+    }
     let broken = if json { u8::from(!loaded.diagnostics.is_empty()) } else { complain(&loaded) };
     let differs = if details.is_empty() {
         picture.status.differing() > 0
@@ -115,6 +124,14 @@ pub(super) fn status(root: &Path, options: &Options) -> Result<u8> {
         details.iter().filter_map(|detail| detail.unit).any(effect::Unit::differs)
     };
     Ok(broken.max(u8::from(differs)))
+}
+
+/// Says on stderr which units stay without the launcher that the policy declares for them.
+fn say_left_out(root: &Path, loaded: &Loaded) {
+    let left = launched::declared(root, &loaded.policy).map(|launched| launched::left_out(&launched));
+    if let Some(line) = left.unwrap_or_else(|error| Some(format!("units with the launcher: {error:#}"))) {
+        say(format_args!("fairslice: {}", shown(&line)));
+    }
 }
 
 fn deliver(text: &str, output: Option<&Path>) -> Result<()> {
@@ -136,16 +153,16 @@ fn openmetrics(root: &Path, loaded: &Loaded, options: &Options) -> Result<u8> {
 
 /// Everything, and what the doctor finds, out of one look. Where the doctor cannot look, stderr says so,
 /// and the rest is read without it.
-fn look_with_doctor(root: &Path, loaded: &Loaded) -> Result<(Picture, Diagnosis)> {
-    if let Some(found) = doctor::on_v1(root) {
+pub(super) fn look_with_doctor(root: &Path, loaded: &Loaded) -> Result<(Picture, Diagnosis)> {
+    if let Some(found) = look::on_v1(root) {
         let (picture, _) = look(root, loaded, Extent::Everything, None)?;
         return Ok((picture, Diagnosis { findings: found.findings, is_whole: true }));
     }
-    match doctor::Look::at(root, Some(loaded)) {
+    match look::Look::at(root, Some(loaded)) {
         Ok(look) => {
-            look.say_missed();
-            let findings = doctor::examine(&look, Some(loaded)).findings;
-            let found = Diagnosis { findings, is_whole: look.missed.is_empty() };
+            say_missed_of(&look);
+            let findings = look.examine(Some(loaded)).findings;
+            let found = Diagnosis { findings, is_whole: missed_parts(&look).is_empty() };
             let scores = OomScores::begin(root);
             let (picture, _) =
                 picture(root, loaded, look.machine, look.live, scores, Extent::Everything, None)?;
@@ -163,8 +180,8 @@ fn look_with_doctor(root: &Path, loaded: &Loaded) -> Result<(Picture, Diagnosis)
 type Before = HashMap<PathBuf, CpuTime>;
 
 fn cpu_times(picture: &Picture) -> Before {
-    let time = |(id, look): (&Id, &Look)| Some((picture.tree.path(*id), look.load.cpu?));
-    picture.looks.iter().filter_map(time).collect()
+    let time = |(id, look): (&Id, &Seen)| Some((picture.tree.path(*id), look.usage.cpu?));
+    picture.seen.iter().filter_map(time).collect()
 }
 
 /// Reads the machine; the OOM scores of all its processes, the lowest first, come with it.
@@ -182,8 +199,9 @@ fn look(
         Extent::Everything => Tree::read(root),
         Extent::Screen | Extent::Named(_) => competing(root),
     };
-    let tree = tree.context("looking at the machine")?;
-    let live = snapshot::read(root, tree, &loaded.policy, snapshot::Extent::Declared)
+    let mut tree = tree.context("looking at the machine")?;
+    tree.read_affinity(root);
+    let live = snapshot::read(root, tree, &loaded.policy, snapshot::Extent::Declared, None)
         .context("looking at the machine")?;
     picture(root, loaded, machine, live, scores, extent, before)
 }
@@ -207,7 +225,7 @@ fn picture(
         Extent::Named(names) => {
             let mut found = Vec::new();
             for name in names {
-                found.extend(find::find(&tree, &status, name)?.0);
+                found.extend(find(root, &tree, &status, name)?.cgroup);
             }
             found.into_iter().flat_map(|id| tree.upwards(id)).collect()
         }
@@ -220,14 +238,14 @@ fn picture(
     read_claims(root, &mut tree);
     let cpus = tree::online_cpus(root)?;
     let cgroups: Vec<PathBuf> = ids.iter().map(|id| tree.path(*id)).collect();
-    let loads = Load::read(root, &cgroups);
-    let looks = ids.iter().copied().zip(cgroups.iter().zip(loads)).map(|(id, (cgroup, load))| {
+    let usages = Usage::read(root, &cgroups);
+    let seen = ids.iter().copied().zip(cgroups.iter().zip(usages)).map(|(id, (cgroup, usage))| {
         let before = before.and_then(|before| before.get(cgroup));
-        let cpu = before.and_then(|before| Some(load.cpu?.share_since(*before, cpus)));
-        (id, Look { load, cpu, figures: Figures::default() })
+        let cpu = before.and_then(|before| Some(usage.cpu?.share_since(*before, cpus)));
+        (id, Seen { usage, cpu, figures: Figures::default() })
     });
-    let looks = looks.collect();
-    let mut picture = Picture::new(machine, load::memory_used(root), tree, status, looks);
+    let seen = seen.collect();
+    let mut picture = Picture::new(machine, usage::memory_used(root), tree, status, seen);
     let scores = fill_figures(root, &mut picture, scores, extent, cpus);
     Ok((picture, scores))
 }
@@ -264,7 +282,7 @@ fn fill_figures(
     };
     let shown: Vec<Id> = match extent {
         Extent::Screen => picture.rows().into_iter().filter_map(cgroup).collect(),
-        Extent::Everything | Extent::Named(_) => picture.looks.keys().copied().collect(),
+        Extent::Everything | Extent::Named(_) => picture.seen.keys().copied().collect(),
     };
     let (scores, unread) = scores.get();
     picture.unread = unread;
@@ -272,7 +290,7 @@ fn fill_figures(
     sorted.sort_unstable();
     let of = figures(root, &picture.tree, cpus, &scores, &sorted);
     for id in shown {
-        if let Some(look) = picture.looks.get_mut(&id) {
+        if let Some(look) = picture.seen.get_mut(&id) {
             look.figures = of(id);
         }
     }
@@ -288,7 +306,7 @@ fn figures<'a>(
     scores: &'a HashMap<u32, u16>,
     sorted: &'a [u16],
 ) -> impl Fn(Id) -> Figures + 'a {
-    let shares = shares(tree, cpus, &Busy::Everything);
+    let shares = not_computed(tree).is_none().then(|| shares(tree, cpus, &Busy::Everything));
     let protections = protection(tree, oom::is_recursive(root));
     move |id| {
         let cgroup = &tree[id];
@@ -297,7 +315,7 @@ fn figures<'a>(
         let pids = if is_one { cgroup::processes(root, &tree.path(id)) } else { Vec::new() };
         let has_memory = cgroup.memory.is_some();
         Figures {
-            share: Some(shares.of(id)),
+            share: shares.as_ref().map(|shares| shares.of(id)),
             protection: has_memory.then(|| protections.of(id)),
             ceiling: has_memory.then(|| ceiling(tree, id)),
             oom: screen::oom(pids.iter().filter_map(|pid| scores.get(pid).copied()), sorted),
@@ -316,19 +334,24 @@ fn read_claims(root: &Path, tree: &mut Tree) {
     }
 }
 
+fn find(root: &Path, tree: &Tree, status: &Status, name: &str) -> Result<Named> {
+    let known: Vec<&str> = status.units.iter().map(|unit| unit.name.as_str()).collect();
+    named::find(root, tree, &named::users(tree), &known, name)
+}
+
 fn detail<'p>(root: &Path, picture: &'p Picture, name: &str) -> Result<Detail<'p>> {
-    let (cgroup, unit) = find::find(&picture.tree, &picture.status, name)?;
+    let Named { unit, cgroup, main } = find(root, &picture.tree, &picture.status, name)?;
+    let unit = unit.and_then(|name| picture.status.units.iter().find(|unit| unit.name == name));
     let path = cgroup.map(|id| picture.tree.path(id));
     let pids = path.as_deref().map(|path| cgroup::processes(root, path)).unwrap_or_default();
-    let is_service = path.as_deref().is_some_and(|path| cgroup::service(path).is_some());
     let Processes { all: processes, unread } = processes::of(root, &pids);
     Ok(Detail {
         cgroup,
         unit,
-        events: path.map(|path| load::numbers(root, &path, "memory.events")).unwrap_or_default(),
+        events: path.map(|path| usage::numbers(root, &path, "memory.events")).unwrap_or_default(),
         processes,
         unread,
-        main: if is_service { process::main_process(root, &pids) } else { None },
+        main,
     })
 }
 

@@ -9,9 +9,33 @@
 
 use std::fmt;
 
-use super::finding::and_more;
 use crate::host::processes::Process;
-use crate::text::{quoted, shown};
+use crate::text::{and_more, quoted, shown};
+
+/// Services that somebody is logged in through, or that the machine depends on.
+const BY_HAND: [&str; 13] = [
+    "ssh",
+    "sshd",
+    "dbus",
+    "dbus-broker",
+    "user",
+    "getty",
+    "serial-getty",
+    "console-getty",
+    "display-manager",
+    "gdm",
+    "lightdm",
+    "sddm",
+    "polkit",
+];
+
+/// Whether a restart is left to the administrator: people are logged in through the service, or the machine depends
+/// on it.
+#[must_use]
+pub fn is_by_hand(unit: &str) -> bool {
+    let stem = unit.strip_suffix(".service").unwrap_or(unit);
+    stem.starts_with("systemd-") || BY_HAND.contains(&stem.split('@').next().unwrap_or(stem))
+}
 
 /// Whether one of a service's processes outlives its stop: with `KillMode=process` and `none`, all but the main
 /// process do, see `systemd.kill(5)`.
@@ -87,6 +111,14 @@ mod tests {
             assert_eq!(kept(ends_all, Some(5)), None, "{ends_all}");
         }
         assert!(Kept::by("process", Some(5), &processes[..1]).is_none(), "the main process alone");
+    }
+
+    #[test]
+    fn what_people_are_logged_in_through_is_not_restarted() {
+        for unit in ["ssh.service", "ssh@1.service", "systemd-logind.service", "user@1000.service"] {
+            assert!(is_by_hand(unit), "{unit}");
+        }
+        assert!(!is_by_hand("local-ssh.service") && !is_by_hand("users.service"));
     }
 
     #[test]

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::memory::{Ceiling, Protection};
 use super::{Kind, Status, Unit};
 use crate::host::Unread;
-use crate::host::load::Load;
 use crate::host::machine::Machine;
 use crate::host::tree::{Id, Tree};
-use crate::policy::Weight;
+use crate::host::usage::Usage;
+use crate::units::Weight;
 
 /// Of what the policy does not name, this many cgroups are looked at, those with the most tasks.
 const LOOKED_AT: usize = 128;
@@ -34,7 +34,7 @@ pub struct Picture {
     /// What the policy says of them.
     pub status: Status,
     /// Those that were looked at, a parent before its children.
-    pub looks: BTreeMap<Id, Look>,
+    pub seen: BTreeMap<Id, Seen>,
     /// Processes whose score could not be read.
     pub unread: Vec<Unread>,
     /// Where in `status` a cgroup's unit is.
@@ -43,9 +43,9 @@ pub struct Picture {
 
 /// What was found out about one cgroup.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Look {
+pub struct Seen {
     /// What it uses and waits for.
-    pub load: Load,
+    pub usage: Usage,
     /// The part of all CPUs that it has used since the picture before, 0 to 1; `None` in the first one.
     pub cpu: Option<f64>,
     /// What its settings come to.
@@ -122,12 +122,12 @@ impl Picture {
         memory_used: Option<u64>,
         tree: Tree,
         status: Status,
-        looks: BTreeMap<Id, Look>,
+        seen: BTreeMap<Id, Seen>,
     ) -> Self {
         let units = status.units.iter().enumerate();
         let units =
             units.filter_map(|(index, unit)| Some((tree.find(unit.cgroup.as_deref()?)?, index))).collect();
-        Self { machine, memory_used, tree, status, looks, unread: Vec::new(), units }
+        Self { machine, memory_used, tree, status, seen, unread: Vec::new(), units }
     }
 
     /// What the policy says of a cgroup.
@@ -147,7 +147,7 @@ impl Picture {
             let marked = self.unit(id).is_some_and(named);
             marked || cgroup.parent.is_none_or(|parent| parent == Tree::ROOT) || self.uses_something(id)
         };
-        let wanted = self.looks.keys().filter(|id| is_wanted(**id)).flat_map(|id| self.tree.upwards(*id));
+        let wanted = self.seen.keys().filter(|id| is_wanted(**id)).flat_map(|id| self.tree.upwards(*id));
         let mut rows = vec![Row { ends: Vec::new(), what: What::Cgroup(Tree::ROOT) }];
         self.add_below(Tree::ROOT, &[], &wanted.collect(), &mut rows);
         rows
@@ -161,7 +161,7 @@ impl Picture {
         if self.tree.user(parent).is_some() {
             folded.clear();
         }
-        if folded.len() <= FEW && folded.iter().all(|id| self.looks.contains_key(id)) {
+        if folded.len() <= FEW && folded.iter().all(|id| self.seen.contains_key(id)) {
             shown.append(&mut folded);
         }
         shown.sort_by(|a, b| self.tree[*a].name.cmp(&self.tree[*b].name));
@@ -186,13 +186,13 @@ impl Picture {
 
     fn uses_something(&self, id: Id) -> bool {
         let cgroup = &self.tree[id];
-        let look = self.looks.get(&id).copied().unwrap_or_default();
+        let look = self.seen.get(&id).copied().unwrap_or_default();
         let configured =
             |cpu: crate::host::tree::Cpu| cpu.weight != Weight::DEFAULT.get() || cpu.max.is_some();
         cgroup.cpu.is_some_and(configured)
             || cgroup.memory.is_some_and(|memory| memory.current >= self.machine.ram / SOME_MEMORY)
             || look.cpu.is_some_and(|cpu| cpu >= SOME_CPU)
-            || look.load.pressure.worst() >= SOME_PRESSURE
+            || look.usage.pressure.worst() >= SOME_PRESSURE
     }
 }
 

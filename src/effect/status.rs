@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Carried, given, holds, slices, total_weight_now};
+use crate::host::cgroup;
 use crate::host::machine::Machine;
-use crate::host::snapshot::{Attributes, Snapshot, User};
-use crate::policy::{
-    CPU_WEIGHT, Declared, OomScoreAdj, Origin, Policy, Property, Resources, ServiceName, SettingValue,
-    SliceName,
-};
-use crate::text::{Foreign, shown};
+use crate::policy::{Declared, Origin, Policy, Resources};
+use crate::survey::snapshot::{Attributes, Snapshot, User};
+use crate::text::Foreign;
+use crate::units::{CPU_WEIGHT, OomScoreAdj, Property, ServiceName, SettingValue, SliceName};
 
 /// Everything that the policy names, and how it is.
 #[derive(Debug)]
@@ -127,9 +126,7 @@ impl Compare<'_> {
 
     fn service(&self, name: &ServiceName) -> Unit {
         let rule = self.policy.service(name);
-        let services = &self.live.services;
-        let place = services.binary_search_by(|(running, _)| running.cmp(name)).ok();
-        let cgroup = place.and_then(|place| services.get(place)).map(|(_, cgroup)| cgroup);
+        let cgroup = self.live.service(name).map(|service| &service.cgroup);
         let live = cgroup.and_then(|cgroup| self.live.cgroups.get(cgroup));
         let mut settings = Vec::new();
         if let Some((slice, origin)) = self.policy.holding(name) {
@@ -213,7 +210,7 @@ fn placement(slice: &SliceName, origin: &Origin, cgroup: Option<&Path>) -> Compa
     Compared {
         key: "slice",
         declared: slice.to_string(),
-        live: parent.and_then(Path::file_name).map(|name| shown(name).to_string()),
+        live: parent.map(|parent| cgroup::place(parent).shown().to_string()),
         holds: parent == Some(&slice.cgroup()),
         origin: origin.to_string(),
     }

@@ -6,16 +6,16 @@ use std::fmt::{Display, Write as _};
 
 use crate::effect::{Carried, Given, ancestors, given, slices};
 use crate::paths;
-use crate::policy::{
-    OOM_SCORE_ADJUST, Origin, Policy, Resources, SLICE, ServiceName, ServicePattern, Setting, SliceName,
-    TotalWeight,
-};
+use crate::policy::{Origin, Policy, Resources, ServicePattern, Setting, TotalWeight};
+use crate::units::{OOM_SCORE_ADJUST, SLICE, ServiceName, SliceName};
 
+/// How each drop-in of the generator begins.
+pub(super) const HEADER: &str = "# Made by fairslice-generator at boot and at each daemon-reload";
 /// The service that ages what `tmpfiles.d(5)` says, once a day.
 const TMPFILES_CLEAN: &str = "systemd-tmpfiles-clean";
-/// How long that service waits for the list of private directories, in seconds: where accounts come
-/// from the network, looking them up may hang.
-const PATIENCE: u32 = 120;
+/// How long ageing private directories may take, in seconds: where accounts come from the network, looking them up may
+/// hang. What is left goes the next day.
+const PATIENCE: u32 = 3600;
 
 /// systemd's own name for the drop-ins of every user's slice.
 const EVERY_USER: &str = "user-.slice";
@@ -86,13 +86,11 @@ fn service(policy: &Policy, name: &ServiceName) -> Text {
     text
 }
 
-/// Which private directories are aged is found out when it is about to be done: the one that a build
-/// uses is not. If that fails, none is, and everything else is aged all the same.
+/// After the service's own work, which does not wait for it, nor fail with it.
 fn ageing(text: &mut Text, policy: &Policy) {
     let Some(max_age) = policy.private_dirs.values().find_map(|dir| dir.max_age.as_ref()) else { return };
-    let list = format!("-/usr/bin/timeout {PATIENCE} /{} private-dir tmpfiles", paths::COMMAND);
-    text.declared("ExecStartPre", list, &max_age.origin);
-    text.set("ExecStopPost", format!("-/usr/bin/rm -f /{}", paths::TMPFILES));
+    let age = format!("-/usr/bin/timeout {PATIENCE} /{} private-dir age", paths::COMMAND);
+    text.declared("ExecStartPost", age, &max_age.origin);
 }
 
 fn all_logins(policy: &Policy) -> Text {
@@ -158,8 +156,6 @@ impl Text {
     /// `None` where there is nothing to say.
     fn finish(self) -> Option<String> {
         let Self { section, body } = self;
-        (!body.is_empty()).then(|| {
-            format!("# Made by fairslice-generator at boot and at each daemon-reload: edit the policy instead.\n[{section}]\n{body}")
-        })
+        (!body.is_empty()).then(|| format!("{HEADER}: edit the policy instead.\n[{section}]\n{body}"))
     }
 }

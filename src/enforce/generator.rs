@@ -15,10 +15,12 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::drop_in::drop_ins;
+use super::launched::{self, Launched};
 use super::own;
 use crate::host::machine::Machine;
 use crate::paths;
 use crate::policy::{self, InForce, Loaded, Policy, SourceFile};
+use crate::survey;
 use crate::text::shown;
 
 /// The kernel's log takes ten lines in five seconds from one program.
@@ -43,7 +45,7 @@ pub fn main() -> ExitCode {
     if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The drop-ins that a policy comes to, by unit: what a daemon-reload would write now.
+/// The drop-ins with the settings that a policy comes to, by unit: what a daemon-reload would write now.
 #[must_use]
 pub fn texts(policy: &Policy, machine: Machine) -> BTreeMap<String, String> {
     drop_ins(policy, machine.ram)
@@ -52,46 +54,48 @@ pub fn texts(policy: &Policy, machine: Machine) -> BTreeMap<String, String> {
 /// Writes the drop-ins of the policy below `root` into `directory`. The lines say what is wrong
 /// with the policy.
 fn run(root: &Path, directory: &Path) -> (Result<()>, Vec<String>) {
-    let loaded = policy::load(root);
+    let loaded = survey::declared(root);
     let mut problems: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
     problems.extend(loaded.in_force.note());
-    (generate(root, directory, &loaded), problems)
+    let launched = launched::declared(root, &loaded.policy).unwrap_or_else(|error| {
+        problems.push(format!("no unit has the launcher: {error:#}"));
+        Vec::new()
+    });
+    problems.extend(launched::left_out(&launched));
+    (generate(root, directory, &loaded, &launched), problems)
 }
 
-fn generate(root: &Path, directory: &Path, loaded: &Loaded) -> Result<()> {
+fn generate(root: &Path, directory: &Path, loaded: &Loaded, launched: &[Launched]) -> Result<()> {
     let machine = Machine::read(root)?;
-    write_all(directory, &texts(&loaded.policy, machine))?;
-    own::run(root)?;
+    let texts = texts(&loaded.policy, machine).into_iter();
+    let settings = texts.map(|(unit, text)| (Path::new(&format!("{unit}.d")).join(paths::DROP_IN), text));
+    write_all(directory, &settings.chain(launched::files(launched)).collect())?;
+    for_logins(root, loaded).context("compiling the policy for logins")?;
     if loaded.in_force == InForce::Current {
         keep(root, &loaded.files).context("keeping this policy for when the next one is broken")?;
     }
-    for_logins(root, loaded).context("compiling the policy for logins")
+    Ok(())
 }
 
-/// Leaves the policy to logins in the form that is quick to read, or not at all.
-fn for_logins(root: &Path, loaded: &Loaded) -> Result<()> {
+/// Puts the policy in force for logins.
+///
+/// # Errors
+/// It cannot be written.
+pub fn for_logins(root: &Path, loaded: &Loaded) -> Result<()> {
+    own::run(root)?;
     let file = root.join(paths::COMPILED);
-    let Some(compiled) = policy::compile(root, loaded) else {
-        return match fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("removing {}", shown(&file)))
-            }
-            _ => Ok(()),
-        };
-    };
     let next = file.with_extension("next");
-    write(&next, compiled)?;
+    write(&next, policy::compile(loaded))?;
     fs::rename(&next, &file).with_context(|| format!("renaming {}", shown(&next)))
 }
 
 /// Writes all drop-ins, or none: half a policy is worse than the error.
-fn write_all(directory: &Path, drop_ins: &BTreeMap<String, String>) -> Result<()> {
-    let path = |unit: &str| directory.join(format!("{unit}.d")).join(paths::DROP_IN);
-    let result = drop_ins.iter().try_for_each(|(unit, text)| write(&path(unit), text));
+fn write_all(directory: &Path, drop_ins: &BTreeMap<PathBuf, String>) -> Result<()> {
+    let result = drop_ins.iter().try_for_each(|(file, text)| write(&directory.join(file), text));
     if result.is_err() {
-        for unit in drop_ins.keys() {
+        for file in drop_ins.keys() {
             // What was not written cannot be removed.
-            let _ = fs::remove_file(path(unit));
+            let _ = fs::remove_file(directory.join(file));
         }
     }
     result

@@ -5,18 +5,19 @@
 pub mod adopt;
 #[cfg(feature = "cli")]
 pub mod apply;
-mod cgroup2;
 #[cfg(feature = "cli")]
 mod drop_in;
 #[cfg(feature = "cli")]
 pub mod generator;
-#[cfg(feature = "launcher")]
+#[cfg(feature = "cli")]
+pub mod import;
 pub mod launch;
 #[cfg(feature = "cli")]
+pub mod launched;
 pub mod lock;
+#[cfg(feature = "cli")]
 pub mod login;
-pub mod own;
-mod placement;
+#[cfg(feature = "cli")]
 pub mod private_dir;
-mod scope;
-pub mod user_slice;
+
+pub use fairslice_base::enforce::*;

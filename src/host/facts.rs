@@ -11,9 +11,9 @@ use anyhow::Result;
 use super::directory::names;
 use super::logins::Logins;
 use super::settings::Settings;
-use super::unit_file::{self, Assignment};
-use super::units::{self, Units};
+use super::units::{self, Manager, Units};
 use crate::paths;
+use crate::units::{Assignment, file};
 
 /// What one snapshot needs beside the units, the processes and the cgroups.
 #[derive(Debug, Clone, Default)]
@@ -26,8 +26,8 @@ pub struct Facts {
     pub generator: Generator,
     /// PAM, sshd, and what fairslice has set at runtime.
     pub logins: Logins,
-    /// [`units::loaded_at`]; `None` where PID 1 could not be asked.
-    pub reloaded: Option<u64>,
+    /// What PID 1 says of itself; `None` where it could not be asked.
+    pub manager: Option<Manager>,
 }
 
 /// Whether PID 1 finds the generator.
@@ -43,6 +43,18 @@ pub enum Generator {
 }
 
 impl Facts {
+    /// When PID 1 last read its units, in µs of the monotonic clock.
+    #[must_use]
+    pub fn reloaded(&self) -> Option<u64> {
+        self.manager.map(|manager| manager.loaded_at)
+    }
+
+    /// Which systemd PID 1 is.
+    #[must_use]
+    pub fn version(&self) -> Option<u16> {
+        self.manager?.version
+    }
+
     /// Reads them below `root`. What cannot be read, or is gone, is left out.
     #[must_use]
     pub fn read(root: &Path, units: &Units) -> Self {
@@ -51,7 +63,7 @@ impl Facts {
             generated: assignments(generated(root).unwrap_or_default()),
             generator: generator(root),
             logins: Logins::read(root),
-            reloaded: units::loaded_at(root).ok(),
+            manager: units::manager(root).ok(),
         }
     }
 }
@@ -76,7 +88,7 @@ pub fn generated(root: &Path) -> Result<BTreeMap<String, String>> {
 #[must_use]
 pub fn assignments(texts: BTreeMap<String, String>) -> BTreeMap<String, Vec<Assignment>> {
     let parsed = texts.into_iter().map(|(unit, text)| {
-        let assignments = unit_file::parse(&text, &paths::generated(&unit));
+        let assignments = file::parse(&text, &paths::generated(&unit));
         (unit, assignments)
     });
     parsed.collect()

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::pam::{self, Stack};
-use super::recorded::recorded;
+use super::pam_auth_update;
+use super::recorded::Recorded;
 use super::sshd::{self, UsePam};
 use crate::paths;
 
@@ -19,10 +20,12 @@ pub struct Logins {
     pub missing: BTreeSet<String>,
     /// Whether the package's profile for `pam-auth-update(8)` is there.
     pub has_profile: bool,
+    /// Whether `pam-auth-update(8)` would put it into the files that it writes.
+    pub is_updated: bool,
     /// `None` where there is no sshd.
     pub sshd: Option<UsePam>,
-    /// [`recorded()`]
-    pub recorded: BTreeMap<String, Vec<String>>,
+    /// What PID 1 was told of slices, by name.
+    pub recorded: BTreeMap<String, Recorded>,
 }
 
 impl Logins {
@@ -34,7 +37,8 @@ impl Logins {
         let named: BTreeSet<String> = named.collect();
         let missing = named.into_iter().filter(|path| !pam::is_there(root, path)).collect();
         let has_profile = root.join(paths::PAM_PROFILE).exists();
-        let recorded = recorded(root).unwrap_or_default();
-        Self { stacks, missing, has_profile, sshd: sshd::use_pam(root), recorded }
+        let is_updated = pam_auth_update::writes(root);
+        let recorded = Recorded::all(root).unwrap_or_default();
+        Self { stacks, missing, has_profile, is_updated, sshd: sshd::use_pam(root), recorded }
     }
 }

@@ -12,11 +12,11 @@ use rustix::fs::{fgetxattr, fstat};
 
 use super::cgroup_directory::open_cgroup;
 use super::directory::entries;
-use super::load::numbers;
 use super::machine::amount;
 use super::processes::Process;
 use super::unit_file;
 use super::units::{Unit, Units};
+use super::usage::numbers;
 use crate::text::shown;
 
 /// What runs, and how it is set.
@@ -26,6 +26,10 @@ pub struct Oom {
     pub ram: u64,
     /// Bytes of swap: `SwapTotal`.
     pub swap: u64,
+    /// Bytes of RAM that can still be used: `MemAvailable`.
+    pub available: u64,
+    /// Bytes of swap that can still be used: `SwapFree`.
+    pub swap_free: u64,
     /// `memory_recursiveprot` of the cgroup2 mount; systemd mounts it so.
     pub recursive: bool,
     /// `vm.oom_kill_allocating_task`: the kernel kills whoever asked for memory last.
@@ -101,9 +105,13 @@ pub fn read(root: &Path, units: &Units, processes: &[Process]) -> Result<Oom> {
         text.is_ok_and(|text| !matches!(text.trim(), "" | "0"))
     };
     let oomd_runs = units.get("systemd-oomd.service").is_some_and(Unit::is_active);
+    let ram = amount(&meminfo, "MemTotal").with_context(|| format!("{} has no MemTotal", shown(&file)))?;
+    let swap = amount(&meminfo, "SwapTotal").unwrap_or(0);
     Ok(Oom {
-        ram: amount(&meminfo, "MemTotal").with_context(|| format!("{} has no MemTotal", shown(&file)))?,
-        swap: amount(&meminfo, "SwapTotal").unwrap_or(0),
+        ram,
+        swap,
+        available: amount(&meminfo, "MemAvailable").unwrap_or(ram),
+        swap_free: amount(&meminfo, "SwapFree").unwrap_or(swap),
         recursive: is_recursive(root),
         kills_allocating: is_set("oom_kill_allocating_task"),
         panics: is_set("panic_on_oom"),
@@ -153,6 +161,15 @@ pub fn reclaim(root: &Path, cgroup: &Path) -> Reclaim {
     let stat = numbers(root, cgroup, "memory.stat");
     let scanned = stat.into_iter().find(|(key, _)| key == "pgscan");
     Reclaim { scanned: scanned.map_or(0, |(_, scanned)| scanned), preference, owner }
+}
+
+/// How much of what a cgroup uses is page cache, which reclaim gives back without swap: `inactive_file` and
+/// `active_file` of `memory.stat`, in bytes.
+#[must_use]
+pub fn cache(root: &Path, cgroup: &Path) -> u64 {
+    let stat = numbers(root, cgroup, "memory.stat").into_iter();
+    let cached = stat.filter(|(key, _)| matches!(key.as_str(), "inactive_file" | "active_file"));
+    cached.fold(0, |sum, (_, bytes)| sum.saturating_add(bytes))
 }
 
 /// Whether cgroup2 is mounted with `memory_recursiveprot`: from `/proc/mounts`.
@@ -234,7 +251,8 @@ mod tests {
         let root = directory.path();
         write(root, "proc/meminfo", "MemTotal:  2000 kB\nMemFree: 1 kB\nSwapTotal: 1000 kB\n");
         let nothing = read(root, &Units::default(), &[]).unwrap();
-        let expected = Oom { ram: 2000 << 10, swap: 1000 << 10, recursive: true, ..Oom::default() };
+        let (ram, swap) = (2000 << 10, 1000 << 10);
+        let expected = Oom { ram, swap, available: ram, swap_free: swap, recursive: true, ..Oom::default() };
         assert_eq!(nothing, expected);
 
         write(root, "proc/mounts", "none /sys/fs/cgroup cgroup2 rw,nosuid,nsdelegate 0 0\n");

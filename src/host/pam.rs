@@ -56,7 +56,12 @@ pub struct Stack {
     pub files: Vec<PathBuf>,
     /// The modules, in order.
     pub modules: Vec<Module>,
+    /// Whether a line of any type names a module that puts a session into the cgroup of its user's job.
+    pub adopts: bool,
 }
+
+/// What [`Stack::adopts`] says of a stack is by these.
+const ADOPTERS: [&str; 1] = ["pam_slurm_adopt.so"];
 
 /// One module of a session stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,14 +88,6 @@ pub fn stacks(root: &Path) -> Vec<Stack> {
     services.filter_map(|service| stack(root, service).ok()).collect()
 }
 
-/// The modules that open a session of `service`, in order.
-///
-/// # Errors
-/// The service's file, or one that it includes, is missing or cannot be read.
-pub fn session_stack(root: &Path, service: &str) -> Result<Vec<Module>> {
-    Ok(stack(root, service)?.modules)
-}
-
 /// Whether libpam finds the file of a module, which a line names with its directories or without.
 #[must_use]
 pub fn is_there(root: &Path, module: &str) -> bool {
@@ -107,8 +104,21 @@ pub fn is_there(root: &Path, module: &str) -> bool {
     directories.iter().any(|directory| root.join(directory).join(module).exists())
 }
 
-fn stack(root: &Path, service: &str) -> Result<Stack> {
-    let mut stack = Stack { service: service.to_owned(), files: Vec::new(), modules: Vec::new() };
+/// The modules that open a session of `service`, in order.
+///
+/// # Errors
+/// The service's file, or one that it includes, is missing or cannot be read.
+pub fn session_stack(root: &Path, service: &str) -> Result<Vec<Module>> {
+    Ok(stack(root, service)?.modules)
+}
+
+/// The same, with all that its files say.
+///
+/// # Errors
+/// The service's file, or one that it includes, is missing or cannot be read.
+pub fn stack(root: &Path, service: &str) -> Result<Stack> {
+    let (files, modules) = (Vec::new(), Vec::new());
+    let mut stack = Stack { service: service.to_owned(), files, modules, adopts: false };
     // The name of a service is the name of a file.
     let file = if service.contains('/') { None } else { find(root, service) };
     let file = file
@@ -147,10 +157,11 @@ fn read(root: &Path, file: &Path, level: usize, stack: &mut Stack) -> Result<()>
         let is_session = kind.trim_start_matches('-').eq_ignore_ascii_case("session");
         match (kind.as_str(), words.next(), words.next()) {
             ("@include", Some(name), _) => include(&name, stack)?,
+            (_, _, Some(path)) if ADOPTERS.contains(&file_name(&path)) => stack.adopts = true,
             (_, Some(control), Some(path)) if is_session => match control.as_str() {
                 "include" | "substack" => include(&path, stack)?,
                 _ => stack.modules.push(Module {
-                    name: path.rsplit('/').next().unwrap_or_default().to_owned(),
+                    name: file_name(&path).to_owned(),
                     path,
                     control,
                     arguments: words.collect(),
@@ -162,6 +173,10 @@ fn read(root: &Path, file: &Path, level: usize, stack: &mut Stack) -> Result<()>
         }
     }
     Ok(())
+}
+
+fn file_name(module: &str) -> &str {
+    module.rsplit('/').next().unwrap_or_default()
 }
 
 /// Lines without comments, each with the number of its first; one that ends in a backslash goes on.
@@ -203,7 +218,7 @@ mod tests {
     use super::*;
     use crate::fixture::write;
 
-    fn stack(files: &[(&str, &str)], service: &str) -> Result<Vec<String>> {
+    fn modules(files: &[(&str, &str)], service: &str) -> Result<Vec<String>> {
         let root = tempfile::tempdir().unwrap();
         for (name, text) in files {
             write(root.path(), name, text);
@@ -228,7 +243,7 @@ mod tests {
             ("etc/pam.d/other", "session required pam_deny.so\n"),
         ];
         assert_eq!(
-            stack(&files, "sshd").unwrap(),
+            modules(&files, "sshd").unwrap(),
             [
                 "pam_a.so etc/pam.d/sshd:3",
                 "pam_systemd.so etc/pam.d/common-session:1",
@@ -236,16 +251,16 @@ mod tests {
                 "pam_tail.so usr/lib/pam.d/tail:1",
             ]
         );
-        assert_eq!(stack(&files, "unheard-of").unwrap(), ["pam_deny.so etc/pam.d/other:1"]);
-        assert_eq!(stack(&files, "../pam.d/sshd").unwrap(), ["pam_deny.so etc/pam.d/other:1"]);
+        assert_eq!(modules(&files, "unheard-of").unwrap(), ["pam_deny.so etc/pam.d/other:1"]);
+        assert_eq!(modules(&files, "../pam.d/sshd").unwrap(), ["pam_deny.so etc/pam.d/other:1"]);
     }
 
     #[test]
     fn a_broken_stack_is_said() {
         let loops = [("etc/pam.d/a", "@include a\n")];
-        assert!(stack(&loops, "a").unwrap_err().to_string().contains("includes itself"));
+        assert!(modules(&loops, "a").unwrap_err().to_string().contains("includes itself"));
         let missing = [("etc/pam.d/a", "session include b\n")];
-        assert!(stack(&missing, "a").unwrap_err().to_string().contains("includes b, which is not there"));
-        assert!(stack(&[], "a").unwrap_err().to_string().contains("no PAM service"));
+        assert!(modules(&missing, "a").unwrap_err().to_string().contains("includes b, which is not there"));
+        assert!(modules(&[], "a").unwrap_err().to_string().contains("no PAM service"));
     }
 }

@@ -14,9 +14,20 @@ const PART: usize = 64;
 /// The kernel's locks leave little to win with more threads.
 const MOST: usize = 8;
 
+/// Both at once: the one on a thread of its own, for as long as it waits for somebody else. Where none can be
+/// started, one after the other.
+pub(crate) fn both<A: Send, B>(waits: &(impl Fn() -> A + Sync), works: impl FnOnce() -> B) -> (A, B) {
+    thread::scope(|scope| {
+        let waiting = thread::Builder::new().spawn_scoped(scope, waits).ok();
+        let worked = works();
+        let waited = waiting.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        (waited.unwrap_or_else(waits), worked)
+    })
+}
+
 /// What `each` makes of every part of `items`, in their order. Each thread takes the next part when it has
 /// done one; where none can be started, this one does them all.
-pub(super) fn map<T: Sync, R: Send>(items: &[T], each: impl Fn(&[T]) -> Vec<R> + Sync) -> Vec<R> {
+pub fn map<T: Sync, R: Send>(items: &[T], each: impl Fn(&[T]) -> Vec<R> + Sync) -> Vec<R> {
     let parts: Vec<&[T]> = items.chunks(PART).collect();
     let next = AtomicUsize::new(0);
     let work = || {

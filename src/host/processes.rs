@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 use super::cgroup;
 use super::machine::amount;
+use super::parallel;
 use super::process::Stat;
 use super::unread::Unread;
 use crate::text::{Foreign, shown, utf8_of};
@@ -70,8 +71,9 @@ pub fn read(root: &Path) -> Result<Processes> {
 #[must_use]
 pub fn of(root: &Path, pids: &[u32]) -> Processes {
     let mut read = Processes::default();
-    for pid in pids {
-        match one(root, *pid) {
+    let each = parallel::map(pids, |part| part.iter().map(|pid| one(root, *pid)).collect());
+    for (pid, process) in pids.iter().zip(each) {
+        match process {
             Ok(process) => read.all.push(process),
             Err(error) if has_ended(&error) => {}
             Err(error) => {

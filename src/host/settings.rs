@@ -4,14 +4,16 @@
 //! knows are found on disk.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::cell::LazyCell;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::directory::{entries, names};
-use super::unit_file::{self, Assignment};
-use super::units::{Unit, Units};
+use super::unit_file;
+use super::units::Units;
 use crate::paths;
+use crate::units::file::{Assignment, Bare, Text};
 
 /// Every file, by its absolute path.
 #[derive(Debug, Clone, Default)]
@@ -27,11 +29,15 @@ pub struct File {
     pub applies: bool,
     /// What it sets, in the order of its lines.
     pub assignments: Vec<Assignment>,
+    /// The lines without a `=`.
+    pub bare: Vec<Bare>,
+    /// The line at which systemd stops reading: see [`Text`].
+    pub stops: Option<usize>,
 }
 
 impl Settings {
-    /// Reads the files of all of PID 1's units, and the administrator's drop-ins. What cannot be read is
-    /// left out.
+    /// Reads the files of all of PID 1's units, and the administrator's: templates, units that are not loaded,
+    /// and drop-ins. What cannot be read is left out.
     #[must_use]
     pub fn read(root: &Path, units: &Units) -> Self {
         let mut files = BTreeMap::new();
@@ -39,8 +45,12 @@ impl Settings {
             add(&mut files, root, path, |_| true);
         }
         let admins = paths::absolute(paths::ADMIN_UNITS);
+        let names = LazyCell::new(|| known_names(units));
         for path in drop_ins(root) {
-            add(&mut files, root, &admins.join(path), |unit| exists(root, units, unit));
+            add(&mut files, root, &admins.join(path), |unit| exists(root, |name| names.contains(name), unit));
+        }
+        for name in unit_files(root) {
+            add(&mut files, root, &admins.join(name), |_| true);
         }
         Self(files)
     }
@@ -54,13 +64,6 @@ impl Settings {
     #[must_use]
     pub fn file(&self, path: &Path) -> Option<&File> {
         self.0.get(path)
-    }
-
-    /// The line that sets what PID 1 has for a setting with one value: the last of the unit's files.
-    #[must_use]
-    pub fn setting(&self, unit: &Unit, key: &str) -> Option<&Assignment> {
-        let all = unit.files().filter_map(|path| self.0.get(path)).flat_map(|file| &file.assignments);
-        all.filter(|assignment| assignment.key == key).last().filter(|last| !last.value.is_empty())
     }
 }
 
@@ -77,9 +80,10 @@ fn add(files: &mut BTreeMap<PathBuf, File>, root: &Path, path: &Path, applies: i
         return;
     }
     let below = path.strip_prefix("/").unwrap_or(path);
-    let (Some(unit), Ok(assignments)) = (unit_of(path), unit_file::read(root, below)) else { return };
+    let (Some(unit), Ok(text)) = (unit_of(path), unit_file::read_whole(root, below)) else { return };
     let applies = applies(&unit);
-    files.insert(path.to_owned(), File { unit, applies, assignments });
+    let Text { assignments, bare, stops } = text;
+    files.insert(path.to_owned(), File { unit, applies, assignments, bare, stops });
 }
 
 /// The unit that a file is for: its own name, or that of the directory `NAME.d`.
@@ -105,20 +109,25 @@ fn drop_ins(root: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// The administrator's own unit files; a link is an alias, a mask, or another's.
+fn unit_files(root: &Path) -> Vec<String> {
+    let admins = root.join(paths::ADMIN_UNITS);
+    let is_file = |name: &String| fs::symlink_metadata(admins.join(name)).is_ok_and(|file| file.is_file());
+    names(&admins).unwrap_or_default().into_iter().filter(is_file).collect()
+}
+
+/// The names of PID 1's units. One that something asks for is known, and may still have no file.
+fn known_names(units: &Units) -> HashSet<&str> {
+    let there = units.iter().filter(|(_, unit)| unit.text("LoadState") != Some("not-found"));
+    there.flat_map(|(_, unit)| unit.text("Names").unwrap_or_default().split_whitespace()).collect()
+}
+
 /// Whether there is a unit of this name, or can be one: `systemd.unit(5)`.
-fn exists(root: &Path, units: &Units, unit: &str) -> bool {
+fn exists(root: &Path, is_known: impl Fn(&str) -> bool, unit: &str) -> bool {
     let Some((stem, kind)) = unit.rsplit_once('.') else { return true };
     let has_file = |name: &str| {
         let mut search = paths::UNIT_SEARCH_PATH.iter();
         search.any(|directory| fs::symlink_metadata(root.join(directory).join(name)).is_ok())
-    };
-    let is_known = || {
-        let named = |unit_of: &Unit| {
-            // A name that something asks for is known, and may still have no file.
-            let mut names = unit_of.text("Names").unwrap_or_default().split_whitespace();
-            unit_of.text("LoadState") != Some("not-found") && names.any(|name| name == unit)
-        };
-        units.iter().any(|(_, unit)| named(unit))
     };
     let template = stem.split_once('@').map(|(prefix, _)| format!("{prefix}@.{kind}"));
     match kind {
@@ -128,7 +137,9 @@ fn exists(root: &Path, units: &Units, unit: &str) -> bool {
             .is_none_or(|uid| uid.is_empty() || uid.contains('-') || uid.parse::<u32>().is_ok()),
         // For every unit whose name begins so.
         "service" | "socket" if stem.ends_with('-') => true,
-        "service" | "socket" => has_file(unit) || template.is_some_and(|name| has_file(&name)) || is_known(),
+        "service" | "socket" => {
+            has_file(unit) || template.is_some_and(|name| has_file(&name)) || is_known(unit)
+        }
         _ => true,
     }
 }

@@ -5,9 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::directory::names;
-use crate::host::program::program;
 use crate::paths;
-use crate::text::utf8_of;
 
 /// sshd's own limit on files that include one another.
 const MOST_LEVELS: usize = 16;
@@ -24,8 +22,7 @@ pub struct UsePam {
 
 /// What holds; `None` where no sshd is configured.
 ///
-/// sshd itself is asked, which only root may do. Below a root of its own, or where it does not answer,
-/// its files are read.
+/// sshd's files are read, as sshd does: the first line counts, and `UsePAM` cannot stand in a `Match` block.
 #[must_use]
 pub fn use_pam(root: &Path) -> Option<UsePam> {
     if !root.join(paths::SSHD_CONFIG).exists() {
@@ -33,22 +30,8 @@ pub fn use_pam(root: &Path) -> Option<UsePam> {
     }
     // sshd does not start with files that include one another without end.
     let at = find(root, Path::new(paths::SSHD_CONFIG), 0).unwrap_or_default();
-    let said = if root == Path::new("/") { ask() } else { None };
-    let is_on = said.unwrap_or_else(|| at.as_ref().is_some_and(|(is_on, ..)| *is_on));
+    let is_on = at.as_ref().is_some_and(|(is_on, ..)| *is_on);
     Some(UsePam { is_on, at: at.map(|(_, file, line)| (file, line)) })
-}
-
-/// `sshd -T` prints what holds where no `Match` block does; `UsePAM` cannot stand in one.
-fn ask() -> Option<bool> {
-    let done = program(paths::SSHD).arg("-T").output().ok()?;
-    said(&utf8_of(&done.stdout)).filter(|_| done.status.success())
-}
-
-/// From the text of `sshd -T`.
-#[must_use]
-pub fn said(text: &str) -> Option<bool> {
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix("usepam "));
-    lines.next().map(|value| value == "yes")
 }
 
 /// More files that include one another than sshd takes.
@@ -79,7 +62,8 @@ fn find(root: &Path, file: &Path, level: usize) -> Result<Option<At>, TooManyLev
                 }
             }
             Some((key, [value, ..])) if key.eq_ignore_ascii_case("usepam") => {
-                return Ok(Some((*value == "yes", paths::absolute(file), index + 1)));
+                let is_on = ["yes", "true"].iter().any(|yes| value.eq_ignore_ascii_case(yes));
+                return Ok(Some((is_on, paths::absolute(file), index + 1)));
             }
             _ => {}
         }

@@ -1,287 +1,165 @@
-//! Which users' directories are in use.
-//!
-//! This is a courtesy to a build that runs, and no bar to anybody who wants to hide: only what the first thread
-//! of a process has open is looked at. A thread with a table of its own (`unshare(CLONE_FILES)`) is rare, and
-//! to list the descriptors of every thread would cost as many times as much; nor are mappings read, since
-//! `/proc/PID/maps` waits for a lock that the file system of a user's own may hold. What is removed under a
-//! process loses its name, and nothing more.
+//! What a cgroup uses now, and what has happened to it.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
+use std::collections::HashMap;
 use std::fs;
-use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
-use anyhow::{Context, Result};
-use nix::libc::ESRCH;
+use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::io::Errno;
 
-use super::mount::{self, Mount};
-use crate::text::{Foreign, shown};
+use super::cgroup::attribute;
+use super::machine::amount;
+use super::parallel;
+use super::pressure::Pressure;
+use super::unread::Unread;
 
-/// How many descriptors and mounts of one user's processes are looked at: two seconds' worth or so. Who has
-/// more cannot keep everybody else waiting.
-const MOST: usize = 1_000_000;
-
-/// A process, as messages name it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Process {
-    /// Its number.
-    pub pid: u32,
-    /// Its name, `comm` of `proc_pid_comm(5)`.
-    pub name: Foreign,
-}
-
-impl fmt::Display for Process {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (pid {})", self.name.shown().at_most(16), self.pid)
-    }
-}
-
-/// A user's directory.
-#[derive(Debug, Clone)]
-pub struct Directory {
-    /// An absolute path without links in it.
-    pub path: PathBuf,
-    /// Its owner: nobody else but root is expected to enter it.
-    pub owner: u32,
-}
-
-/// What is known of the use of some directories.
-#[derive(Debug, Default)]
+/// What a cgroup uses now.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Usage {
-    /// The directories that are in use, each by this process for one.
-    pub used: BTreeMap<PathBuf, Process>,
-    /// The directories whose owner has a process of which it cannot be told.
-    pub unknown: BTreeMap<PathBuf, Process>,
-    /// The processes of which not everything could be looked at, and why.
-    pub unread: Vec<(Process, io::Error)>,
+    /// How long its tasks wait.
+    pub pressure: Pressure,
+    /// The CPU time that it has used.
+    pub cpu: Option<CpuTime>,
 }
 
-/// Which of `directories` a process of its owner's or of root's uses: with its working or root directory, its
-/// program or an open file there or below. This process does not count.
-///
-/// A process in another mount namespace, a container's, is found under the path that the directory has there.
-///
-/// What cannot be read of a process, such as a working directory whose path is longer than a page, may be any
-/// place that its users can enter. So their own directories are in doubt, and nobody else's; root has none.
-///
-/// # Errors
-/// `/proc` cannot be read.
-pub fn usage(root: &Path, directories: &[Directory]) -> Result<Usage> {
-    look(root, directories, MOST)
+/// `usage_usec` of `cpu.stat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuTime {
+    /// In µs, since the cgroup was made.
+    pub used: u64,
+    /// When that was read.
+    pub at: Instant,
 }
 
-/// Of each user's processes, `most` descriptors and mounts.
-fn look(root: &Path, directories: &[Directory], most: usize) -> Result<Usage> {
-    let proc = root.join("proc");
-    let file = proc.join("self/mountinfo");
-    let ours = fs::read(&file).with_context(|| format!("reading {}", shown(&file)))?;
-    let own_namespace = fs::read_link(proc.join("self/ns/mnt")).context("reading /proc/self/ns/mnt")?;
-    let own = directories.iter().map(|directory| (directory.path.clone(), directory)).collect();
-    let mut look = Look {
-        directories,
-        mounts: mount::parse(&ours),
-        seen_as: HashMap::from([(own_namespace, own)]),
-        most,
-        left: HashMap::new(),
-        usage: Usage::default(),
+impl CpuTime {
+    /// The part of so many CPUs that was used since `before`, 0 to 1.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "a part from 0 to 1, for people")]
+    pub fn share_since(self, before: Self, cpus: u32) -> f64 {
+        let time = self.at.duration_since(before.at).as_micros() as f64 * f64::from(cpus.max(1));
+        let used = self.used.saturating_sub(before.used) as f64;
+        if time > 0.0 { (used / time).min(1.0) } else { 0.0 }
+    }
+}
+
+impl Usage {
+    /// Reads that of each of these cgroups.
+    #[must_use]
+    pub fn read(root: &Path, cgroups: &[PathBuf]) -> Vec<Self> {
+        parallel::map(cgroups, |part| part.iter().map(|cgroup| Self::read_one(root, cgroup)).collect())
+    }
+
+    fn read_one(root: &Path, cgroup: &Path) -> Self {
+        let usage = numbers(root, cgroup, "cpu.stat").into_iter().find(|(key, _)| key == "usage_usec");
+        let cpu = usage.map(|(_, used)| CpuTime { used, at: Instant::now() });
+        Self { cpu, pressure: Pressure::read(root, cgroup) }
+    }
+}
+
+/// An attribute with a line `KEY NUMBER` for each, such as `cpu.stat` and `memory.events`, in its order;
+/// empty where there is none.
+#[must_use]
+pub fn numbers(root: &Path, cgroup: &Path, name: &str) -> Vec<(String, u64)> {
+    pairs(&attribute(root, cgroup, name).unwrap_or_default())
+}
+
+/// The lines `KEY NUMBER` of such a text.
+#[must_use]
+pub fn pairs(text: &str) -> Vec<(String, u64)> {
+    let pair = |line: &str| {
+        let (key, number) = line.split_once(' ')?;
+        Some((key.to_owned(), number.parse().ok()?))
     };
-    for entry in fs::read_dir(&proc).with_context(|| format!("reading {}", shown(&proc)))? {
-        let entry = entry.with_context(|| format!("reading {}", shown(&proc)))?;
-        let pid = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
-        if let Some(pid) = pid.filter(|pid| *pid != std::process::id()) {
-            look.process(pid, &entry.path());
-        }
-    }
-    Ok(look.usage)
+    text.lines().filter_map(pair).collect()
 }
 
-/// Under which path a mount namespace shows each directory, or a part of it.
-type SeenAs<'a> = Vec<(PathBuf, &'a Directory)>;
+/// Scores by the process's number, and the processes whose score cannot be read.
+type Read = (HashMap<u32, u16>, Vec<Unread>);
 
-struct Look<'a> {
-    directories: &'a [Directory],
-    mounts: Vec<Mount>,
-    seen_as: HashMap<PathBuf, SeenAs<'a>>,
-    most: usize,
-    /// How much more is looked at of each user's.
-    left: HashMap<u32, usize>,
-    usage: Usage,
+/// The `oom_score` of every process, `proc_pid_oom_score(5)`, that is being read. The kernel kills the highest
+/// first. Threads of the kernel have one too, 0, and are never killed.
+#[derive(Debug)]
+pub struct OomScores {
+    root: PathBuf,
+    /// `None` where no thread could be started.
+    reader: Option<JoinHandle<Read>>,
 }
 
-impl Look<'_> {
-    fn process(&mut self, pid: u32, process: &Path) {
-        let named = || {
-            let comm = fs::read(process.join("comm")).unwrap_or_default();
-            Process { pid, name: Foreign::new(comm.strip_suffix(b"\n").unwrap_or(&comm)) }
-        };
-        let uids = match unless_gone(fs::read(process.join("status"))) {
-            Ok(status) => status.as_deref().and_then(uids),
-            Err(error) => return self.usage.unread.push((named(), error)),
-        };
-        let Some(uids) = uids else { return };
-        let owned: Vec<&Directory> =
-            self.directories.iter().filter(|directory| uids.contains(&directory.owner)).collect();
-        if owned.is_empty() && !uids.contains(&0) {
-            return;
-        }
-        let (mut used, mut unread) = (Vec::new(), None);
-        let [real, ..] = uids;
-        if let Err(error) = self.links(real, process, &mut used, &mut unread) {
-            unread = Some(error);
-        }
-        for directory in used {
-            self.usage.used.entry(directory).or_insert_with(named);
-        }
-        if let Some(error) = unread {
-            for directory in owned {
-                self.usage.unknown.entry(directory.path.clone()).or_insert_with(named);
-            }
-            self.usage.unread.push((named(), error));
-        }
+impl OomScores {
+    /// Begins to read them, while others read or compute something else.
+    #[must_use]
+    pub fn begin(root: &Path) -> Self {
+        let own = root.to_owned();
+        let reader = thread::Builder::new().spawn(move || oom_scores(&own)).ok();
+        Self { root: root.to_owned(), reader }
     }
 
-    /// Follows all that a process has open. The first link that cannot be read is `unread`.
-    fn links(
-        &mut self,
-        real: u32,
-        process: &Path,
-        used: &mut Vec<PathBuf>,
-        unread: &mut Option<io::Error>,
-    ) -> io::Result<()> {
-        let Some(namespace) = unless_gone(fs::read_link(process.join("ns/mnt")))? else { return Ok(()) };
-        let left = self.left.entry(real).or_insert(if real == 0 { usize::MAX } else { self.most });
-        if !self.seen_as.contains_key(&namespace) {
-            let Some(theirs) = unless_gone(fs::read(process.join("mountinfo")))? else { return Ok(()) };
-            let theirs = mount::parse(&theirs);
-            *left = left.checked_sub(theirs.len()).ok_or_else(too_much)?;
-            self.seen_as.insert(namespace.clone(), aliases(self.directories, &self.mounts, &theirs));
-        }
-        let places = self.seen_as.get(&namespace).map(Vec::as_slice).unwrap_or_default();
-        let mut follow = |link: &Path| match unless_gone(fs::read_link(link)) {
-            Ok(Some(path)) => {
-                let inside = places.iter().filter(|(place, _)| path.starts_with(place));
-                used.extend(inside.map(|(_, directory)| directory.path.clone()));
-            }
-            // A descriptor may have been closed.
-            Ok(None) => {}
-            Err(error) => *unread = unread.take().or(Some(error)),
-        };
-        if places.is_empty() {
-            return Ok(());
-        }
-        for link in ["cwd", "root", "exe"] {
-            follow(&process.join(link));
-        }
-        let Some(descriptors) = unless_gone(fs::read_dir(process.join("fd")))? else { return Ok(()) };
-        for descriptor in descriptors {
-            let Some(descriptor) = unless_gone(descriptor)? else { return Ok(()) };
-            *left = left.checked_sub(1).ok_or_else(too_much)?;
-            follow(&descriptor.path());
-        }
-        Ok(())
+    /// By the process's number, with those that cannot be read; empty where `/proc` cannot be.
+    #[must_use]
+    pub fn get(self) -> Read {
+        let read = self.reader.and_then(|reader| reader.join().ok());
+        read.unwrap_or_else(|| oom_scores(&self.root))
     }
 }
 
-/// What was read, or nothing of what has ended meanwhile.
-fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
-    match read {
-        Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(ESRCH) => {
-            Ok(None)
-        }
-        read => read.map(Some),
-    }
-}
-
-fn too_much() -> io::Error {
-    io::Error::other("its user's processes have too many files open, or mounts")
-}
-
-/// Real, effective, saved and file system user of `/proc/PID/status`, where no name can hold a newline.
-fn uids(status: &[u8]) -> Option<[u32; 4]> {
-    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
-    let uids = std::str::from_utf8(line).ok()?.split_whitespace().map(|uid| uid.parse().ok());
-    uids.collect::<Option<Vec<u32>>>()?.try_into().ok()
-}
-
-/// Under which paths a process with the mounts `theirs` sees each directory, or a part of it.
-fn aliases<'a>(directories: &'a [Directory], ours: &[Mount], theirs: &[Mount]) -> SeenAs<'a> {
-    let mut aliases = Vec::new();
-    for directory in directories {
-        // The last mount at the longest mount point is the one in sight.
-        let holds = |mount: &&Mount| directory.path.starts_with(&mount.point);
-        let Some(mount) = ours.iter().filter(holds).max_by_key(|mount| mount.point.as_os_str().len()) else {
-            continue;
-        };
-        let below = directory.path.strip_prefix(&mount.point).unwrap_or(&directory.path);
-        let on_device = mount.root.join(below);
-        for their in theirs.iter().filter(|their| their.device == mount.device) {
-            if let Ok(below) = on_device.strip_prefix(&their.root) {
-                aliases.push((their.point.join(below), directory));
-            } else if their.root.starts_with(&on_device) {
-                aliases.push((their.point.clone(), directory));
+fn oom_scores(root: &Path) -> Read {
+    let path = root.join("proc");
+    let Ok(proc) = open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {
+        return Read::default();
+    };
+    let names = fs::read_dir(&path).into_iter().flatten().flatten();
+    let pids: Vec<u32> = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let read = parallel::map(&pids, |part| part.iter().map(|pid| oom_score(&proc, *pid)).collect());
+    let (mut scores, mut unread) = Read::default();
+    for (pid, score) in pids.into_iter().zip(read) {
+        match score {
+            Ok(score) => drop(scores.insert(pid, score)),
+            // It has ended.
+            Err(Errno::NOENT | Errno::SRCH) => {}
+            Err(error) => {
+                let why = format!("reading /proc/{pid}/oom_score: {}", std::io::Error::from(error));
+                unread.push(Unread { what: pid.to_string().into(), why });
             }
         }
     }
-    aliases
+    (scores, unread)
+}
+
+fn oom_score(proc: &OwnedFd, pid: u32) -> Result<u16, Errno> {
+    let file = openat(proc, format!("{pid}/oom_score"), OFlags::CLOEXEC, Mode::empty())?;
+    let mut text = [0; 8];
+    let length = rustix::io::read(&file, &mut text)?;
+    let number = text.get(..length).and_then(|text| str::from_utf8(text).ok()?.trim_end().parse().ok());
+    number.ok_or(Errno::INVAL)
+}
+
+/// Bytes of RAM that a new process could not have: `MemTotal` without `MemAvailable` of `/proc/meminfo`.
+#[must_use]
+pub fn memory_used(root: &Path) -> Option<u64> {
+    let meminfo = fs::read_to_string(root.join("proc/meminfo")).ok()?;
+    Some(amount(&meminfo, "MemTotal")?.saturating_sub(amount(&meminfo, "MemAvailable")?))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
-    fn a_container_sees_a_directory_under_another_path() {
-        let ours = mount::parse(
-            b"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 22 8:2 / /srv rw - ext4 /dev/sda2 rw\n31 22 0:5 / /proc rw - proc proc rw\n",
-        );
-        let directories = [Directory { path: "/srv/target/al ice".into(), owner: 1000 }];
-        let seen = |theirs: &str| -> Vec<PathBuf> {
-            let theirs = mount::parse(theirs.as_bytes());
-            aliases(&directories, &ours, &theirs).into_iter().map(|(alias, _)| alias).collect()
-        };
-        let path = |path: &str| vec![PathBuf::from(path)];
-        assert_eq!(seen("1 0 8:2 / /srv rw\n"), path("/srv/target/al ice"));
-        assert_eq!(seen("1 0 8:2 /target /mnt\\040x rw\n"), path("/mnt x/al ice"));
-        assert_eq!(seen("1 0 8:2 /target/al\\040ice /work rw\n"), path("/work"));
-        assert_eq!(seen("1 0 8:2 /target/al\\040ice/debug /work rw\n"), path("/work"));
-        assert_eq!(seen("1 0 8:2 /target/bob /work rw\n2 0 8:1 / / rw\n"), Vec::<PathBuf>::new());
-    }
-
-    /// Whoever has so much open that to look at it all would take too long is in doubt, and nobody else.
-    #[test]
-    fn who_has_too_much_open_keeps_nobody_waiting() {
-        let root = tempfile::tempdir().unwrap();
-        let path = |path: &str| root.path().join("proc").join(path);
-        let link = |to: &str, from: &str| std::os::unix::fs::symlink(to, path(from)).unwrap();
-        fs::create_dir_all(path("self/ns")).unwrap();
-        fs::write(path("self/mountinfo"), "").unwrap();
-        link("mnt:[1]", "self/ns/mnt");
-        for (pid, uid, open) in [("70000001", 1000, 3), ("70000002", 1000, 3), ("70000003", 1001, 5)] {
-            fs::create_dir_all(path(pid).join("fd")).unwrap();
-            fs::create_dir_all(path(pid).join("ns")).unwrap();
-            link("mnt:[1]", &format!("{pid}/ns/mnt"));
-            fs::write(path(pid).join("status"), format!("Uid:\t{uid}\t{uid}\t{uid}\t{uid}\n")).unwrap();
-            fs::write(path(pid).join("comm"), "x\n").unwrap();
-            for number in 0..open {
-                link("/dev/null", &format!("{pid}/fd/{number}"));
-            }
+    fn use_of_the_cpus_is_a_part_of_all_of_them() {
+        let at = Instant::now();
+        let before = CpuTime { used: 1_000_000, at };
+        let after = |used| CpuTime { used, at: at + Duration::from_secs(2) };
+        for (used, share) in
+            [(1_000_000, 0.0), (2_000_000, 0.25), (5_000_000, 1.0), (9_000_000, 1.0), (0, 0.0)]
+        {
+            assert!((after(used).share_since(before, 2) - share).abs() < 1e-9, "{used}");
         }
-        let directories = [1000, 1001].map(|owner| Directory { path: format!("/srv/{owner}").into(), owner });
-        let unread = |most| {
-            let usage = look(root.path(), &directories, most).unwrap();
-            assert!(usage.used.is_empty());
-            (usage.unread.len(), usage.unknown.into_keys().collect::<Vec<_>>())
-        };
-        assert_eq!(unread(6), (0, vec![]));
-        assert_eq!(unread(5), (1, vec!["/srv/1000".into()]));
-        assert_eq!(unread(2).1.len(), 2);
-    }
-
-    #[test]
-    fn a_process_has_four_users() {
-        assert_eq!(uids(b"Name:\t\xff\\nUid: 7\nUid:\t1\t2\t3\t4\nGid:\t0\n"), Some([1, 2, 3, 4]));
-        assert_eq!(uids(b"Name:\tx\nUid:\t1\t2\n"), None);
+        assert!(CpuTime { used: 2_000_000, at }.share_since(before, 2).abs() < 1e-9);
     }
 }

@@ -2,12 +2,15 @@
 //! nothing on a machine.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
+
 use super::diagnostic::{Diagnostic, MOST_ERRORS};
+use super::toml::key;
 use super::{
-    Amount, Declared, Memory, Policy, PrivateDir, Resources, Service, ServiceName, SetBy, Slice, SliceName,
-    VariableName,
+    Declared, LoginRule, Policy, PrivateDir, Resources, Service, SetBy, Slice, Sourced, VariableName,
 };
-use crate::text::{quoted, shown};
+use crate::text::shown;
+use crate::units::{Amount, Memory, ServiceName, SliceName};
 
 /// What cannot hold at once. These are errors: the file that brings them is left out.
 pub(super) fn contradictions(policy: &Policy) -> Vec<Diagnostic> {
@@ -26,55 +29,113 @@ pub(super) fn contradictions(policy: &Policy) -> Vec<Diagnostic> {
     for rule in rules.chain([&policy.logins.default]) {
         found.extend(inverted_limits(&rule.resources));
     }
-    found.extend(policy.private_dirs.iter().filter_map(|(variable, dir)| age_in_homes(variable, dir)));
+    found.extend(policy.private_dirs.iter().filter_map(|(variable, dir)| age(variable, dir)));
+    found.extend(policy.private_dirs.values().filter_map(inverted_numbers));
     found
+}
+
+/// A range of users that is none.
+fn inverted_numbers(dir: &PrivateDir) -> Option<Diagnostic> {
+    let max_uid = dir.max_uid.as_ref()?;
+    let lowest = dir.min_uid.as_ref().map_or(PrivateDir::MIN_UID, |min_uid| min_uid.value);
+    let message =
+        format!("max_uid = {} is below min_uid = {lowest}: nobody has the directory", max_uid.value);
+    (max_uid.value < lowest).then(|| Diagnostic::at(&max_uid.origin, message))
 }
 
 /// What is right, but comes to nothing on a machine with `ram` bytes of memory (of the container's
 /// limit inside one) and these groups and users. These are warnings: the files hold.
+///
+/// `group` and `user` say what the group or user of a name is called here, if there is one.
 #[must_use]
 pub fn review(
     policy: &Policy,
     ram: u64,
-    group_exists: fn(&str) -> bool,
-    user_exists: fn(&str) -> bool,
+    group: fn(&str) -> Option<String>,
+    user: fn(&str) -> Option<String>,
 ) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let slices = policy.slices.values().map(|slice| &slice.resources);
     let services = policy.services.values().map(|service| &service.resources);
     let logins = &policy.logins;
-    let rules = logins.users.iter().chain(&logins.groups).map(|(_, rule)| &rule.resources);
-    for resources in slices.chain(services).chain(rules).chain([&logins.default.resources]) {
+    let named = || logins.users.iter().chain(&logins.groups).map(|(_, rule)| &rule.resources);
+    for resources in slices.chain(services).chain(named()).chain([&logins.default.resources]) {
         found.extend(beyond_ram(resources, ram));
     }
-    for (name, rule) in &logins.groups {
-        if !group_exists(name) {
-            let message = format!(
-                "[logins.group.{}]: there is no such group: \"groupadd {}\", or remove the rule",
-                shown(name),
-                quoted(name)
-            );
-            found.extend(about_rule(rule, message));
-        }
-    }
-    for (name, rule) in &logins.users {
-        if !user_exists(name) {
-            found.extend(about_rule(rule, format!("[logins.user.{}]: there is no such user", shown(name))));
-        }
-    }
+    found.extend(named().flat_map(|resources| no_room(resources, ram, "those whom this rule is for")));
+    found.extend(no_room(&logins.default.resources, ram, "all for whom no rule says more, root included,"));
+    found.extend(about_rules("group", &logins.groups, group));
+    found.extend(about_rules("user", &logins.users, user));
     for (variable, dir) in &policy.private_dirs {
-        let groups = dir.groups.iter().filter(|group| !group_exists(&group.value));
-        let users = dir.users.iter().filter(|user| !user_exists(&user.value));
-        for (kind, name) in groups.map(|name| ("group", name)).chain(users.map(|name| ("user", name))) {
-            let message = format!("[private_dir.{variable}]: there is no {kind} \"{}\"", shown(&name.value));
+        let groups = dir.groups.iter().map(|name| ("group", name, group(&name.value)));
+        let users = dir.users.iter().map(|name| ("user", name, user(&name.value)));
+        for (kind, name, called) in groups.chain(users) {
+            let message = match called {
+                None => format!("[private_dir.{variable}]: there is no {kind} \"{}\"", shown(&name.value)),
+                Some(called) if called != name.value => format!(
+                    "[private_dir.{variable}]: the {kind} \"{}\" is called \"{}\" here: write that",
+                    shown(&name.value),
+                    shown(&called)
+                ),
+                Some(_) => continue,
+            };
             found.push(Diagnostic::at(&name.origin, message).warning());
         }
     }
     found
 }
 
+/// Rules of nobody, and rules by a name that is another here: they hold by number, where NSS says so in time.
+fn about_rules(
+    kind: &str,
+    rules: &[(String, LoginRule)],
+    called: fn(&str) -> Option<String>,
+) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let called = rules.iter().map(|(name, _)| called(name)).collect::<Vec<_>>();
+    // The rule that holds is the one with the name, else the first.
+    let mut holding: BTreeMap<&str, &String> = BTreeMap::new();
+    for ((name, _), called) in rules.iter().zip(&called) {
+        if let Some(called) = called {
+            let first = holding.entry(called).or_insert(name);
+            *first = if name == called { name } else { first };
+        }
+    }
+    for ((name, rule), called) in rules.iter().zip(&called) {
+        let place = |name: &String| format!("[logins.{kind}.{}]", key(name));
+        let Some(called) = called else {
+            let remedy = match kind {
+                "group" if can_be_added(name) => format!(": \"groupadd {name}\", or remove the rule"),
+                "group" => ": correct the name, or remove the rule".to_owned(),
+                _ => String::new(),
+            };
+            found.extend(about_rule(rule, format!("{}: there is no such {kind}{remedy}", place(name))));
+            continue;
+        };
+        let other = holding.get(called.as_str()).filter(|other| **other != name);
+        let message = match other {
+            Some(other) => {
+                format!("{}: this {kind} has a rule already, which holds: {}", place(name), place(other))
+            }
+            None if name != called => {
+                format!("{}: this {kind} is called \"{called}\" here: write {}", place(name), place(called))
+            }
+            None => continue,
+        };
+        found.extend(about_rule(rule, message));
+    }
+    found
+}
+
+/// Whether `groupadd(8)` takes the name on every system: what a directory service has may be called otherwise.
+fn can_be_added(group: &str) -> bool {
+    let begins = |c: char| c.is_ascii_lowercase() || c == '_';
+    let goes_on = |c: char| begins(c) || c.is_ascii_digit() || c == '-';
+    group.len() <= 32 && group.starts_with(begins) && group.chars().all(goes_on)
+}
+
 /// A warning at the first value of a rule; a rule without one has no effect to warn of.
-fn about_rule(rule: &super::LoginRule, message: String) -> Option<Diagnostic> {
+fn about_rule(rule: &LoginRule, message: String) -> Option<Diagnostic> {
     Some(Diagnostic::at(rule.origin()?, message).warning())
 }
 
@@ -89,8 +150,10 @@ fn reserved_slice(name: &SliceName, slice: &Slice) -> Option<Diagnostic> {
 fn first_origin(slice: &Slice) -> Option<&super::Origin> {
     let patterns = slice.matches.iter().map(|pattern| &pattern.origin);
     let floor = slice.cpu_floor.as_ref().map(|floor| &floor.origin);
+    let launcher = slice.launcher.as_ref().map(|launcher| &launcher.origin);
     patterns
         .chain(floor)
+        .chain(launcher)
         .chain(slice.resources.settings().map(|setting| setting.origin))
         .min_by_key(|origin| origin.line)
 }
@@ -144,6 +207,24 @@ fn shared_services(policy: &Policy) -> Vec<Diagnostic> {
     found
 }
 
+/// What holds, and has a price that whoever reads the policy should know.
+#[must_use]
+pub fn note(policy: &Policy, group_exists: fn(&str) -> bool) -> Option<String> {
+    let trusted = policy.private_dirs.values().flat_map(|dir| &dir.trusted_groups);
+    // Once for each group.
+    let mut groups: Vec<&Sourced<String>> = Vec::new();
+    for group in trusted.filter(|group| group_exists(&group.value)) {
+        if !groups.iter().any(|known| known.value == group.value) {
+            groups.push(group);
+        }
+    }
+    let at = &groups.first()?.origin;
+    let names = groups.iter().map(|group| group.value.as_str()).collect::<Vec<_>>().join(", ");
+    Some(format!(
+        "note: members of {names} can put another directory in the place of a private one (trusted_groups, {at})"
+    ))
+}
+
 /// sshd hands the score it was started with to every login (OpenSSH, `port-linux.c`): one that
 /// PID 1 set would make each login unkillable.
 fn score_of_ssh(name: &ServiceName, service: &Service) -> Option<Diagnostic> {
@@ -159,9 +240,21 @@ fn score_of_ssh(name: &ServiceName, service: &Service) -> Option<Diagnostic> {
     ))
 }
 
-/// What is to be aged is looked for in the file system, and homes are not all in one place.
-fn age_in_homes(variable: &VariableName, dir: &PrivateDir) -> Option<Diagnostic> {
-    let max_age = dir.max_age.as_ref().filter(|_| dir.path.value.in_home())?;
+/// Whose directories can be aged: cargo makes anew whatever is missing as a whole.
+const AGED: [&str; 2] = ["CARGO_TARGET_DIR", "CARGO_BUILD_BUILD_DIR"];
+
+fn age(variable: &VariableName, dir: &PrivateDir) -> Option<Diagnostic> {
+    let max_age = dir.max_age.as_ref()?;
+    if !AGED.contains(&variable.as_str()) {
+        let message = format!(
+            "[private_dir.{variable}]: max_age is for CARGO_TARGET_DIR and CARGO_BUILD_BUILD_DIR, of which cargo makes anew what is removed: remove it, and see Ageing in fairslice-policy(5) for others"
+        );
+        return Some(Diagnostic::at(&max_age.origin, message));
+    }
+    // What is to be aged is looked for in the file system, and homes are not all in one place.
+    if !dir.path.value.in_home() {
+        return None;
+    }
     let message = format!(
         "[private_dir.{variable}]: max_age with a path below {{home}} is not possible: remove it, or declare a path such as \"/srv/{}/{{user}}\"",
         variable.as_str().to_lowercase()
@@ -208,6 +301,32 @@ fn exceeds(lower: Amount, upper: Amount) -> bool {
     }
 }
 
+/// What the user's slice took at most while one `ssh` ran a command, measured with systemd 257 on Debian: with 4M,
+/// which is enough for 252, the kernel killed `systemd --user`, with 1M sshd.
+const LOGIN_MEMORY: u64 = 6 << 20;
+/// Likewise, with both: two of sshd's, two of `systemd --user`, a shell, and what that runs. With 5 the shell could
+/// start nothing, with 4 sshd no shell.
+const LOGIN_TASKS: u64 = 6;
+
+/// Limits under which nobody can log in: the user's slice holds all of a login.
+fn no_room(resources: &Resources, ram: u64, for_whom: &str) -> Vec<Diagnostic> {
+    let memory = resources.memory_max.as_ref();
+    let memory =
+        memory.filter(|max| max.value.0.on(ram).is_some_and(|bytes| bytes < LOGIN_MEMORY)).map(|max| {
+            (&max.origin, format!("memory_max = {}: a login takes {}M", max.value, LOGIN_MEMORY >> 20))
+        });
+    let tasks = resources.tasks_max.as_ref();
+    let tasks = tasks
+        .filter(|max| matches!(max.value.0, Amount::Absolute(tasks) if tasks < LOGIN_TASKS))
+        .map(|max| (&max.origin, format!("tasks_max = {}: a login takes {LOGIN_TASKS} tasks", max.value)));
+    let warning = |(origin, what)| {
+        let message =
+            format!("{what} (sshd, systemd --user, a shell): {for_whom} cannot log in, or not wholly");
+        Diagnostic::at(origin, message).warning()
+    };
+    memory.into_iter().chain(tasks).map(warning).collect()
+}
+
 fn beyond_ram(resources: &Resources, ram: u64) -> Vec<Diagnostic> {
     let amounts = [
         ("memory_min", &resources.memory_min, "protects no more than all of it"),
@@ -228,4 +347,38 @@ fn beyond_ram(resources: &Resources, ram: u64) -> Vec<Diagnostic> {
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `alice` is called so by a directory service that knows her as `CORP\alice` too; `toor` is root.
+    #[test]
+    fn rules_by_another_name_are_said() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let rule = |name: &str| format!("[logins.user.{}]\ncpu_weight = 1\n", key(&name));
+        let said = |names: &[&str]| {
+            std::fs::write(file.path(), names.iter().map(|name| rule(name)).collect::<String>()).unwrap();
+            let policy = crate::policy::load_files(&[file.path().to_owned()]).policy;
+            let called = |name: &str| match name {
+                "nobody-here" => None,
+                "toor" => Some("root".to_owned()),
+                name => Some(name.trim_start_matches("CORP\\").to_owned()),
+            };
+            let found = review(&policy, 1 << 30, |_| None, called);
+            found.into_iter().map(|diagnostic| diagnostic.message).collect::<Vec<_>>()
+        };
+        assert_eq!(said(&["alice", "bob"]), [""; 0]);
+        let other = r#"[logins.user."CORP\\alice"]: this user "#;
+        assert_eq!(
+            said(&[r"CORP\alice"]),
+            [format!("{other}is called \"alice\" here: write [logins.user.alice]")]
+        );
+        assert_eq!(
+            said(&[r"CORP\alice", "alice"]),
+            [format!("{other}has a rule already, which holds: [logins.user.alice]")]
+        );
+        assert_eq!(said(&["toor", "nobody-here"]).len(), 2);
+    }
 }

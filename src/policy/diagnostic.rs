@@ -75,23 +75,3 @@ impl fmt::Display for Diagnostic {
         }
     }
 }
-
-/// The known spelling nearest to `given`, if one is near enough to have been meant.
-pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let nearest = known.into_iter().map(|name| (strsim::damerau_levenshtein(given, name), name)).min()?;
-    (nearest.0 <= 1 + given.chars().count() / 4).then_some(nearest.1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slip_of_the_pen_is_recognised() {
-        let keys = ["cpu_weight", "io_weight", "memory_high", "match"];
-        assert_eq!(nearest("cpu_wieght", keys), Some("cpu_weight"));
-        assert_eq!(nearest("memory-high", keys), Some("memory_high"));
-        assert_eq!(nearest("mach", keys), Some("match"));
-        assert_eq!(nearest("colour", keys), None);
-    }
-}

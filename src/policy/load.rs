@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read};
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,11 @@ use std::sync::Arc;
 
 use nix::dir::Dir;
 
-use super::compiled::{self, Source, State};
 use super::diagnostic::Diagnostic;
 use super::{Policy, check, read};
+use crate::bounded::read_bounded;
 use crate::trust::{self, Refusal};
 use crate::{memory, paths};
-
-/// A larger file is no policy: 10,000 services take about half of this.
-const LARGEST: u64 = 1 << 20;
 
 /// How often its size reading a file takes of memory. Measured: 55 times with a file that is right, up to
 /// 125 times with one that is nothing but errors.
@@ -70,8 +67,15 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
     /// The files that the policy was read from.
     pub files: Vec<SourceFile>,
-    /// What was looked at, and how it was then.
-    pub(super) sources: Vec<Source>,
+}
+
+impl Loaded {
+    /// A policy that declares nothing, and that is right.
+    #[must_use]
+    pub fn nothing() -> Self {
+        let (policy, in_force) = (Policy::default(), InForce::Current);
+        Self { policy, in_force, diagnostics: Vec::new(), files: Vec::new() }
+    }
 }
 
 /// Loads the policy below `root`: the main file, then `policy.d/*.toml` in file-name order.
@@ -99,13 +103,6 @@ pub fn load(root: &Path) -> Loaded {
     }
 }
 
-/// Loads what a login needs of the policy below `root`: the same as [`load`], but from its compiled
-/// form, where that is of the very files that are there.
-#[must_use]
-pub fn load_for_login(root: &Path) -> Loaded {
-    compiled::read(root).map_or_else(|| load(root), |policy| Merge { policy, ..Merge::default() }.finish())
-}
-
 /// Loads these files as one policy, in this order, to validate them.
 #[must_use]
 pub fn load_files(files: &[PathBuf]) -> Loaded {
@@ -116,13 +113,28 @@ pub fn load_files(files: &[PathBuf]) -> Loaded {
     merge.finish()
 }
 
+/// The same policy where this file holds another text, or is not there. Files of `policy.d` come in the order of their
+/// names.
+#[must_use]
+pub fn with(loaded: &Loaded, file: &Path, text: Option<&str>) -> Loaded {
+    let mut files: Vec<SourceFile> =
+        loaded.files.iter().filter(|known| *known.path != *file).cloned().collect();
+    files.extend(text.map(|text| SourceFile { path: Arc::from(file), text: text.to_owned() }));
+    let is_main = |file: &SourceFile| *file.path == *paths::absolute(paths::POLICY);
+    files.sort_by(|a, b| (!is_main(a), &a.path).cmp(&(!is_main(b), &b.path)));
+    let mut merge = Merge::default();
+    for file in files {
+        merge.add_source(file);
+    }
+    merge.finish()
+}
+
 /// Loads the policy whose files lie in `below`, a directory relative to `root`.
 fn load_below(root: &Path, below: &Path) -> Loaded {
     let mut merge = Merge::default();
     let main = below.join(paths::POLICY);
     let main_holds = merge.add_below(root, &main);
     let directory = below.join(paths::POLICY_DIR);
-    merge.saw(&directory, root.join(&directory).metadata().ok().as_ref());
     match fragments(root, &directory) {
         Ok(names) => {
             for name in names {
@@ -168,26 +180,26 @@ struct Merge {
     policy: Policy,
     diagnostics: Vec<Diagnostic>,
     files: Vec<SourceFile>,
-    sources: Vec<Source>,
 }
 
 impl Merge {
     /// Adds a file below `root`, if nobody but root can change it, as well.
     fn add_below(&mut self, root: &Path, path: &Path) -> bool {
-        // Before it is read: what changes from here on is a change.
-        self.saw(path, root.join(path).metadata().ok().as_ref());
         self.add(trust::open(root, path), &paths::absolute(path))
     }
 
     /// Adds a file, if it is right and contradicts none before it.
     fn add(&mut self, opened: Result<File, Refusal>, shown: &Path) -> bool {
-        let source = match read_source(opened, shown) {
-            Ok(source) => source,
+        match read_source(opened, shown) {
+            Ok(source) => self.add_source(source),
             Err(diagnostic) => {
                 self.diagnostics.push(diagnostic);
-                return false;
+                false
             }
-        };
+        }
+    }
+
+    fn add_source(&mut self, source: SourceFile) -> bool {
         let (policy, mut diagnostics) = read::read(&source);
         let mut merged = self.policy.clone();
         merged.overlay(policy);
@@ -201,17 +213,12 @@ impl Merge {
         holds
     }
 
-    fn saw(&mut self, path: &Path, metadata: Option<&Metadata>) {
-        self.sources.push(Source { path: path.to_owned(), state: metadata.map(State::of) });
-    }
-
     fn finish(self) -> Loaded {
         Loaded {
             policy: self.policy,
             in_force: InForce::Current,
             diagnostics: self.diagnostics,
             files: self.files,
-            sources: self.sources,
         }
     }
 }
@@ -251,19 +258,7 @@ fn read_source(opened: Result<File, Refusal>, shown: &Path) -> Result<SourceFile
 }
 
 /// Opens a regular file. `O_NONBLOCK`, because a fifo must not hold up a boot or a login.
-pub(super) fn open(path: &Path) -> io::Result<File> {
+fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
-}
-
-/// What is in a file.
-pub(super) fn read_bounded(file: File) -> io::Result<Vec<u8>> {
-    // As much as is needed at once, so that it is read at once; the file may grow meanwhile.
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(usize::try_from(file.metadata()?.len().min(LARGEST)).unwrap_or(0) + 64)?;
-    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(io::Error::other("it is larger than 1 MiB"));
-    }
-    Ok(bytes)
 }

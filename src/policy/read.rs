@@ -2,19 +2,22 @@
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::diagnostic::{MOST_ERRORS, nearest};
-use super::value::FromToml;
+use super::diagnostic::MOST_ERRORS;
+use super::from_toml::FromToml;
+use super::toml::key;
 use super::{
-    Declared, Diagnostic, LoginRule, Logins, Memory, Origin, PathTemplate, Policy, PrivateDir, Resources,
-    Service, ServiceName, ServicePattern, Slice, SliceName, SourceFile, Sourced, VariableName, template,
+    Declared, Diagnostic, LoginRule, Logins, Origin, PathTemplate, Policy, PrivateDir, Resources, Service,
+    ServicePattern, Slice, SourceFile, Sourced, VariableName, absolute,
 };
+use crate::spelling::nearest;
 use crate::text::shown;
+use crate::units::{Memory, ServiceName, SliceName};
 
 type Key<'i> = Spanned<DeString<'i>>;
 type Value<'i> = Spanned<DeValue<'i>>;
@@ -33,15 +36,28 @@ const RESOURCES: [&str; 8] = [
     "memory_swap_max",
     "tasks_max",
 ];
-const PRIVATE_DIR: [&str; 7] = ["path", "only_if", "users", "groups", "min_uid", "mode", "max_age"];
-const LOGIN_RESOURCES: [&str; 5] = ["cpu_weight", "io_weight", "memory_high", "memory_max", "tasks_max"];
+const PRIVATE_DIR: [&str; 9] =
+    ["path", "only_if", "users", "groups", "trusted_groups", "min_uid", "max_uid", "mode", "max_age"];
+pub(crate) const LOGIN_RESOURCES: [&str; 5] =
+    ["cpu_weight", "io_weight", "memory_high", "memory_max", "tasks_max"];
 
 /// Reads one file. The policy holds what was right; it is to be used only where no error was found.
 pub(super) fn read(source: &SourceFile) -> (Policy, Vec<Diagnostic>) {
     let mut reader = Reader::new(source);
     let (document, errors) = DeTable::parse_recoverable(&source.text);
     for error in errors {
-        reader.error(error.span().unwrap_or_default(), error.message().to_owned());
+        let span = error.span().unwrap_or_default();
+        let line = reader.line(&span);
+        match unquoted_name(line) {
+            Some(meant) => {
+                reader.error(
+                    span.clone(),
+                    format!("{}: quote the name: {meant}", shown(line).at_most(MOST_SHOWN)),
+                );
+                reader.give_up(&span);
+            }
+            None => reader.error(span, error.message().to_owned()),
+        }
     }
     let policy = reader.policy(document.get_ref());
     let mut diagnostics = reader.diagnostics;
@@ -52,6 +68,76 @@ pub(super) fn read(source: &SourceFile) -> (Policy, Vec<Diagnostic>) {
     (policy, diagnostics)
 }
 
+/// Of a line that is no TOML: the table that is meant, where it begins one whose name is to be in quotes.
+fn unquoted_name(line: &str) -> Option<String> {
+    let header = line.strip_prefix('[')?;
+    let header = header.rsplit_once(']').map_or(header, |(header, _)| header);
+    let tables = ["logins.user.", "logins.group.", "service.", "slice."];
+    let (table, name) = tables.into_iter().find_map(|table| Some((table, header.strip_prefix(table)?)))?;
+    let name = name.trim_matches('"');
+    // A name in quotes that holds one is beyond guessing; one that is right has something else wrong with it.
+    let is_plain = !name.is_empty() && !name.contains(['"', '[', ']', '\'']);
+    let meant = format!("{table}{}", key(&name));
+    (is_plain && meant != header).then(|| format!("[{meant}]"))
+}
+
+/// Settings of units that a policy has no key for: `systemd.resource-control(5)` and `systemd.exec(5)`. What is
+/// spelled like one is meant to be that, however near a key of the policy is.
+const UNIT_SETTINGS: [&str; 46] = [
+    "AllowedCPUs",
+    "AllowedMemoryNodes",
+    "CPUAffinity",
+    "CPUQuota",
+    "CPUQuotaPeriodSec",
+    "CPUSchedulingPolicy",
+    "CPUSchedulingPriority",
+    "DefaultMemoryLow",
+    "DefaultMemoryMin",
+    "Delegate",
+    "DisableControllers",
+    "IODeviceLatencyTargetSec",
+    "IODeviceWeight",
+    "IOReadBandwidthMax",
+    "IOReadIOPSMax",
+    "IOSchedulingClass",
+    "IOSchedulingPriority",
+    "IOWriteBandwidthMax",
+    "IOWriteIOPSMax",
+    "LimitAS",
+    "LimitCORE",
+    "LimitMEMLOCK",
+    "LimitNOFILE",
+    "LimitNPROC",
+    "ManagedOOMMemoryPressure",
+    "ManagedOOMMemoryPressureDurationSec",
+    "ManagedOOMMemoryPressureLimit",
+    "ManagedOOMPreference",
+    "ManagedOOMSwap",
+    "MemoryKSM",
+    "MemoryPressureThresholdSec",
+    "MemoryPressureWatch",
+    "MemoryZSwapMax",
+    "MemoryZSwapWriteback",
+    "NUMAMask",
+    "NUMAPolicy",
+    "Nice",
+    "OOMPolicy",
+    "StartupAllowedCPUs",
+    "StartupAllowedMemoryNodes",
+    "StartupCPUWeight",
+    "StartupIOWeight",
+    "StartupMemoryHigh",
+    "StartupMemoryLow",
+    "StartupMemoryMax",
+    "StartupMemorySwapMax",
+];
+
+/// The unit's setting that a key is, however it is spelled: `memory_zswap_max`, `MemoryZSwapMax`.
+fn unit_setting(key: &str) -> Option<&'static str> {
+    let letters = key.replace(['_', '-'], "");
+    UNIT_SETTINGS.into_iter().find(|setting| setting.eq_ignore_ascii_case(&letters))
+}
+
 struct Reader<'a> {
     source: &'a SourceFile,
     /// The offset at which each line starts.
@@ -59,6 +145,8 @@ struct Reader<'a> {
     /// Of the last origin: the start of its line, its offset, and the characters between them. A line may
     /// be as long as the file, and everything that is declared in it has an origin.
     counted: Cell<(usize, usize, usize)>,
+    /// Where the lines start of tables whose names lack their quotes.
+    unquoted: BTreeSet<usize>,
     diagnostics: Vec<Diagnostic>,
     /// How many errors are not among them.
     more: usize,
@@ -71,6 +159,7 @@ impl<'a> Reader<'a> {
             source,
             lines: std::iter::once(0).chain(starts).collect(),
             counted: Cell::default(),
+            unquoted: BTreeSet::new(),
             diagnostics: Vec::new(),
             more: 0,
         }
@@ -105,6 +194,9 @@ impl<'a> Reader<'a> {
         let mut all = BTreeMap::new();
         for (key, value) in self.table(value, kind) {
             let text = key.get_ref().as_ref();
+            if self.is_part_of_a_name(kind, text, value) {
+                continue;
+            }
             let body = body(self, text, value);
             match name(text) {
                 Ok(name) => {
@@ -121,6 +213,31 @@ impl<'a> Reader<'a> {
         all
     }
 
+    /// Whether a table's name is only the beginning of one with a dot in it: `[logins.user.john.doe]` is a table `doe`
+    /// in `john`. No key of a policy's tables takes a table.
+    fn is_part_of_a_name(&mut self, kind: &str, name: &str, value: &Value<'_>) -> bool {
+        let DeValue::Table(table) = value.get_ref() else { return false };
+        let mut found = false;
+        for (part, value) in in_file_order(table) {
+            if !matches!(value.get_ref(), DeValue::Table(_)) {
+                continue;
+            }
+            let (mut whole, mut inner) = (format!("{name}.{}", part.get_ref()), value);
+            while let DeValue::Table(table) = inner.get_ref()
+                && let [(part, value)] = in_file_order(table).as_slice()
+                && matches!(value.get_ref(), DeValue::Table(_))
+            {
+                whole = format!("{whole}.{}", part.get_ref());
+                inner = value;
+            }
+            let message =
+                format!("[{kind}.{whole}]: quote a name with a dot in it: [{kind}.{}]", key(&whole));
+            self.error(part.span(), message);
+            found = true;
+        }
+        found
+    }
+
     fn slice(&mut self, name: &str, value: &Value<'_>) -> Slice {
         let mut slice = Slice::default();
         let place = format!("[slice.\"{name}\"]");
@@ -128,8 +245,9 @@ impl<'a> Reader<'a> {
             match key.get_ref().as_ref() {
                 "match" => slice.matches = self.patterns(value),
                 "cpu_floor" => slice.cpu_floor = self.value(key, value),
+                "launcher" => slice.launcher = self.value(key, value),
                 _ => {
-                    let others = ["match", "cpu_floor"];
+                    let others = ["match", "cpu_floor", "launcher"];
                     self.resource(&mut slice.resources, key, value, &place, &others, &RESOURCES);
                 }
             }
@@ -160,8 +278,9 @@ impl<'a> Reader<'a> {
             match key.get_ref().as_ref() {
                 "oom_score_adj" => service.oom_score_adj = self.value(key, value),
                 "set_by" => service.set_by = self.value(key, value),
+                "launcher" => service.launcher = self.value(key, value),
                 _ => {
-                    let others = ["oom_score_adj", "set_by"];
+                    let others = ["oom_score_adj", "set_by", "launcher"];
                     self.resource(&mut service.resources, key, value, &place, &others, &RESOURCES);
                 }
             }
@@ -186,7 +305,10 @@ impl<'a> Reader<'a> {
     fn login_rules(&mut self, value: &Value<'_>, kind: &str) -> Vec<(String, LoginRule)> {
         let mut rules = Vec::new();
         for (name, body) in self.table(value, &format!("[logins.{kind}]")) {
-            let place = format!("[logins.{kind}.{}]", name.get_ref());
+            if self.is_part_of_a_name(&format!("logins.{kind}"), name.get_ref(), body) {
+                continue;
+            }
+            let place = format!("[logins.{kind}.{}]", key(name.get_ref()));
             let mut rule = LoginRule::default();
             for (key, value) in self.table(body, &place) {
                 self.login_key(&mut rule, key, value, &place, &["oom_score_adj"]);
@@ -241,18 +363,19 @@ impl<'a> Reader<'a> {
         let place = format!("[private_dir.{name}]");
         let before = self.diagnostics.len();
         let (mut path, mut only_if) = (None, None);
-        let (mut users, mut groups) = (Vec::new(), Vec::new());
-        let (mut min_uid, mut mode, mut max_age) = (None, None, None);
+        let (mut users, mut groups, mut trusted_groups) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut min_uid, mut max_uid, mut mode, mut max_age) = (None, None, None, None);
         for (key, value) in self.table(value, &place) {
             match key.get_ref().as_ref() {
                 "path" => path = self.text(value, "path", PathTemplate::new),
                 "only_if" => {
-                    only_if = self
-                        .text(value, "only_if", |text| template::absolute(text).map(|()| text.to_owned()));
+                    only_if = self.text(value, "only_if", |text| absolute(text).map(|()| text.to_owned()));
                 }
                 "users" => users = self.names(value, "users", "[\"alice\", \"bob\"]"),
                 "groups" => groups = self.names(value, "groups", "[\"dev\"]"),
+                "trusted_groups" => trusted_groups = self.names(value, "trusted_groups", "[\"dev\"]"),
                 "min_uid" => min_uid = self.value(key, value),
+                "max_uid" => max_uid = self.value(key, value),
                 "mode" => mode = self.value(key, value),
                 "max_age" => max_age = self.value(key, value),
                 _ => self.unknown(key, &place, &PRIVATE_DIR),
@@ -262,10 +385,21 @@ impl<'a> Reader<'a> {
             let example = format!("path = \"/srv/{}/{{user}}\"", name.to_lowercase());
             self.error(value.span(), format!("{place} has no path: {example}"));
         }
-        path.map(|path| PrivateDir { path, only_if, users, groups, min_uid, mode, max_age })
+        let dir = |path| PrivateDir {
+            path,
+            only_if,
+            users,
+            groups,
+            trusted_groups,
+            min_uid,
+            max_uid,
+            mode,
+            max_age,
+        };
+        path.map(dir)
     }
 
-    /// Names of users or groups: at least one, since none would be taken for everybody.
+    /// Names of users or groups: at least one, since an empty list of `users` or `groups` would be taken for everybody.
     fn names(&mut self, value: &Value<'_>, key: &str, example: &str) -> Vec<Sourced<String>> {
         let DeValue::Array(array) = value.get_ref() else {
             self.expected(key, value, &format!("a list of names: {example}"));
@@ -275,7 +409,10 @@ impl<'a> Reader<'a> {
             self.expected(
                 key,
                 value,
-                &format!("at least one name ({example}); leave the key out for everybody"),
+                &format!(
+                    "at least one name ({example}); leave the key out for {}",
+                    if key == "trusted_groups" { "nobody" } else { "everybody" }
+                ),
             );
         }
         let mut names = Vec::new();
@@ -329,7 +466,14 @@ impl<'a> Reader<'a> {
 
     fn unknown(&mut self, key: &Key<'_>, place: &str, known: &[&str]) {
         let given = key.get_ref().as_ref();
-        let remedy = nearest(given, known.iter().copied()).map_or_else(
+        if let Some(setting) = unit_setting(given) {
+            let message = format!(
+                "unknown key \"{given}\" in {place}: a policy does not set {setting}=: set it in a drop-in, \
+                 \"systemctl edit UNIT\""
+            );
+            return self.error(key.span(), message);
+        }
+        let remedy = nearest(given, known.iter().copied(), 1 + given.chars().count() / 4).map_or_else(
             || format!("it takes {}", known.join(", ")),
             |meant| format!("did you mean \"{meant}\"?"),
         );
@@ -342,6 +486,9 @@ impl<'a> Reader<'a> {
     }
 
     fn error(&mut self, span: Range<usize>, message: String) {
+        if self.unquoted.contains(&self.start_of_line(&span)) {
+            return;
+        }
         if self.diagnostics.len() < MOST_ERRORS {
             let diagnostic = Diagnostic::at(&self.origin(&span), message);
             self.diagnostics.push(diagnostic);
@@ -352,6 +499,31 @@ impl<'a> Reader<'a> {
 
     fn sourced<T>(&self, value: &Value<'_>, read: T) -> Sourced<T> {
         Sourced { value: read, origin: self.origin(&value.span()) }
+    }
+
+    /// The line that a span begins in, without what is blank around it.
+    fn line(&self, span: &Range<usize>) -> &'a str {
+        let start = self.start_of_line(span);
+        self.source.text.get(start..).and_then(|text| text.lines().next()).unwrap_or_default().trim()
+    }
+
+    /// What else is wrong with a table whose name lacks its quotes comes of that: its keys are in another one.
+    fn give_up(&mut self, span: &Range<usize>) {
+        let header = self.start_of_line(span);
+        if self.unquoted.contains(&header) {
+            return;
+        }
+        let first = self.lines.partition_point(|start| *start <= header);
+        let below = self.lines.iter().copied().skip(first);
+        let line = |start: usize| self.source.text.get(start..).and_then(|text| text.lines().next());
+        let is_header = |start: usize| line(start).is_some_and(|line| line.trim_start().starts_with('['));
+        let keys: Vec<usize> = below.take_while(|start| !is_header(*start)).collect();
+        self.unquoted.extend(keys.into_iter().chain([header]));
+    }
+
+    fn start_of_line(&self, span: &Range<usize>) -> usize {
+        let line = self.lines.partition_point(|start| *start <= span.start).max(1);
+        self.lines.get(line - 1).copied().unwrap_or_default()
     }
 
     fn origin(&self, span: &Range<usize>) -> Origin {

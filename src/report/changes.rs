@@ -15,7 +15,7 @@ const JSON_VERSION: u32 = 1;
 
 /// Of `--logins`, a line for each property: what it is and what it should be.
 #[must_use]
-pub fn changes(changes: &[user_slice::Change]) -> String {
+pub fn changes(changes: &[user_slice::SliceChange]) -> String {
     if changes.is_empty() {
         return "users' slices are as declared\n".to_owned();
     }
@@ -31,6 +31,18 @@ pub fn changes(changes: &[user_slice::Change]) -> String {
                 changed.property.key,
                 shown(live),
                 changed.value
+            );
+        }
+        for (left, over) in &change.left {
+            let key = left.property.key;
+            let live = left.live.as_deref().unwrap_or("-");
+            let _ = writeln!(
+                text,
+                "{}: {key} {} left, declared {}: {}",
+                change.slice,
+                shown(live),
+                left.value,
+                over.said()
             );
         }
     }
@@ -52,7 +64,7 @@ pub fn report_text(report: &Report<'_>) -> String {
         let _ = writeln!(text, "restarted: {}", shown(&report.restarted.join(" ")));
     }
     if !report.in_vain.is_empty() {
-        let _ = writeln!(text, "restarted in vain: {}", shown(&report.in_vain.join(" ")));
+        let _ = writeln!(text, "restarted, and still not as declared: {}", shown(&report.in_vain.join(" ")));
     }
     if !report.after.is_empty() {
         let _ = writeln!(text, "still to be changed:");
@@ -71,6 +83,9 @@ pub fn changes_text(plan: &Plan<'_>) -> String {
     if let Some(why) = &plan.reload {
         let _ = writeln!(text, "systemd\n  daemon-reload: {}", shown(why));
     }
+    if plan.logins {
+        text.push_str("logins\n  the next ones get what the policy declares now\n");
+    }
     let changes = || plan.units.iter().flat_map(|unit| &unit.changes);
     let key_width = changes().map(|change| change.key.len()).max().unwrap_or(0);
     let arrow = |old: &str, new: &str| format!("{} -> {}", shown(old), shown(new));
@@ -80,7 +95,9 @@ pub fn changes_text(plan: &Plan<'_>) -> String {
         let _ = writeln!(text, "{}{user}", shown(&unit.unit));
         for change in &unit.changes {
             let value = arrow(&change.old, &change.new);
-            let _ = writeln!(text, "  {:key_width$}  {value:width$}  ({})", change.key, means(change.how));
+            let at = change.set_by.as_ref().map(|at| format!(", then {}", shown(at))).unwrap_or_default();
+            let _ =
+                writeln!(text, "  {:key_width$}  {value:width$}  ({}{at})", change.key, means(change.how));
         }
     }
     text
@@ -159,6 +176,7 @@ pub fn plan_value(plan: &Plan<'_>) -> Value {
     json!({
         "version": JSON_VERSION,
         "reload": plan.reload,
+        "logins": plan.logins,
         "units": plan.units.iter().map(unit_value).collect::<Vec<_>>(),
         "left": left.collect::<Vec<_>>(),
         "restarts": restarts.collect::<Vec<_>>(),
@@ -176,7 +194,7 @@ fn unit_value(unit: &UnitChanges) -> Value {
             How::Cgroup => ("cgroup", None),
         };
         json!({
-            "setting": change.key, "old": change.old, "new": change.new, "how": how, "processes": processes,
+            "setting": change.key, "old": change.old, "new": change.new, "set_by": change.set_by, "how": how, "processes": processes,
         })
     });
     json!({ "unit": unit.unit, "user": unit.user, "changes": changes.collect::<Vec<_>>() })

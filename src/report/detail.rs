@@ -47,6 +47,7 @@ pub fn detail(picture: &Picture, detail: &Detail<'_>, scores: &[u16], display: D
     }
     if let Some(id) = detail.cgroup {
         chain(picture, id).write_to(&mut text);
+        text.push_str(&super::share::no_shares(&picture.tree));
         pressure(picture, id).write_to(&mut text);
         memory(picture, id, detail, display, &mut text);
         processes(detail, scores, &mut text);
@@ -79,7 +80,7 @@ fn chain(picture: &Picture, id: Id) -> Table<5> {
             siblings.iter().filter(|sibling| **sibling == id || picture.tree[**sibling].populated);
         let sum: u64 = populated.filter_map(|sibling| weight(*sibling)).sum();
         let max = cgroup.cpu.and_then(|cpu| cpu.max);
-        let share = picture.looks.get(&id).and_then(|look| look.figures.share);
+        let share = picture.seen.get(&id).and_then(|look| look.figures.share);
         let cells = [
             shown(&picture.tree.name(id)).to_string(),
             weight(id).map_or("-".to_owned(), |weight| {
@@ -96,7 +97,7 @@ fn chain(picture: &Picture, id: Id) -> Table<5> {
 
 fn pressure(picture: &Picture, id: Id) -> Table<5> {
     let mut table = Table::new(["pressure %", "10 s", "1 min", "5 min", "total"]).indented();
-    let pressure = picture.looks.get(&id).map(|look| look.load.pressure).unwrap_or_default();
+    let pressure = picture.seen.get(&id).map(|look| look.usage.pressure).unwrap_or_default();
     let mut add = |name: &str, stalls: Option<Stalls>| {
         let full = stalls.and_then(|stalls| stalls.full);
         for (kind, stall) in [("some", stalls.map(|stalls| stalls.some)), ("full", full)] {
@@ -114,7 +115,7 @@ fn pressure(picture: &Picture, id: Id) -> Table<5> {
 
 fn memory(picture: &Picture, id: Id, detail: &Detail<'_>, display: Display, text: &mut String) {
     let Some(memory) = picture.tree[id].memory else { return };
-    let figures = picture.looks.get(&id).map(|look| look.figures).unwrap_or_default();
+    let figures = picture.seen.get(&id).map(|look| look.figures).unwrap_or_default();
     let limit = |bytes: u64| if bytes == u64::MAX { "-".to_owned() } else { size(bytes) };
     let protection = figures.protection;
     let ceiling = figures.ceiling;

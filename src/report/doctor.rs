@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
 use super::json::json_text;
-use crate::effect::finding::{Finding, Fix, Severity};
+use crate::doctor::finding::{Finding, Fix, Severity};
 use crate::enforce::apply::Left;
 use crate::text::{Foreign, quoted, shown};
 
@@ -62,20 +62,20 @@ pub fn finding_text(finding: &Finding) -> String {
     text
 }
 
-/// What `--fix` is about to mend.
+/// What `--fix` is about to fix.
 #[must_use]
-pub fn mendable_text(findings: &[&Finding]) -> String {
-    let mut text = "to be mended:\n".to_owned();
+pub fn fixable_text(findings: &[&Finding]) -> String {
+    let mut text = "will fix:\n".to_owned();
     text.extend(findings.iter().map(|finding| finding_text(finding)));
     text.push_str("changes:\n");
     text
 }
 
-/// What `--fix` has mended, and what was gone without a change of its.
+/// What `--fix` has fixed, and what was resolved without a change of its.
 #[must_use]
-pub fn mended_text(mended: &[&Finding], by_itself: &[&Finding]) -> String {
+pub fn fixed_text(fixed: &[&Finding], by_itself: &[&Finding]) -> String {
     let mut text = String::new();
-    for (heading, findings) in [("mended", mended), ("gone by itself", by_itself)] {
+    for (heading, findings) in [("fixed", fixed), ("already resolved", by_itself)] {
         for Finding { code, subject, what, .. } in findings {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{heading}: {code} {}", shown(&format!("{subject}: {what}")));
@@ -88,13 +88,13 @@ pub fn mended_text(mended: &[&Finding], by_itself: &[&Finding]) -> String {
 #[must_use]
 pub fn left_text(findings: &[Finding], reasons: &[&Left]) -> String {
     if findings.is_empty() {
-        return "nothing is left\n".to_owned();
+        return "nothing left to fix\n".to_owned();
     }
     let mut text = String::new();
     for (heading, belongs) in [
-        ("could not be mended:", (|fix| *fix == Fix::Apply) as fn(&Fix) -> bool),
-        ("left, needs a restart (fairslice apply --restart):", |fix| matches!(fix, Fix::Restart(_))),
-        ("left, the administrator's:", |fix| matches!(fix, Fix::Command(_) | Fix::Edit(_))),
+        ("could not fix:", (|fix| *fix == Fix::Apply) as fn(&Fix) -> bool),
+        ("needs a restart (fairslice apply --restart):", |fix| matches!(fix, Fix::Restart(_))),
+        ("for you to decide:", |fix| matches!(fix, Fix::Command(_) | Fix::Edit(_))),
     ] {
         let mut group = findings.iter().filter(|finding| belongs(&finding.fix)).peekable();
         if group.peek().is_some() {
@@ -103,7 +103,7 @@ pub fn left_text(findings: &[Finding], reasons: &[&Left]) -> String {
         }
         for finding in group {
             text.push_str(&finding_text(finding));
-            let of_it = |reason: &&&Left| finding.subjects().any(|subject| subject == reason.unit);
+            let of_it = |reason: &&&Left| finding.subject.has(&reason.unit);
             for Left { unit, key, why, .. } in
                 reasons.iter().filter(|_| finding.fix == Fix::Apply).filter(of_it)
             {
@@ -133,11 +133,14 @@ fn remedy(fix: &Fix) -> String {
     }
 }
 
-/// The command line that mends it, where one does.
+/// The command line that fixes it, where one does.
 fn command(fix: &Fix) -> Option<String> {
     match fix {
         Fix::Apply => Some("fairslice apply".to_owned()),
-        Fix::Restart(unit) => Some(format!("systemctl restart {}", quoted(unit))),
+        Fix::Restart(units) => Some(match units.as_slice() {
+            [unit] => format!("systemctl restart {}", quoted(unit)),
+            _ => "fairslice apply --restart".to_owned(),
+        }),
         Fix::Command(command) => Some(command.clone()),
         Fix::Edit(_) => None,
     }
@@ -168,7 +171,7 @@ pub(super) fn finding_json(finding: &Finding) -> Value {
         "code": finding.code.to_string(),
         "severity": severity,
         "title": finding.code.title(),
-        "subject": finding.subject,
+        "subject": finding.subject.to_string(),
         "what": finding.what,
         "cost": finding.cost,
         "cause": finding.cause,

@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 
 use super::json::json_text;
 use crate::effect::Headcount;
+use crate::enforce::decision::{Place, SWITCHES};
 use crate::enforce::login::explain::{Directory, Explained, Live, Session};
 use crate::host::pam::Module;
-use crate::policy::{Origin, SliceName};
+use crate::policy::Origin;
 use crate::text::{Foreign, shown};
+use crate::units::SliceName;
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
 const JSON_VERSION: u32 = 1;
@@ -33,10 +35,11 @@ pub fn login_text(explained: &Explained<'_>, service: &str) -> String {
         ]);
     }
     rules.write_to(&mut text, "rules");
-    if matches!(explained.session, Session::Placed { .. } | Session::PlacedHere { .. }) {
+    let Session { ours, place, .. } = &explained.session;
+    if ours.is_some() && place.is_in_own_slice() {
         slices(&mut text, explained, &slice);
     }
-    if !matches!(explained.session, Session::WithoutUs) {
+    if ours.is_some() {
         private_dirs(&mut text, explained);
     }
     text
@@ -45,7 +48,8 @@ pub fn login_text(explained: &Explained<'_>, service: &str) -> String {
 fn slices(text: &mut String, explained: &Explained<'_>, slice: &SliceName) {
     let mut own = Table::default();
     explained.settings.iter().for_each(|setting| own.row(cells(setting)));
-    if let Some(score) = &explained.rule.oom_score_adj {
+    let score = explained.rule.oom_score_adj.as_ref();
+    if let Some(score) = score.filter(|_| explained.session.place.is_in_a_session()) {
         own.row([
             "oom_score_adj".to_owned(),
             score.value.to_string(),
@@ -67,14 +71,22 @@ fn private_dirs(text: &mut String, explained: &Explained<'_>) {
     let mut table = Table::default();
     for (variable, origin, directory) in &explained.directories {
         let (value, note) = match directory {
-            Directory::Set { value, exists: true } => (value.as_str(), "exists"),
-            Directory::Set { value, exists: false } => (value.as_str(), "made at the login"),
+            Directory::Set { value, exists: true, .. } => (value.as_str(), "exists"),
+            Directory::Set { value, exists: false, .. } => (value.as_str(), "made at the login"),
             Directory::Nothing(reason) => ("not set", reason.as_str()),
             Directory::Refused(reason) => ("refused", reason.as_str()),
         };
         table.row([variable.clone(), value.to_owned(), note.to_owned(), origin.to_string()]);
     }
     table.write_to(text, "private directories");
+    for (variable, _, directory) in &explained.directories {
+        if let Directory::Set { notes, .. } = directory {
+            for note in notes {
+                // Writing to a string cannot fail.
+                let _ = writeln!(text, "  {}", shown(&format!("{variable}: {note}")));
+            }
+        }
+    }
 }
 
 /// The same for programs: `docs/json`.
@@ -86,13 +98,15 @@ pub fn login_json(explained: &Explained<'_>, service: &str) -> String {
         json!({ "rule": of.to_string(), "origin": origin.as_ref().map(Origin::to_string), "holds": holds })
     });
     let directories = explained.directories.iter().map(|(variable, origin, directory)| {
-        let (value, exists, reason) = match directory {
-            Directory::Set { value, exists } => (Some(value), *exists, None),
-            Directory::Nothing(reason) | Directory::Refused(reason) => (None, false, Some(reason)),
+        let none = Vec::new();
+        let (value, exists, reason, notes) = match directory {
+            Directory::Set { value, exists, notes } => (Some(value), *exists, None, notes),
+            Directory::Nothing(reason) | Directory::Refused(reason) => (None, false, Some(reason), &none),
         };
         json!({
             "variable": variable, "origin": origin.to_string(), "value": value, "exists": exists,
             "refused": matches!(directory, Directory::Refused(_)), "reason": reason,
+            "notes": notes,
         })
     });
     let value = json!({
@@ -102,11 +116,15 @@ pub fn login_json(explained: &Explained<'_>, service: &str) -> String {
         "service": service,
         "slice": slice.as_str(),
         "session": match &explained.session {
-            Session::Placed { .. } => "placed",
-            Session::PlacedHere { .. } => "placed_here",
-            Session::Stays { .. } => "stays",
-            Session::TooEarly { .. } => "too_early",
-            Session::WithoutUs => "without_us",
+            Session { ours: None, .. } => "without_us",
+            Session { is_too_early: true, .. } => "too_early",
+            Session { place: Place::Session | Place::Manager, .. } => "placed",
+            Session { place: Place::ThroughPid1 | Place::Directly, .. } => "placed_here",
+            Session { place: Place::Stays(_), .. } => "stays",
+        },
+        "reason": match &explained.session {
+            Session { ours: Some(_), place: Place::Stays(why), .. } => Some(why.to_string()),
+            _ => None,
         },
         "rules": candidates.collect::<Vec<_>>(),
         "oom_score_adj": explained.rule.oom_score_adj.as_ref().map(|score| score.value.get()),
@@ -119,29 +137,38 @@ pub fn login_json(explained: &Explained<'_>, service: &str) -> String {
 }
 
 fn session(session: &Session, service: &str, slice: &SliceName) -> String {
-    match session {
-        Session::Placed { by } => format!(
-            "{service}: logind puts the session into {slice} ({}), unless it is opened inside another",
-            line(by)
-        ),
-        Session::PlacedHere { ours } => format!(
-            "{service}: pam_fairslice.so puts the session into {slice}, for logind does not run ({})",
+    let Session { ours: Some(ours), logind, is_too_early, place } = session else {
+        return format!(
+            "{service}: no line of pam_fairslice.so: nothing of this is done (\"fairslice doctor\" says where it belongs)"
+        );
+    };
+    let by = logind.as_ref().map(line).unwrap_or_default();
+    if *is_too_early {
+        return format!(
+            "{service}: pam_fairslice.so ({}) runs before pam_systemd.so ({by}), when the session is in no slice yet: put it below",
             line(ours)
+        );
+    }
+    match place {
+        Place::Session => format!(
+            "{service}: logind puts the session into {slice} ({by}), unless it is opened inside another"
         ),
-        Session::Stays { ours } => format!(
-            "{service}: the session stays where {service} runs, logind is not asked ({}): private directories only",
-            line(ours)
-        ),
-        Session::TooEarly { ours, by } => format!(
-            "{service}: pam_fairslice.so ({}) runs before pam_systemd.so ({}), when the session is in no slice yet: put it below",
-            line(ours),
-            line(by)
-        ),
-        Session::WithoutUs => {
+        Place::Manager => format!("{service}: PID 1 starts it in {slice} ({})", line(ours)),
+        Place::ThroughPid1 | Place::Directly => {
+            let unless = if SWITCHES.contains(&service) {
+                "a session or a service calls it"
+            } else {
+                "another module puts it into a cgroup"
+            };
             format!(
-                "{service}: no line of pam_fairslice.so: nothing of this is done (pam-auth-update --enable fairslice)"
+                "{service}: pam_fairslice.so puts the session into {slice}, for logind does not, unless {unless} ({})",
+                line(ours)
             )
         }
+        Place::Stays(why) => format!(
+            "{service}: the session stays where {service} runs, {why} ({}): private directories only",
+            line(ours)
+        ),
     }
 }
 

@@ -8,18 +8,19 @@ use serde_json::{Value, json};
 
 use super::json::json_text;
 use super::table::{DIM, PLAIN, Table};
-use crate::effect::doctor::SetBy;
+use crate::doctor::SetBy;
 use crate::effect::kill_order::daemons::{Rule, SWAPPED_LEAST, Watched, earlyoom_takes, oomd_takes, watched};
 use crate::effect::kill_order::{
-    Domain, Look, Source, Spared, Takes, Victim, contradicted, ranked, spared, victims,
+    Domain, KillScene, Source, Spared, Takes, Victim, contradicted, ranked, spared, victims,
 };
-use crate::effect::memory::size;
+use crate::effect::memory::{ceiling, size};
 use crate::host::cgroup;
-use crate::host::oom::{Oom, Reclaim};
+use crate::host::oom::{Oom, Oomd, Reclaim};
 use crate::host::processes::Process;
 use crate::host::tree::{Id, Tree};
-use crate::policy::{OOM_SCORE_ADJUST, Policy};
+use crate::policy::Policy;
 use crate::text::shown;
+use crate::units::OOM_SCORE_ADJUST;
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
 const JSON_VERSION: u32 = 1;
@@ -30,7 +31,7 @@ const BAD: Style = AnsiColor::Red.on_default().bold();
 /// What is known of the order.
 pub struct Order<'a> {
     /// The machine.
-    pub look: Look<'a>,
+    pub scene: KillScene<'a>,
     /// Whose processes are asked for; `None` for all.
     pub of: Option<Id>,
     /// Where memory runs out for those.
@@ -47,24 +48,28 @@ pub struct Order<'a> {
 
 impl<'a> Order<'a> {
     fn name(&self, id: Id) -> String {
-        shown(&self.look.tree.name(id)).to_string()
+        shown(&self.scene.tree.name(id)).to_string()
     }
 
     fn asks_for(&self) -> impl Fn(&Process) -> bool + use<> {
-        let of = self.of.map(|of| self.look.tree.path(of));
+        let of = self.of.map(|of| self.scene.tree.path(of));
         move |process| of.as_ref().is_none_or(|of| process.cgroup.starts_with(of))
     }
 
-    /// The next ones with their ranks, from 1.
-    fn victims(&self) -> Vec<(usize, Victim<'a>)> {
-        let all = victims(&self.look, self.domain).into_iter().enumerate();
+    /// The next ones where memory runs out, with their ranks, from 1; after those, the next ones that are asked
+    /// for. With each, whether it is asked for.
+    fn victims(&self) -> Vec<(usize, Victim<'a>, bool)> {
         let asks_for = self.asks_for();
-        let asked = all.filter(|(_, victim)| asks_for(victim.process));
-        asked.map(|(place, victim)| (place + 1, victim)).take(SHOWN).collect()
+        let all = victims(&self.scene, self.domain).into_iter().enumerate();
+        let mut all = all.map(|(place, victim)| (place + 1, victim, asks_for(victim.process)));
+        let mut next: Vec<_> = all.by_ref().take(SHOWN).collect();
+        let left = SHOWN.saturating_sub(next.iter().filter(|(.., asked)| *asked).count());
+        next.extend(all.filter(|(.., asked)| *asked).take(left));
+        next
     }
 
     fn spared(&self) -> Vec<(&'a Process, Spared<'a>)> {
-        let mut all = spared(&self.look, self.domain);
+        let mut all = spared(&self.scene, self.domain);
         let asks_for = self.asks_for();
         all.retain(|(process, _)| asks_for(process));
         all
@@ -72,8 +77,8 @@ impl<'a> Order<'a> {
 
     /// What systemd-oomd watches, and what it would take first there.
     fn watched(&self) -> Vec<(Watched<'a>, Option<Id>)> {
-        let first = |watched: &Watched<'_>| oomd_takes(&self.look, watched, self.reclaim);
-        watched(&self.look).into_iter().map(|watched| (watched.clone(), first(&watched))).collect()
+        let first = |watched: &Watched<'_>| oomd_takes(&self.scene, watched, self.reclaim);
+        watched(&self.scene).into_iter().map(|watched| (watched.clone(), first(&watched))).collect()
     }
 
     fn takes(&self, takes: Takes<'_>) -> String {
@@ -128,10 +133,10 @@ pub fn oom_text(order: &Order<'_>) -> String {
         ">oom_score",
         "TAKES WITH IT",
     ]);
-    for (rank, victim) in order.victims() {
+    for (rank, victim, asked) in order.victims() {
         let (process, badness) = (victim.process, victim.badness);
         table.row(
-            PLAIN,
+            if asked { PLAIN } else { DIM },
             [
                 rank.to_string(),
                 shown(&process.name).to_string(),
@@ -155,7 +160,7 @@ pub fn oom_text(order: &Order<'_>) -> String {
 }
 
 fn heading(order: &Order<'_>) -> String {
-    let (tree, domain) = (order.look.tree, order.domain);
+    let (tree, domain) = (order.scene.tree, order.domain);
     let name = |id| shown(&order.name(id)).to_string();
     let holder = name(domain.of);
     let limit = tree[domain.of].memory.map_or(0, |memory| memory.max);
@@ -164,6 +169,12 @@ fn heading(order: &Order<'_>) -> String {
         Some(of) if of == domain.of => {
             format!("when memory runs out in {holder}: {} and {swap} of swap\n", size(limit))
         }
+        Some(of) if domain.of == Tree::ROOT && ceiling(tree, of).max.is_some() => format!(
+            "memory for {} runs out in the machine, before any memory.max is met: {} of RAM and {} of swap\n",
+            name(of),
+            size(order.scene.ram),
+            size(order.scene.swap)
+        ),
         Some(of) if domain.of == Tree::ROOT => format!(
             "neither {} nor a slice above it has a memory.max: when the machine's memory runs out\n",
             name(of)
@@ -175,8 +186,8 @@ fn heading(order: &Order<'_>) -> String {
         ),
         None => format!(
             "when the machine's memory runs out: {} of RAM and {} of swap\n",
-            size(order.look.ram),
-            size(order.look.swap)
+            size(order.scene.ram),
+            size(order.scene.swap)
         ),
     }
 }
@@ -197,7 +208,7 @@ fn never(order: &Order<'_>, text: &mut String) {
 }
 
 fn declared(order: &Order<'_>, text: &mut String) {
-    let ranked = ranked(&order.look, order.domain, order.policy);
+    let ranked = ranked(&order.scene, order.domain, order.policy);
     if ranked.is_empty() {
         return;
     }
@@ -249,7 +260,11 @@ fn others(order: &Order<'_>, text: &mut String) {
                     }
                     (None, Rule::Pressure) => "nothing".to_owned(),
                 };
-                let _ = writeln!(text, "  {}, {property}=kill: takes {}", shown(unit), shown(&takes));
+                let when = match watched.rule {
+                    Rule::Swap => String::new(),
+                    Rule::Pressure => pressure_limit(&watched, oomd),
+                };
+                let _ = writeln!(text, "  {}, {property}=kill{when}: takes {}", shown(unit), shown(&takes));
             }
         }
     }
@@ -257,7 +272,7 @@ fn others(order: &Order<'_>, text: &mut String) {
         .oom
         .earlyoom
         .as_ref()
-        .map(|earlyoom| (earlyoom, earlyoom_takes(earlyoom, order.look.processes)))
+        .map(|earlyoom| (earlyoom, earlyoom_takes(earlyoom, order.scene.processes)))
     {
         None => writeln!(text, "{DIM}earlyoom.service does not run{DIM:#}"),
         Some((earlyoom, Ok(Some(first)))) => writeln!(
@@ -281,11 +296,19 @@ fn others(order: &Order<'_>, text: &mut String) {
     };
 }
 
+/// The unit's own, and the default of what it does not say.
+fn pressure_limit(watched: &Watched<'_>, oomd: &Oomd) -> String {
+    let limit = watched.limit.map_or_else(|| oomd.pressure_limit.clone(), |limit| limit.to_string());
+    let duration = watched.duration.unwrap_or(&oomd.pressure_duration);
+    let own = if watched.limit.is_some() || watched.duration.is_some() { ", its own" } else { "" };
+    format!(" at {} for {}{own}", shown(&limit), shown(duration))
+}
+
 fn oomd_choice(order: &Order<'_>, rule: Rule, id: Id) -> String {
     let name = order.name(id);
     match rule {
         Rule::Swap => {
-            let swapped = order.look.tree[id].memory.map_or(0, |memory| memory.swap_current);
+            let swapped = order.scene.tree[id].memory.map_or(0, |memory| memory.swap_current);
             format!("{name}, with the most swapped out: {}", size(swapped))
         }
         Rule::Pressure => {
@@ -305,17 +328,17 @@ fn property(rule: Rule) -> &'static str {
 /// The same for programs: `docs/json`.
 #[must_use]
 pub fn oom_json(order: &Order<'_>, missed: &[String]) -> String {
-    let victims = order.victims().into_iter().map(|(rank, victim)| {
+    let victims = order.victims().into_iter().map(|(rank, victim, asked)| {
         let (process, badness) = (victim.process, victim.badness);
         json!({
-            "rank": rank, "process": process.name, "pid": process.pid, "unit": cgroup::place(&process.cgroup),
+            "rank": rank, "asked": asked, "process": process.name, "pid": process.pid, "unit": cgroup::place(&process.cgroup),
             "score": badness.score(), "memory_permille": badness.permille(), "oom_score_adj": badness.adj,
             "used": badness.memory, "resident": process.resident, "swapped": process.swapped,
             "page_tables": process.page_tables, "oom_score": process.oom_score,
             "takes": match victim.takes {
                 Takes::Itself => Value::Null,
                 Takes::Cgroup { id, processes } => {
-                    json!({ "by": "memory.oom.group", "unit": order.look.tree.name(id), "processes": processes })
+                    json!({ "by": "memory.oom.group", "unit": order.scene.tree.name(id), "processes": processes })
                 }
                 Takes::Unit { name, processes } => {
                     json!({ "by": "OOMPolicy", "unit": name, "processes": processes })
@@ -328,7 +351,7 @@ pub fn oom_json(order: &Order<'_>, missed: &[String]) -> String {
             "process": process.name, "pid": process.pid, "unit": cgroup::place(&process.cgroup), "because": order.why(why),
         })
     });
-    let ranked = ranked(&order.look, order.domain, order.policy);
+    let ranked = ranked(&order.scene, order.domain, order.policy);
     let declared = ranked.iter().enumerate().map(|(place, service)| {
         let late: Vec<&str> = contradicted(&ranked, place).map(|other| other.service.as_str()).collect();
         json!({
@@ -339,18 +362,19 @@ pub fn oom_json(order: &Order<'_>, missed: &[String]) -> String {
     let watched = order.watched().into_iter().map(|(watched, first)| {
         json!({
             "unit": watched.unit, "property": property(watched.rule),
-            "takes": first.map(|id| order.look.tree.name(id)),
+            "limit": watched.limit.map(|limit| limit.to_string()), "duration": watched.duration,
+            "takes": first.map(|id| order.scene.tree.name(id)),
         })
     });
     let earlyoom = order.oom.earlyoom.as_ref().map(|earlyoom| {
-        let first = earlyoom_takes(earlyoom, order.look.processes).ok().flatten();
+        let first = earlyoom_takes(earlyoom, order.scene.processes).ok().flatten();
         json!({ "pid": earlyoom.pid, "takes": first.map(|first| first.pid) })
     });
     let value = json!({
         "version": JSON_VERSION,
         "missed": missed,
-        "of": order.of.map(|of| order.look.tree.name(of)),
-        "domain": order.look.tree.name(order.domain.of),
+        "of": order.of.map(|of| order.scene.tree.name(of)),
+        "domain": order.scene.tree.name(order.domain.of),
         "total": order.domain.total,
         "panics": order.oom.panics,
         "kills_allocating": order.oom.kills_allocating,

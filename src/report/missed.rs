@@ -2,11 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::screen::thousands;
-use crate::effect::finding::and_more;
+use crate::effect::share::not_computed;
 use crate::host::Unread;
 use crate::host::cgroup_directory::{DEEPEST, MOST};
 use crate::host::tree::Tree;
-use crate::text::shown;
+use crate::text::{and_more, shown};
 
 /// So many of a kind are named.
 const NAMED: usize = 3;
@@ -27,6 +27,12 @@ pub fn missed(tree: &Tree, processes: &[Unread]) -> Vec<String> {
         )
     }));
     lines
+}
+
+/// A line for shares of the CPUs, where they are not computed.
+#[must_use]
+pub fn missed_shares(tree: &Tree) -> Option<String> {
+    Some(format!("shares of the CPUs: {}", not_computed(tree)?))
 }
 
 /// `3 processes: 12 (reading /proc/12/stat: Permission denied (os error 13)), …`

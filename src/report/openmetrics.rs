@@ -12,10 +12,10 @@ use std::fmt::{Display, Write as _};
 
 use super::doctor::severity;
 use super::status_json::in_force;
+use crate::doctor::finding::{Code, Finding};
 use crate::effect::Unit;
-use crate::effect::finding::{Code, Finding};
 use crate::effect::memory::bytes_of;
-use crate::effect::screen::{Look, Picture};
+use crate::effect::screen::{Picture, Seen};
 use crate::host::tree::{Cgroup, Id};
 use crate::policy::{InForce, Loaded};
 use crate::text::Foreign;
@@ -29,21 +29,21 @@ pub struct Diagnosis {
     pub is_whole: bool,
 }
 
-/// Everything that [`Picture::looks`] has, every setting of the policy, and how much the doctor has found.
+/// Everything that [`Picture::seen`] has, every setting of the policy, and how much the doctor has found.
 /// What comes and goes with each session is left out: a user's slice is one figure.
 #[must_use]
 pub fn openmetrics(picture: &Picture, loaded: &Loaded, found: &Diagnosis) -> String {
     let mut text = String::new();
     policy(picture, loaded, &mut text);
     findings(found, &mut text);
-    let of_cgroups = |of: &dyn Fn(&Cgroup, &Look) -> Option<f64>, family: &mut Family<'_>| {
+    let of_cgroups = |of: &dyn Fn(&Cgroup, &Seen) -> Option<f64>, family: &mut Family<'_>| {
         for (id, cgroup, look) in lasting(picture) {
             if let Some(value) = of(cgroup, look) {
                 family.sample(&labels(picture, id), value);
             }
         }
     };
-    let mut gauge = |name, unit, help, of: &dyn Fn(&Cgroup, &Look) -> Option<f64>| {
+    let mut gauge = |name, unit, help, of: &dyn Fn(&Cgroup, &Seen) -> Option<f64>| {
         of_cgroups(of, &mut Family::new(&mut text, name, unit, help));
     };
     gauge("cpu_weight", "", "cpu.weight of the cgroup; 0 is idle.", &|cgroup, _| {
@@ -146,7 +146,7 @@ fn pressure(picture: &Picture, text: &mut String) {
     let help = "Part of the last 10 seconds in which tasks waited: at least one, or all.";
     let mut family = Family::new(text, "pressure_ratio", "ratio", help);
     for (id, _, look) in lasting(picture) {
-        let pressure = look.load.pressure;
+        let pressure = look.usage.pressure;
         for (resource, stalls) in [("cpu", pressure.cpu), ("memory", pressure.memory), ("io", pressure.io)] {
             let full = stalls.and_then(|stalls| stalls.full);
             for (kind, stall) in [("some", stalls.map(|stalls| stalls.some)), ("full", full)] {
@@ -162,8 +162,8 @@ fn pressure(picture: &Picture, text: &mut String) {
 }
 
 /// What does not come and go with each session.
-fn lasting(picture: &Picture) -> impl Iterator<Item = (Id, &Cgroup, &Look)> {
-    let all = picture.looks.iter().map(|(id, look)| (*id, &picture.tree[*id], look));
+fn lasting(picture: &Picture) -> impl Iterator<Item = (Id, &Cgroup, &Seen)> {
+    let all = picture.seen.iter().map(|(id, look)| (*id, &picture.tree[*id], look));
     let is_of_a_user = |id: Id| picture.tree.upwards(id).any(|above| picture.tree.user(above).is_some());
     all.filter(move |(id, ..)| picture.tree.is_slice(*id) || !is_of_a_user(*id))
 }

@@ -3,8 +3,8 @@
 
 use std::fmt::{Display, Write as _};
 
-use crate::policy::{LoginRule, Origin, Policy, Resources, Sourced};
-use crate::text::is_hidden;
+use crate::policy::toml::{key, quoted};
+use crate::policy::{Declared, LoginRule, Origin, Policy, Resources, Sourced};
 
 /// The policy as TOML; each line ends in the file and the line that it comes from.
 #[must_use]
@@ -16,6 +16,7 @@ pub fn policy(policy: &Policy) -> String {
         if let Some(floor) = &slice.cpu_floor {
             table.line("cpu_floor", quoted(&floor.value), &floor.origin);
         }
+        table.launcher(&slice.launcher);
         table.resources(&slice.resources);
         tables.push(table);
     }
@@ -27,6 +28,7 @@ pub fn policy(policy: &Policy) -> String {
         if let Some(set_by) = &service.set_by {
             table.line("set_by", quoted(&set_by.value), &set_by.origin);
         }
+        table.launcher(&service.launcher);
         table.resources(&service.resources);
         tables.push(table);
     }
@@ -51,8 +53,12 @@ pub fn policy(policy: &Policy) -> String {
         }
         table.list("users", &dir.users);
         table.list("groups", &dir.groups);
+        table.list("trusted_groups", &dir.trusted_groups);
         if let Some(min_uid) = &dir.min_uid {
             table.line("min_uid", min_uid.value, &min_uid.origin);
+        }
+        if let Some(max_uid) = &dir.max_uid {
+            table.line("max_uid", max_uid.value, &max_uid.origin);
         }
         if let Some(mode) = &dir.mode {
             table.line("mode", quoted(&mode.value), &mode.origin);
@@ -88,6 +94,12 @@ impl Table {
         }
     }
 
+    fn launcher(&mut self, launcher: &Declared<bool>) {
+        if let Some(launcher) = launcher {
+            self.line("launcher", launcher.value, &launcher.origin);
+        }
+    }
+
     fn resources(&mut self, resources: &Resources) {
         for setting in resources.settings() {
             self.line(setting.property.key, number_or_quoted(&setting.value), setting.origin);
@@ -115,23 +127,6 @@ impl Table {
 fn number_or_quoted(value: &impl Display) -> String {
     let text = value.to_string();
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text } else { quoted(&text) }
-}
-
-/// A TOML key: bare where it can be.
-fn key(name: &impl Display) -> String {
-    let text = name.to_string();
-    let bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    if !text.is_empty() && text.bytes().all(bare) { text } else { quoted(&text) }
-}
-
-/// A TOML basic string, `toml.io/en/v1.0.0#string`.
-fn quoted(value: &impl Display) -> String {
-    let escaped = |character: char| match character {
-        '"' | '\\' => format!("\\{character}"),
-        hidden if is_hidden(hidden) => format!("\\U{:08x}", u32::from(hidden)),
-        seen => seen.to_string(),
-    };
-    format!("\"{}\"", value.to_string().chars().map(escaped).collect::<String>())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use anstyle::{AnsiColor, Style};
 use super::bars::{Display, bar, cut, percent, short};
 use super::status::differences;
 use crate::effect::Unit;
-use crate::effect::screen::{Look, Picture, Row, What};
+use crate::effect::screen::{Picture, Row, Seen, What};
 use crate::host::pressure::Stalls;
 use crate::host::tree::{Id, Tree};
 use crate::text::shown;
@@ -36,7 +36,7 @@ struct Line {
 #[must_use]
 pub fn screen(picture: &Picture, display: Display) -> String {
     let columns = Columns {
-        use_of_cpu: picture.looks.values().any(|look| look.cpu.is_some()),
+        use_of_cpu: picture.seen.values().any(|look| look.cpu.is_some()),
         score: display.width.is_none_or(|width| width >= WIDE),
     };
     let lines: Vec<Line> =
@@ -60,6 +60,7 @@ pub fn screen(picture: &Picture, display: Display) -> String {
         let _ = write!(text, "{BAD}{mark:MARK$}{BAD:#}{style}{name}{style:#}");
         let _ = writeln!(text, "{}", cells.trim_end());
     }
+    text.push_str(&super::share::no_shares(&picture.tree));
     text.push_str(&inactive(&picture.status.units, display));
     text.push_str(&differences(&picture.status));
     text
@@ -126,7 +127,7 @@ impl Columns {
 
     fn cells(&self, picture: &Picture, id: Id, unicode: bool) -> Vec<String> {
         let cgroup = &picture.tree[id];
-        let look = picture.looks.get(&id).copied().unwrap_or_default();
+        let look = picture.seen.get(&id).copied().unwrap_or_default();
         let weight = match cgroup.cpu {
             Some(cpu) if cpu.weight == 0 => "idle".to_owned(),
             Some(cpu) => cpu.weight.to_string(),
@@ -137,7 +138,7 @@ impl Columns {
         if self.use_of_cpu {
             cells.push(format!(" {:>5}", or_dash(look.cpu.map(percent))));
         }
-        let pressure = look.load.pressure;
+        let pressure = look.usage.pressure;
         cells.extend([pressure.cpu, pressure.memory, pressure.io].map(stalls));
         cells.extend(memory(picture, id, &look, unicode));
         let oom = look.figures.oom;
@@ -181,7 +182,7 @@ fn stalls(stalls: Option<Stalls>) -> String {
 }
 
 /// What is used, how much of it is protected, and of how much: the ceiling, or the RAM.
-fn memory(picture: &Picture, id: Id, look: &Look, unicode: bool) -> [String; 3] {
+fn memory(picture: &Picture, id: Id, look: &Seen, unicode: bool) -> [String; 3] {
     let used = if id == Tree::ROOT {
         picture.memory_used
     } else {

@@ -8,7 +8,7 @@ use anstyle::Style;
 use serde_json::{Value, json};
 
 use super::json::json_text;
-use crate::effect::share::{Busy, Cap, Competing, Level, Limit, Shares};
+use crate::effect::share::{Busy, Cap, Competing, Level, Limit, NotComputed, Shares, not_computed};
 use crate::host::cgroup::Standing;
 use crate::host::tree::{Id, Tree};
 use crate::text::{Foreign, shown};
@@ -17,9 +17,11 @@ use crate::text::{Foreign, shown};
 const JSON_VERSION: u32 = 1;
 /// From here on what the kernel makes of a weight is worth a word.
 const FAR: f64 = 1.2;
+/// Factors that are shown as different differ by this.
+const FELT: f64 = 0.0005;
 const DIM: Style = Style::new().dimmed();
 
-/// Shares, and what they were computed from.
+/// Shares, or why there are none, and what they were computed from.
 #[derive(Debug)]
 pub struct ShareView<'a> {
     /// Of which tree.
@@ -29,7 +31,7 @@ pub struct ShareView<'a> {
     /// Who is busy.
     pub busy: &'a Busy,
     /// What comes of it.
-    pub shares: &'a Shares,
+    pub shares: Result<&'a Shares, &'a NotComputed>,
     /// The slices of users, with the users' names.
     pub users: &'a BTreeMap<Id, Foreign>,
 }
@@ -37,9 +39,11 @@ pub struct ShareView<'a> {
 /// The chain of one cgroup, or a table of all units, each below its parent, the largest share first.
 #[must_use]
 pub fn share_text(view: &ShareView<'_>, of: Option<Id>) -> String {
-    match of {
-        Some(id) => view.chain_text(id),
-        None => view.table_text(),
+    match (view.shares, of) {
+        (Ok(shares), Some(id)) => Computed { view, shares }.chain_text(id),
+        (Ok(shares), None) => Computed { view, shares }.table_text(),
+        (Err(why), Some(id)) => format!("{}: not computed: {why}\n", view.name(id)),
+        (Err(why), None) => format!("{}, {}\n\nnot computed: {why}\n", view.machine(), view.scenario()),
     }
 }
 
@@ -48,46 +52,90 @@ pub fn share_text(view: &ShareView<'_>, of: Option<Id>) -> String {
 pub fn share_json(view: &ShareView<'_>, of: Option<Id>, missed: &[String]) -> String {
     let busy = match view.busy {
         Busy::Everything => Value::Null,
-        Busy::Only(named) => json!(named.iter().map(|id| view.path(*id)).collect::<Vec<_>>()),
+        Busy::Only(named) => json!(named.iter().map(|id| view.tree.absolute(*id)).collect::<Vec<_>>()),
     };
-    let (key, cgroups) = match of {
-        Some(id) => ("chain", view.shares.chain(view.tree, id).into_iter().map(|(id, _)| id).collect()),
-        None => ("cgroups", view.units().into_iter().map(|(id, _)| id).collect::<Vec<_>>()),
+    let key = if of.is_some() { "chain" } else { "cgroups" };
+    let (version, cpus) = (JSON_VERSION, view.cpus);
+    let value = match view.shares {
+        Ok(shares) => {
+            let cgroups = Computed { view, shares }.cgroups_json(of);
+            json!({ "version": version, "cpus": cpus, "busy": busy, "missed": missed, key: cgroups })
+        }
+        Err(why) => {
+            let why = why.to_string();
+            json!({
+                "version": version, "cpus": cpus, "busy": busy, "missed": missed, key: [], "not_computed": why,
+            })
+        }
     };
-    let cgroups: Value = cgroups.into_iter().filter_map(|id| view.json(id)).collect();
-    let value =
-        json!({ "version": JSON_VERSION, "cpus": view.cpus, "busy": busy, "missed": missed, key: cgroups });
     json_text(&value)
 }
 
+/// A line of its own where shares are not computed, in a report of other things.
+#[must_use]
+pub(super) fn no_shares(tree: &Tree) -> String {
+    not_computed(tree).map(|why| format!("\nshares of the CPUs: not computed: {why}\n")).unwrap_or_default()
+}
+
 impl ShareView<'_> {
+    fn name(&self, id: Id) -> String {
+        let name = self.tree.name(id);
+        match self.users.get(&id) {
+            Some(user) => format!("{} ({})", shown(&name), shown(user)),
+            None => shown(&name).to_string(),
+        }
+    }
+
+    fn machine(&self) -> String {
+        count(f64::from(self.cpus))
+    }
+
+    fn scenario(&self) -> String {
+        match self.busy {
+            Busy::Everything => "everything busy".to_owned(),
+            Busy::Only(ids) => {
+                let names: Vec<String> = ids.iter().map(|id| self.name(*id)).collect();
+                format!("only these busy: {}", names.join(", "))
+            }
+        }
+    }
+}
+
+/// Shares that there are.
+struct Computed<'a> {
+    view: &'a ShareView<'a>,
+    shares: &'a Shares,
+}
+
+impl Computed<'_> {
     fn table_text(&self) -> String {
         let mut rows = vec![["UNIT", "SHARE", "CPUS", "WEIGHT", "OF", ""].map(str::to_owned)];
         for (id, depth) in self.units() {
             let Some(level) = self.shares.level(id) else { continue };
-            let name = format!("{:indent$}{}", "", self.name(id), indent = 2 * depth);
+            let name = format!("{:indent$}{}", "", self.view.name(id), indent = 2 * depth);
             let (weight, of) = (weight(level.with), short(level.sum));
-            let note = level.cap.map(|cap| self.limit(cap)).unwrap_or_default();
+            let note = self.kept_back(id, level).unwrap_or_default();
             rows.push([name, percent(level.share), self.in_cpus(level.share), weight, of, note]);
         }
-        format!("{}, {}\n\n{}", self.machine(), self.scenario(), table(&rows))
+        format!("{}, {}\n\n{}", self.view.machine(), self.view.scenario(), table(&rows))
     }
 
     fn chain_text(&self, id: Id) -> String {
-        let name = self.name(id);
+        let name = self.view.name(id);
         let Some(own) = self.shares.level(id) else {
             return format!("{name}: nothing runs in it\n");
         };
         let mut rows = vec![["CGROUP", "WEIGHT", "OF", "FACTOR", "SHARE", ""].map(str::to_owned)];
-        for (id, level) in self.shares.chain(self.tree, id) {
+        for (id, level) in self.shares.chain(self.view.tree, id) {
             let (weight, of, factor) = match level.with {
                 Competing::Root => Default::default(),
                 with => (weight(with), short(level.sum), format!("{:.3}", self.factor(id, level))),
             };
-            rows.push([self.name(id), weight, of, factor, percent(level.share), self.notes(id, level)]);
+            rows.push([self.view.name(id), weight, of, factor, percent(level.share), self.notes(id, level)]);
         }
         let (share, cpus) = (percent(own.share), self.in_cpus(own.share));
-        let what = format!("{name}: {share} of {}, which is {cpus}; {}", self.machine(), self.scenario());
+        let what =
+            format!("{name}: {share} of {}, which is {cpus}; {}", self.view.machine(), self.view.scenario());
         format!("{what}\n\n{}", table(&rows))
     }
 
@@ -104,12 +152,29 @@ impl ShareView<'_> {
             }
             Competing::Weight(_) | Competing::Root => {}
         }
-        if let Some(cap) = level.cap {
-            notes.push(self.limit(cap));
-        } else if self.factor(id, level) > level.weight / level.sum + 0.0005 {
+        if let Some(why) = self.kept_back(id, level) {
+            notes.push(why);
+        } else if self.factor(id, level) > level.weight / level.sum + FELT {
             notes.push(format!("{:.3} by weight, and what others cannot use", level.weight / level.sum));
         }
         notes.join("; ")
+    }
+
+    /// What keeps a cgroup from more: a limit that it has reached, or CPUs on which there are others too.
+    fn kept_back(&self, id: Id, level: Level) -> Option<String> {
+        if let Some(cap) = level.cap {
+            return Some(self.limit(cap));
+        }
+        let bound =
+            self.shares.bound(id).filter(|_| self.factor(id, level) < level.weight / level.sum - FELT)?;
+        let by = match bound.by {
+            Some(Limit::Cpuset(_)) => "cpuset",
+            Some(Limit::Affinity(_)) => "affinity",
+            Some(Limit::Isolated(_)) => "not isolated:",
+            _ => "CPU",
+        };
+        let most = count(bound.cpus.count().into());
+        Some(format!("at most {most}, shared with others: {by} {}", bound.cpus))
     }
 
     /// Slices and the units in them in which something is busy, and how deep they are. Cgroups that
@@ -118,7 +183,7 @@ impl ShareView<'_> {
         let mut units = Vec::new();
         let mut waiting = vec![(Tree::ROOT, 0)];
         while let Some((id, depth)) = waiting.pop() {
-            let cgroup = &self.tree[id];
+            let cgroup = &self.view.tree[id];
             if id != Tree::ROOT {
                 units.push((id, depth - 1));
             }
@@ -130,11 +195,19 @@ impl ShareView<'_> {
             // The last is taken first.
             busy.sort_by(|a, b| {
                 let by_share = self.shares.of(*a).total_cmp(&self.shares.of(*b));
-                by_share.then_with(|| self.tree[*b].name.cmp(&self.tree[*a].name))
+                by_share.then_with(|| self.view.tree[*b].name.cmp(&self.view.tree[*a].name))
             });
             waiting.extend(busy.into_iter().map(|child| (child, depth + 1)));
         }
         units
+    }
+
+    fn cgroups_json(&self, of: Option<Id>) -> Value {
+        let cgroups: Vec<Id> = match of {
+            Some(id) => self.shares.chain(self.view.tree, id).into_iter().map(|(id, _)| id).collect(),
+            None => self.units().into_iter().map(|(id, _)| id).collect(),
+        };
+        cgroups.into_iter().filter_map(|id| self.json(id)).collect()
     }
 
     fn json(&self, id: Id) -> Option<Value> {
@@ -148,58 +221,37 @@ impl ShareView<'_> {
             let limit = match cap.limit {
                 Limit::Quota(_) => "cpu.max",
                 Limit::Cpuset(_) => "cpuset",
+                Limit::Affinity(_) => "affinity",
+                Limit::Isolated(_) => "isolated",
                 Limit::Threads(_) => "threads",
             };
             json!({ "limit": limit, "most": cap.most })
         });
+        let bound = self.shares.bound(id).map(|bound| bound.cpus.to_string());
         Some(json!({
-            "cgroup": self.path(id), "user": self.users.get(&id), "share": level.share, "weight": weight,
+            "cgroup": self.view.tree.absolute(id), "user": self.view.users.get(&id), "share": level.share, "weight": weight,
             "threads": threads, "counted": level.weight, "sum": level.sum,
-            "factor": self.factor(id, level), "cap": cap,
+            "factor": self.factor(id, level), "cap": cap, "bound": bound,
         }))
-    }
-
-    fn path(&self, id: Id) -> Foreign {
-        self.tree.absolute(id)
-    }
-
-    fn name(&self, id: Id) -> String {
-        let name = self.tree.name(id);
-        match self.users.get(&id) {
-            Some(user) => format!("{} ({})", shown(&name), shown(user)),
-            None => shown(&name).to_string(),
-        }
     }
 
     /// The part of its parent's time.
     fn factor(&self, id: Id, level: Level) -> f64 {
-        let parent = self.tree[id].parent.map_or(1.0, |parent| self.shares.of(parent));
+        let parent = self.view.tree[id].parent.map_or(1.0, |parent| self.shares.of(parent));
         if parent > 0.0 { level.share / parent } else { 0.0 }
     }
 
-    fn machine(&self) -> String {
-        count(f64::from(self.cpus))
-    }
-
-    fn scenario(&self) -> String {
-        match self.busy {
-            Busy::Everything => "everything busy".to_owned(),
-            Busy::Only(ids) => {
-                let names: Vec<String> = ids.iter().map(|id| self.name(*id)).collect();
-                format!("only these busy: {}", names.join(", "))
-            }
-        }
-    }
-
     fn in_cpus(&self, share: f64) -> String {
-        format!("{:.2}", share * f64::from(self.cpus))
+        format!("{:.2}", share * f64::from(self.view.cpus))
     }
 
     fn limit(&self, cap: Cap) -> String {
-        let most = count(cap.most * f64::from(self.cpus));
+        let most = count(cap.most * f64::from(self.view.cpus));
         match cap.limit {
             Limit::Quota(_) => format!("at most {most}: cpu.max"),
             Limit::Cpuset(_) => format!("at most {most}: cpuset"),
+            Limit::Affinity(_) => format!("at most {most}: affinity"),
+            Limit::Isolated(_) => format!("at most {most}: the others are isolated"),
             Limit::Threads(1) => format!("at most {most}: 1 thread"),
             Limit::Threads(threads) => format!("at most {most}: {threads} threads"),
         }

@@ -59,11 +59,13 @@ fn live(setting: &Compared) -> String {
     setting.live.as_deref().map_or_else(|| "-".to_owned(), |live| readable(setting.key, live))
 }
 
-/// Bytes with a suffix; of `io.weight`, which has a line for each device, the default.
+/// What the kernel has of a key of the policy: bytes with a suffix, no weight at all as `idle`; of `io.weight`, which
+/// has a line for each device, the default.
 fn readable(key: &str, live: &str) -> String {
     let first = live.lines().next().unwrap_or_default();
     match first.parse() {
         Ok(bytes) if key.starts_with("memory_") => size(bytes),
+        Ok(0) if matches!(key, "cpu_weight" | "total_weight") => "idle".to_owned(),
         _ => shown(first).to_string(),
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::detail::Detail;
 use super::json::json_text;
 use crate::effect::memory::bytes_of;
-use crate::effect::screen::{Look, Picture};
+use crate::effect::screen::{Picture, Seen};
 use crate::effect::{Compared, Kind, Unit};
 use crate::host::pressure::{Stall, Stalls};
 use crate::host::processes::Process;
@@ -28,7 +28,7 @@ pub fn status_json(picture: &Picture, loaded: &Loaded, details: &[Detail<'_>], m
     let settings = units.iter().filter(|unit| unit.active).flat_map(|unit| &unit.settings);
     let differing = settings.filter(|setting| !setting.holds);
     let cgroups: Vec<Value> = if details.is_empty() {
-        picture.looks.iter().map(|(id, look)| cgroup(picture, *id, look).into()).collect()
+        picture.seen.iter().map(|(id, look)| cgroup(picture, *id, look).into()).collect()
     } else {
         details.iter().filter_map(|detail| detailed(picture, detail)).collect()
     };
@@ -75,10 +75,10 @@ fn setting_json(setting: &Compared) -> Value {
     json!({ "setting": key, "declared": declared, "live": live, "holds": holds, "origin": origin })
 }
 
-fn cgroup(picture: &Picture, id: Id, look: &Look) -> Map<String, Value> {
+fn cgroup(picture: &Picture, id: Id, look: &Seen) -> Map<String, Value> {
     let cgroup = &picture.tree[id];
     let unit = picture.unit(id);
-    let pressure = look.load.pressure;
+    let pressure = look.usage.pressure;
     let figures = look.figures;
     let fields = [
         ("cgroup", json!(picture.tree.absolute(id))),
@@ -88,7 +88,7 @@ fn cgroup(picture: &Picture, id: Id, look: &Look) -> Map<String, Value> {
         ("tasks", json!(cgroup.tasks)),
         ("cpu_weight", json!(cgroup.cpu.map(|cpu| cpu.weight))),
         ("cpu_share", json!(figures.share)),
-        ("cpu_usage_usec", json!(look.load.cpu.map(|cpu| cpu.used))),
+        ("cpu_usage_usec", json!(look.usage.cpu.map(|cpu| cpu.used))),
         (
             "pressure",
             json!({
@@ -113,7 +113,7 @@ fn cgroup(picture: &Picture, id: Id, look: &Look) -> Map<String, Value> {
 
 fn detailed(picture: &Picture, detail: &Detail<'_>) -> Option<Value> {
     let id = detail.cgroup?;
-    let mut fields = cgroup(picture, id, picture.looks.get(&id)?);
+    let mut fields = cgroup(picture, id, picture.seen.get(&id)?);
     let events: Map<String, Value> =
         detail.events.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
     fields.insert("memory_events".to_owned(), events.into());

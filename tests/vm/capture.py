@@ -43,12 +43,11 @@ EXISTING = ["/run/systemd/system", "/run/systemd/seats", "/usr/lib/*/security/pa
 
 
 def properties() -> list[str]:
-    """Those that the commands ask PID 1 for."""
+    """Those that the commands ask PID 1 for, of units of every type."""
     source = (REPOSITORY / "src/host/units.rs").read_text()
-    table = re.search(r"const PROPERTIES: .*?= \[(.*?)\];", source, re.DOTALL)
-    kinds = re.search(r"const KINDS: .*?= \[(.*?)\];", source, re.DOTALL)
-    names = [re.findall(r'"(.*?)"', found.group(1)) for found in (table, kinds)]
-    return ["--property", ",".join(names[0]), *(f"'{kind}'" for kind in names[1])]
+    asked = source.partition("fn questions<")[2].partition("\nfn ")[0]
+    names = [name for name in re.findall(r'"(\w+)"', asked) if name[0].isupper()]
+    return ["--property", ",".join(["Id", "Names", "LoadState", "ActiveState", "DropInPaths", *names]), "'*'"]
 
 
 def read(machine: Machine) -> dict[str, str]:

@@ -14,6 +14,10 @@ def test_apt_installs_it_without_a_warning(installed):
     assert "Setting up fairslice" in installed.apt
     for word in ("warning:", "error:", "W:", "E:", "not registered"):
         assert word not in installed.apt
+    # What it comes to here, and what to do.
+    lines = installed.apt.splitlines()
+    for head in ("policy    /etc/fairslice/policy.toml", "in force  ", "found     ", "next      fairslice "):
+        assert any(line.startswith(head) for line in lines), installed.apt
     assert installed.root("dpkg --audit") == ""
     assert installed.root("systemctl --failed --no-legend") == ""
 

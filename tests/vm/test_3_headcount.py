@@ -2,6 +2,7 @@
 slice's cpu_floor leaves, however they come and go."""
 
 import contextlib
+import re
 import time
 
 import measure
@@ -88,11 +89,21 @@ def test_a_crash_and_a_lingering_user_are_counted_too(counting):
 
 
 def test_apply_puts_it_right_at_once(counting):
-    counting.root("systemctl set-property --runtime user.slice CPUWeight=7777")
+    counting.root("echo 7777 > /sys/fs/cgroup/user.slice/cpu.weight")
     assert total(counting) == 7777
     assert f"user.slice: cpu_weight 7777 -> {ROOT}\n" in counting.root("fairslice apply --logins --dry-run")
     assert total(counting) == 7777
     counting.root("fairslice apply --logins")
+    assert total(counting) == ROOT
+
+
+def test_what_the_administrator_has_set_is_left(counting):
+    control = "/run/systemd/system.control/user.slice.d/50-CPUWeight.conf"
+    counting.root("systemctl set-property --runtime user.slice CPUWeight=7777")
+    said = counting.root("fairslice apply --logins")
+    assert re.search(f"user.slice: cpu_weight 7777 left, declared {ROOT}: {control}:\\d+ sets CPUWeight=7777\n", said), said
+    assert total(counting) == 7777
+    counting.root(f"rm {control}; systemctl daemon-reload; fairslice apply --logins")
     assert total(counting) == ROOT
 
 

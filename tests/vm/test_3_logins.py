@@ -20,13 +20,14 @@ def su(machine, user: str, command: str) -> str:
 
 @contextlib.contextmanager
 def fragment(machine, text: str):
-    """A file of policy.d for the time of a test. A login reads it without a daemon-reload."""
+    """A file of policy.d for the time of a test, in force."""
     path = "/etc/fairslice/policy.d/50-test.toml"
     machine.put({path: text})
+    machine.root("systemctl daemon-reload")
     try:
         yield
     finally:
-        machine.root(f"rm {path}")
+        machine.root(f"rm {path}; systemctl daemon-reload")
 
 
 def test_a_login_gets_its_slice_weight_and_directory(installed):
@@ -61,15 +62,15 @@ def test_a_members_group_rule_and_a_users_own_rule(installed):
 
 
 @pytest.mark.thorough("bookworm")
-def test_no_root_directory_no_variable_and_no_message(installed):
-    mark = measure.journal_mark(installed)
-    installed.root(f"mv {ROOT} {ROOT}.away")
+def test_no_workspace_no_variable_and_no_message(installed):
+    mark, workspace = measure.journal_mark(installed), ROOT.rpartition("/")[0]
+    installed.root(f"mv {workspace} {workspace}.away")
     try:
         assert facts(installed, "alice").target_dir == ""
         assert not measure.journal_since(installed, mark, "pam_fairslice")
-        assert installed.root(f"ls -d {ROOT} 2>/dev/null || true") == ""
+        assert installed.root(f"ls -d {workspace} 2>/dev/null || true") == ""
     finally:
-        installed.root(f"mv {ROOT}.away {ROOT}")
+        installed.root(f"mv {workspace}.away {workspace}")
 
 
 @pytest.mark.thorough("bookworm")

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.thorough("bookworm")
 def test_the_tree_is_the_machines_and_use_is_seen(installed):
     with contextlib.closing(installed.session("alice")) as session:
         uid = session.run("load --busy 1 > /dev/null & id -u").strip()
-        text = installed.root("timeout 3 fairslice status --watch=1 || true")
+        text = installed.root("timeout 8 fairslice status --watch=1 || true")
         session.run("pkill -x load")
     rows = {line.split("─")[-1].split()[0].lstrip("!"): line for line in text.splitlines() if line.strip()}
     slices = ["machine", "foundry.slice", "foundry-services.slice", "user.slice"]

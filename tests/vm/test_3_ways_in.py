@@ -209,11 +209,9 @@ def lab(installed):
     )
     with contextlib.closing(installed.session("alice")) as alice:
         yield Lab(installed, alice)
-    # The weights as the next tests' logins would set them.
     installed.root(
         f"rm -rf /usr/local/bin/look /etc/fairslice/policy.d/50-ways-in.toml {SUDOERS} {CONSOLE} {CRON_JOB} {FIFO}"
-        " /tmp/cursor; loginctl disable-linger bob; systemctl daemon-reload;"
-        " for user in 1000 1001; do systemctl set-property --runtime user-$user.slice CPUWeight=100; done"
+        " /tmp/cursor; loginctl disable-linger bob; fairslice apply"
     )
 
 

@@ -16,10 +16,11 @@ ASK = "cut -d: -f3 /proc/self/cgroup"
 @pytest.fixture(scope="module")
 def declared(installed):
     installed.put({FRAGMENT: POLICY})
+    installed.root("systemctl daemon-reload")
     # What an earlier test's login left is no part of this.
     installed.root(f"systemctl stop {SLICE.split('/')[1]}")
     yield installed
-    installed.root(f"rm {FRAGMENT}")
+    installed.root(f"rm {FRAGMENT}; systemctl daemon-reload")
 
 
 @pytest.fixture
@@ -148,6 +149,8 @@ mount --move /mnt /run/systemd/journal
 umount /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 cd /sys/fs/cgroup
+# No systemd has put the policy in force.
+fairslice apply > /run/applied 2>&1 || cat /run/applied
 ask='{ASK}'
 left() {{ echo left scopes $(find -name 'fairslice-login-*' | wc -l) records $(ls /run/fairslice/sessions | wc -l); }}
 

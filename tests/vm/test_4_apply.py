@@ -136,6 +136,8 @@ def test_what_needs_a_restart_is_named_and_done_when_asked_for(applying):
         named = "needs a restart (--restart)\n  batch-kids.service: runs in system.slice, declared batch.slice\n"
         by_hand = "needs a restart by hand\n  ssh.service: runs in system.slice, declared batch.slice\n"
         assert said.endswith(named + by_hand), said
+        overview = applying.root("fairslice; true")
+        assert re.search(r"apply --restart +restarts batch-kids\.service\n", overview), overview
         listener = measure.sshd_listener_score(applying)
         pids = "systemctl show --value -p MainPID ssh local-fs"
         before = applying.root(pids)
@@ -173,7 +175,7 @@ def test_a_restart_that_does_not_move_a_service_is_said(applying):
         before = applying.root(main)
         code, said = apply(applying, "--restart")
         assert code == 1 and re.search(by_hand, said), said
-        assert "restarted: batch-late.service\nrestarted in vain: batch-late.service\n" in said, said
+        assert "restarted: batch-late.service\nrestarted, and still not as declared: batch-late.service\n" in said, said
         assert "batch-late.service: runs in system.slice, declared batch.slice, and a restart does not" in said, said
         # What it would not have moved was not interrupted.
         assert applying.root(main) == before

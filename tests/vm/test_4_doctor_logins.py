@@ -52,8 +52,12 @@ CAUSES = {
         SCORE,
     ),
     "FS060": (
-        "fairslice adopt cron; sed -i.kept '/^ExecStart=/ s/$/ -L 1/' /usr/lib/systemd/system/cron.service",
-        "mv /usr/lib/systemd/system/cron.service.kept /usr/lib/systemd/system/cron.service; fairslice release cron",
+        # As version 0.1.0 left it.
+        f"mkdir -p {measure.UNITS}/cron.service.d; printf '# Made by \"fairslice adopt\"; x\\n# Its directory was made"
+        " for it.\\n[Service]\\nExecStart=\\nExecStart=/usr/bin/fairslice-launch -- /usr/sbin/cron -f\\n'"
+        f" > {measure.UNITS}/cron.service.d/zz-fairslice-launch.conf; systemctl daemon-reload",
+        # What the finding says to do, and back.
+        "fairslice adopt cron.service; fairslice doctor --json | grep -q FS060 && exit 1; fairslice release cron",
         f"{measure.UNITS}/cron.service.d/zz-fairslice-launch.conf",
     ),
 }

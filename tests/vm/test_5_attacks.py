@@ -175,17 +175,18 @@ def test_5_the_metrics_are_not_written_through_a_link(scene):
 
 
 def test_9_a_process_whose_directory_has_no_name_stops_nothing(scene):
-    snippet = "/run/tmpfiles.d/fairslice.conf"
-    scene.root(f"for user in alice bob; do install -d -m 700 -o $user -g $user {ROOT}/$user; done")
-    with fragment(scene, f'[private_dir.CARGO_TARGET_DIR]\npath = "{ROOT}/{{user}}"\nmax_age = "1d"\n'):
+    scene.root(
+        f"for user in alice bob; do install -d -m 700 -o $user -g $user {ROOT}/$user {ROOT}/$user/debug;"
+        f" runuser -u $user -- touch {ROOT}/$user/debug/.cargo-lock; done; sleep 1.1"
+    )
+    with fragment(scene, f'[private_dir.CARGO_TARGET_DIR]\npath = "{ROOT}/{{user}}"\nmax_age = "1s"\n'):
         with attacker(scene, f"{ATTACK} deep /home/bob"):
             pid = scene.root("systemctl show --value -p MainPID attack").strip()
-            said = scene.root("fairslice private-dir tmpfiles 2>&1; echo exit $?")
-            listed = scene.root(f"cat {snippet}; rm {snippet}", check=False)
+            said = scene.root("fairslice private-dir age 2>&1; echo exit $?")
+    left = scene.root(f"cd {ROOT} && ls -d alice/debug bob/debug 2>/dev/null", check=False)
     scene.root("rm -rf /home/bob/ddd*")
-    assert f'e "{ROOT}/alice"' in listed, said
     # What it uses cannot be told, so nothing of bob's is aged, and it is said why.
-    assert f'e "{ROOT}/bob"' not in listed
+    assert left == "bob/debug\n", said
     assert pid in said and "exit 2" not in said, said
 
 
@@ -226,22 +227,24 @@ def test_14_a_policy_that_others_can_write_is_not_believed(scene):
 
 
 def test_15_a_compiled_policy_of_another_layout_is_not_read(scene):
-    """postcard writes 4321 and 4322 as e1 21 and e2 21, and before the policy files their number."""
-    compiled, sources = "/run/fairslice/policy.compiled", b"\x03\x19etc/fairslice/policy.toml"
+    """postcard writes 4321 and 4322 as e1 21 and e2 21. Before the policy stands the layout, 16 digits."""
+    compiled = "/run/fairslice/policy.compiled"
     edit = f"perl -0777 -pi -e 's/\\xe1\\x21/\\xe2\\x21/' {compiled}"
     # What a build of 0.1.0 begins with that has other fields.
-    other = f"perl -0777 -pi -e 's/^.*?(?=\\x03\\x19etc.fairslice)/\\x050.1.0/s' {compiled}"
+    other = f"perl -0777 -pi -e 's/^\\x10[0-9a-f]{{16}}/\\x050.1.0/s' {compiled}"
 
     def login() -> str:
         return scene.ssh("alice", "cat /sys/fs/cgroup/user.slice/user-$(id -u).slice/cpu.weight").out.strip()
 
     with fragment(scene, "[logins]\ncpu_weight = 4321\n"):
-        assert sources in scene.root(f"cat {compiled}").encode(errors="replace")
         scene.root(edit)
         # With the layout's own header it is read.
         assert login() == "4322"
         scene.root(other)
-        assert login() == "4321"
+        mark = measure.journal_mark(scene)
+        # What the slice was given holds; of this policy nothing is read.
+        assert login() == "4322"
+        assert any("policy.compiled is of another version" in line for line in measure.journal_since(scene, mark))
 
 
 def test_17_a_file_system_of_a_users_is_nobodys_private_directory(scene):
@@ -290,7 +293,7 @@ wait
 COMMANDS = [
     "status", "status bob", "status ssh", "doctor", "check", "policy", "explain oom", "explain oom bob",
     "explain memory", "explain memory bob", "explain share", "explain share bob", "explain login bob",
-    "explain unit ssh", "apply --dry-run", "private-dir tmpfiles",
+    "explain unit ssh", "apply --dry-run", "private-dir age",
 ]  # fmt: skip
 
 

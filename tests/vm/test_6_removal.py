@@ -1,12 +1,18 @@
 """Removal, upgrade and reinstallation: nothing of the admin's is lost, nothing of ours is left."""
 
 import contextlib
+import re
 import subprocess
+from pathlib import Path
 
 import conftest
 import measure
 import pytest
 
+MANUAL = Path(__file__).parents[2] / "man/pam_fairslice.8"
+# What adopt made until version 0.1.0.
+ADOPTED = "zz-fairslice-launch.conf"
+HEADER = '# Made by "fairslice adopt"; "fairslice release x.service" removes it.'
 POLICY = "/etc/fairslice/policy.toml"
 APT = "DEBIAN_FRONTEND=noninteractive apt-get -y"
 # Where it matters what the package does, not what apt makes of it: some seconds less.
@@ -65,25 +71,70 @@ def test_an_upgrade_keeps_the_edited_policy_and_it_stays_in_force(installed, old
     installed.root(f"rm -f {POLICY}.dpkg-*")
 
 
+def test_it_stays_while_logins_or_units_depend_on_it(installed):
+    pam, unit = "/etc/pam.d/su-l", f"{measure.UNITS}/local-fs.service"
+    manuals = re.search(r"^-?session .*pam_fairslice.*strict$", MANUAL.read_text().replace("\\-", "-"), re.MULTILINE)[0]
+    installed.root(f"cp -p {pam} /root/su-l; echo 'session required pam_fairslice.so strict' >> {pam}")
+    line = installed.root(f"wc -l < {pam}").strip()
+    # A deploy script's, from what "systemctl show -p ExecStart" said of an adopted service.
+    copied = f"{measure.UNITS}/cron.service.d/zz-deploy.conf"
+    command = "/usr/bin/fairslice-launch -- /usr/sbin/cron -f"
+    installed.put({copied: f"[Service]\nExecStart=\nExecStart={command}\n"})
+    assert f"{copied}:3" in installed.root("fairslice release cron 2>&1; true")
+    before = installed.root("md5sum /etc/pam.d/*; ls /usr/bin/fairslice*; systemctl cat local-fs")
+    said = installed.root(f"{APT} remove fairslice 2>&1; true").replace("\r", "")
+    assert f"\n  {pam}:{line}: session required pam_fairslice.so strict\n" in said
+    assert re.search(rf"\n  {unit}:\d+: ExecStart=/usr/bin/fairslice-launch -- /usr/local/bin/load --name fs", said)
+    assert f"\n  {copied}:3: ExecStart={command}\n" in said
+    installed.root(f"rm -r {measure.UNITS}/cron.service.d")
+    assert "ii " in installed.root("dpkg -l fairslice; true"), said
+    assert installed.root("md5sum /etc/pam.d/*; ls /usr/bin/fairslice*; systemctl cat local-fs") == before
+    # As the message has it; the example of the manual page lets people in without the module.
+    installed.root(
+        f"sed -i 's|^session required pam_fairslice.so strict$|{manuals}|' {pam};"
+        f" sed -i 's|/usr/bin/fairslice-launch -- ||' {measure.UNITS}/local-*.service; systemctl daemon-reload"
+    )
+    assert installed.root("su - alice -c 'echo here'") == "here\n"
+
+
 def test_removing_it_takes_it_out_of_force_at_once(installed):
-    # With something to undo: a weight that the module set for someone who is logged in.
-    installed.put({"/etc/fairslice/policy.d/alice.toml": "[logins.user.alice]\ncpu_weight = 321\n"})
-    installed.root("systemctl daemon-reload")
+    # With something to undo: a weight that the module set for someone who is logged in, and launchers of both kinds.
+    fragment = "[logins.user.alice]\ncpu_weight = 321\n[service.local-slm]\nlauncher = true\n"
+    installed.put({"/etc/fairslice/policy.d/alice.toml": fragment})
+    installed.root("systemctl daemon-reload; fairslice adopt --restart local-content; systemctl restart local-slm")
+    started = "systemctl show --value -p ExecStart local-slm local-content"
+    assert installed.root(started).count("path=/usr/bin/fairslice-launch ") == 2
+    # And a slice of the admin's, which the policy has taken over.
+    forge, imported = f"{measure.UNITS}/forge.slice", "/etc/fairslice/policy.d/60-imported.toml"
+    installed.put({forge: "[Slice]\nIOWeight=55\n"})
+    installed.root(f"fairslice import --write; fairslice apply; fairslice import --retire; ! test -e {forge}")
     with contextlib.closing(installed.session("alice")) as session:
         session.run("true")
         assert measure.cpu_weight(installed, "user.slice/user-1000.slice") == 321
         assert in_force(installed) != DEFAULTS
-        installed.root(f"{APT} remove fairslice 2>&1")
+        said = installed.root(f"{APT} remove fairslice 2>&1").replace("\r", "")
         assert in_force(installed) == DEFAULTS
-        measure.make_pid1_write_weights(installed)
+        assert f"{forge}: put back\n" in said
+        assert measure.properties(installed, "forge.slice", "IOWeight") == {"IOWeight": "55"}
+        installed.root(f"rm {forge} {imported}; systemctl daemon-reload")
+        # At once, in the kernel too, and not when some unit is started next.
         for group in ("user.slice", "user.slice/user-1000.slice", "foundry.slice"):
             assert measure.cpu_weight(installed, group) == 100, group
+        ceiling = "/sys/fs/cgroup/foundry.slice/foundry-services.slice/memory.high"
+        assert installed.root(f"test ! -e {ceiling} || cat {ceiling}").strip() in ("", "max")
+        assert not installed.root("ls /run/systemd/system-generators 2>/dev/null || true").strip()
         assert session.run("echo here") == "here\n"
     # What the admin wrote stays until a purge.
     assert installed.root(f"ls {POLICY} /etc/fairslice/policy.d").split() == [
         POLICY, "/etc/fairslice/policy.d:", "alice.toml",
     ]  # fmt: skip
-    assert "pam_fairslice" not in installed.root("cat /etc/pam.d/*")
+    assert "/etc/pam.d/su-l" in said
+    assert installed.root("grep -l pam_fairslice /etc/pam.d/*") == "/etc/pam.d/su-l\n"
+    assert installed.root("su - alice -c 'echo here'") == "here\n"
+    installed.root("mv /root/su-l /etc/pam.d/su-l")
+    assert installed.root("systemctl restart local-fs && systemctl is-active local-fs") == "active\n"
+    assert "fairslice-launch" not in installed.root(started)
+    assert installed.root("systemctl restart local-slm local-content && systemctl is-active local-slm") == "active\n"
 
 
 def test_purging_it_leaves_nothing(installed):
@@ -94,6 +145,29 @@ def test_purging_it_leaves_nothing(installed):
     assert not new, "left behind"
     assert not installed.before - left, "taken along"
     assert installed.root("dpkg --audit") == ""
+
+
+@pytest.mark.thorough("bookworm")
+def test_another_root_is_installed_to_from_outside(installed, package):
+    """dpkg --root with --force-script-chrootless, as mmdebstrap has it: nothing of the host's is touched."""
+    image = "/var/tmp/image"
+    dpkg = f"DEBIAN_FRONTEND=noninteractive dpkg --root={image} --force-script-chrootless"
+    installed.put({"/var/tmp/fairslice.deb": package.read_bytes()})
+    # What the maintainer scripts meet there: PAM's and debconf's files, and a database in which all is installed.
+    copied = "etc/pam.d etc/pam.conf etc/debconf.conf usr/share/pam-configs usr/share/pam var/lib/pam var/cache/debconf"
+    installed.root(
+        f"mkdir -p {image}/etc/systemd/system/x.service.d {image}/var/lib/dpkg/info {image}/var/lib/dpkg/updates;"
+        f" cd / && cp -a --parents {copied} var/lib/dpkg/status {image}"
+    )
+    host = measure.listing(installed)
+    installed.root(f"{dpkg} --install /var/tmp/fairslice.deb 2>&1")
+    assert installed.root(f"cat {image}/etc/pam.d/common-session").count("pam_fairslice.so") == 1
+    installed.root(f"test -d {image}/etc/fairslice/policy.d; cd {image}/etc/systemd/system/x.service.d; echo '{HEADER}' > {ADOPTED}")
+    installed.root(f"{dpkg} --purge fairslice 2>&1")
+    assert "pam_fairslice" not in installed.root(f"cat {image}/etc/pam.d/*")
+    assert installed.root(f"cd {image}; ls -d etc/fairslice etc/systemd/system/x.service.d 2>/dev/null; true") == ""
+    assert measure.listing(installed) == host
+    installed.root(f"rm -r {image}")
 
 
 @pytest.mark.thorough

@@ -14,6 +14,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::thread;
 
+use fairslice::policy as policies;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
@@ -134,6 +135,9 @@ impl Parts {
         for user in [ALICE, BOB] {
             directory(&format!("/home/{}", user.name), user.uid, user.uid, 0o700);
         }
+        let compiled = policies::compile(&policies::load(Path::new("/")));
+        fs::create_dir_all("/run/fairslice").unwrap();
+        fs::write("/run/fairslice/policy.compiled", compiled).unwrap();
         let log = UnixDatagram::bind("/dev/log").unwrap();
         log.set_nonblocking(true).unwrap();
         Machine { log }

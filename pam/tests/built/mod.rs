@@ -10,16 +10,21 @@ pub(crate) fn module() -> PathBuf {
     if let Some(module) = std::env::var_os("FAIRSLICE_MODULE") {
         return PathBuf::from(module);
     }
+    build(&["--package", "pam_fairslice"]).join("libpam_fairslice.so")
+}
+
+/// Has cargo build something, and says into which directory.
+pub(crate) fn build(what: &[&str]) -> PathBuf {
     // Cargo's directory for tests lies in the target directory of this build.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--package", "pam_fairslice", "--target-dir"]).arg(target);
+    cargo.args(["build", "--quiet"]).args(what).arg("--target-dir").arg(target);
     if profile == "release" {
         cargo.arg("--release");
     }
-    assert!(cargo.status().unwrap().success(), "the module does not build");
-    target.join(profile).join("libpam_fairslice.so")
+    assert!(cargo.status().unwrap().success(), "{what:?} does not build");
+    target.join(profile)
 }
 
 /// The program `name`, from a C file of this directory of tests; `libraries` are flags for the linker.

@@ -13,7 +13,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::machine::{
-    ALICE, LIMIT, Machine, PAM_SESSION_ERR, PAM_SUCCESS, Told, answer, as_root, authenticated, is_sanitized,
+    ALICE, COMPILED, LIMIT, Machine, PAM_SESSION_ERR, PAM_SUCCESS, Told, answer, as_root, authenticated,
+    is_sanitized,
 };
 
 const PRIVATE_DIR: &str = "[private_dir.CARGO_TARGET_DIR]\npath = \"/srv/{user}\"\n";
@@ -83,7 +84,13 @@ fn a_policy_that_cannot_be_used() {
     }
     // Root reads everything: so the system call is made to fail.
     let unreadable = Machine::new("").session("root").options(&["open=13"]).open();
-    assert_skipped(&unreadable, "policy.toml: cannot be read: Permission denied");
+    assert_skipped(&unreadable, "policy.compiled cannot be read: Permission denied");
+    let machine = Machine::new("");
+    fs::remove_file(machine.root.join(COMPILED)).unwrap();
+    assert_skipped(
+        &machine.session("root").open_with_what_is_applied(),
+        "is not there: run \"fairslice apply\"",
+    );
     let strict = Machine::new("strict");
     strict.policy("nonsense = 1\n");
     assert_eq!(strict.open("root").open, PAM_SESSION_ERR);
@@ -185,12 +192,12 @@ fn no_memory() {
     }
     // A large policy needs more; where there is that much, it is used.
     let mut large = String::from(WEIGHT);
-    for number in 0..2000 {
-        writeln!(large, "[service.local-{number}]\noom_score_adj = 100").unwrap();
+    for number in 0..20_000 {
+        writeln!(large, "[logins.user.u{number}]\ncpu_weight = 300").unwrap();
     }
     machine.policy(&large);
     let little = machine.session("root").options(&["address-space=8192"]).open();
-    assert_skipped(&little, "policy.toml: cannot be read: out of memory (no policy holds)");
+    assert_skipped(&little, "policy.compiled cannot be read: out of memory");
     let enough = machine.session("root").options(&["address-space=65536"]).open();
     assert_eq!((enough.open.as_str(), enough.log), (PAM_SUCCESS, vec![]));
 }

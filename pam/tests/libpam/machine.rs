@@ -12,12 +12,18 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use fairslice::policy;
+
 use crate::built;
 
+pub(crate) const COMPILED: &str = "run/fairslice/policy.compiled";
 pub(crate) const PAM_SUCCESS: &str = "0";
 pub(crate) const PAM_SESSION_ERR: &str = "14";
 /// No session takes longer, whatever goes wrong: the module's own limit on waiting for PID 1 is 2 s.
 pub(crate) const LIMIT: u32 = 3000;
+
+/// The process that started the host.
+pub(crate) const DAEMON: u32 = 1234;
 
 /// The accounts in the host's mount namespace. Both are in the group "builders".
 pub(crate) const ALICE: u32 = 4001;
@@ -74,6 +80,10 @@ pub(crate) struct Told {
     pub(crate) open: String,
     pub(crate) close: String,
     pub(crate) environment: Vec<String>,
+    /// Of whom NSS was asked while they opened, each once, by name or number.
+    pub(crate) asked: Vec<String>,
+    /// What was in the file of the option `look=` while the last one was open.
+    pub(crate) looked: String,
     /// How many sessions did not open.
     pub(crate) failed: u32,
     /// The longest that opening took.
@@ -123,6 +133,7 @@ impl Machine {
         machine.write("etc/nsswitch.conf", "passwd: files\ngroup: files\n");
         machine.policy("[logins]\ncpu_weight = 100\n");
         machine.write("proc/self/oom_score_adj", "0\n");
+        machine.started_by(DAEMON, "");
         symlink("/proc/self/mountinfo", machine.root.join("proc/self/mountinfo")).unwrap();
         machine
     }
@@ -135,6 +146,17 @@ impl Machine {
 
     pub(crate) fn policy(&self, text: &str) {
         self.write("etc/fairslice/policy.toml", text);
+        self.apply();
+    }
+
+    /// Puts the policy in force, as the generator does.
+    pub(crate) fn apply(&self) {
+        let compiled = policy::compile(&policy::load(&self.root));
+        fs::create_dir_all(self.root.join("run/fairslice")).unwrap();
+        // What is looked at for traces of a session is not touched.
+        if fs::read(self.root.join(COMPILED)).ok().as_ref() != Some(&compiled) {
+            fs::write(self.root.join(COMPILED), compiled).unwrap();
+        }
     }
 
     /// A directory of this owner and mode.
@@ -153,6 +175,22 @@ impl Machine {
         self.write("proc/self/oom_score_adj", "0\n");
         self.write("proc/meminfo", "MemTotal:       16000000 kB\n");
         self.write(&format!("sys/fs/cgroup/{slice}/cpu.weight"), &format!("{weight}\n"));
+    }
+
+    /// Has the host be started by a process of this number, which is in `cgroup`.
+    pub(crate) fn started_by(&self, parent: u32, cgroup: &str) {
+        self.stat(parent, 0);
+        self.write(&format!("proc/{parent}/cgroup"), &format!("0::/{cgroup}\n"));
+    }
+
+    /// Has PID 1 have started the host on a terminal.
+    pub(crate) fn on_a_terminal(&self) {
+        self.stat(1, 1025);
+    }
+
+    fn stat(&self, parent: u32, terminal: u32) {
+        let rest = "-1 0 0 0 0 0 0 0 0 0 0 20 0 1 0 9";
+        self.write("proc/self/stat", &format!("4711 (pam_host) S {parent} 1 1 {terminal} {rest}\n"));
     }
 
     /// PID 1's socket, whose connections are each served by `script`.
@@ -201,6 +239,12 @@ impl<'a> Sessions<'a> {
 
     /// Opens and closes them, and checks that they left no trace in the host.
     pub(crate) fn open(&self) -> Told {
+        self.machine.apply();
+        self.open_with_what_is_applied()
+    }
+
+    /// With the policy that was there when a session was last opened by [`Sessions::open`].
+    pub(crate) fn open_with_what_is_applied(&self) -> Told {
         let ended = Arc::new(AtomicBool::new(false));
         let daemon = log_daemon(self.machine.log.try_clone().unwrap(), Arc::clone(&ended));
         // A backtrace would be printed by a panic that is not caught.
@@ -220,7 +264,19 @@ impl<'a> Sessions<'a> {
         assert!(before.len() > 100, "the host told little: {text}");
         let changed: Vec<_> = before.iter().zip(&after).filter(|(before, after)| before != after).collect();
         assert!(before == after, "a trace was left in the host: {changed:?}");
-        let keys = ["before", "after", "open", "close", "env", "failed", "milliseconds", "grown", "found"];
+        let keys = [
+            "before",
+            "after",
+            "looked",
+            "open",
+            "close",
+            "env",
+            "asked",
+            "failed",
+            "milliseconds",
+            "grown",
+            "found",
+        ];
         for line in text.lines() {
             let key = line.split(": ").next().unwrap();
             assert!(keys.contains(&key), "something was printed: {line:?}");
@@ -229,6 +285,8 @@ impl<'a> Sessions<'a> {
             open: of("open").concat(),
             close: of("close").concat(),
             environment: of("env"),
+            asked: of("asked"),
+            looked: of("looked").concat(),
             failed: of("failed").concat().parse().unwrap(),
             milliseconds: of("milliseconds").concat().parse().unwrap(),
             grown: of("grown").concat().trim_end_matches(" KiB").parse().unwrap_or(0),

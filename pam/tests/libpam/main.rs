@@ -21,5 +21,6 @@ mod package;
 mod placement;
 mod race;
 mod sessions;
+mod shared;
 mod traces;
 mod traps;

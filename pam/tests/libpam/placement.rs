@@ -1,15 +1,18 @@
 //! Logins that are in no user's slice: nobody else has placed them.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::process::Command;
 
-use crate::machine::{DONE, LIMIT, Machine, PAM_SUCCESS, answer, as_root};
+use crate::built;
+use crate::machine::{DAEMON, DONE, LIMIT, Machine, PAM_SUCCESS, answer, as_root};
 
 /// A machine on which a service opens a session that is in no user's slice.
 fn misplaced(service: &'static str, arguments: &str) -> Machine {
     let machine = Machine::with_service(service, arguments);
     machine.in_slice_of(0, 100);
     machine.write("proc/self/cgroup", "0::/system.slice/ssh.service\n");
+    machine.started_by(DAEMON, "system.slice/ssh.service");
     machine
 }
 
@@ -43,6 +46,87 @@ fn a_login_that_logind_did_not_place() {
 
     // What is no login is none of PID 1's business.
     assert_eq!(misplaced("cron", "strict").open("root").open, PAM_SUCCESS);
+}
+
+/// PID 1 is not asked, which is not there, and would be missed.
+#[test]
+fn what_is_in_nobodys_slice_is_not_free_to_take() {
+    if !as_root("what_is_in_nobodys_slice_is_not_free_to_take") {
+        return;
+    }
+    let opens = |machine: &Machine| machine.open("root").open == PAM_SUCCESS;
+    assert!(!opens(&misplaced("sshd", "strict")));
+    assert!(opens(&misplaced("sshd", "strict noplace")));
+    // A batch system has taken it into the job of its user.
+    let machine = misplaced("sshd", "strict");
+    machine.write("proc/self/cgroup", "0::/system.slice/slurmstepd.scope/job_7/step_extern/user\n");
+    assert!(opens(&machine));
+    // A hub.
+    let machine = misplaced("login", "strict");
+    machine.started_by(1, "init.scope");
+    assert!(opens(&machine));
+}
+
+/// What `explain login` says is what the module does, on the same machine.
+#[test]
+fn what_is_explained_is_done() {
+    if !as_root("what_is_explained_is_done") {
+        return;
+    }
+    let command = built::build(&["--package", "fairslice", "--bin", "fairslice"]).join("fairslice");
+    let (pam_systemd, adopt) = ("session optional pam_systemd.so\n", "account required pam_slurm_adopt.so\n");
+    let (ssh, job, own) = (
+        "system.slice/ssh.service",
+        "system.slice/slurmd.service/job_7",
+        "user.slice/user-0.slice/session-1.scope",
+    );
+    for (service, arguments, above, logind, cgroup, explained) in [
+        ("sshd", "", "", "runs", ssh, "placed_here"),
+        ("sshd", "", "", "never ran", ssh, "placed_here"),
+        ("sshd", "", pam_systemd, "never ran", ssh, "placed_here"),
+        ("sshd", "", pam_systemd, "is masked", ssh, "placed_here"),
+        ("sshd", "", pam_systemd, "runs", own, "placed"),
+        ("sshd", "noplace", "", "runs", ssh, "stays"),
+        ("sshd", "", adopt, "runs", job, "stays"),
+        ("login", "", "", "runs", ssh, "placed_here"),
+        ("cron", "", "", "runs", ssh, "stays"),
+        ("su", "", "", "runs", "init.scope", "placed_here"),
+    ] {
+        let machine = Machine::with_service(service, &format!("strict {arguments}"));
+        machine.in_slice_of(0, 100);
+        machine.started_by(DAEMON, if cgroup == job { ssh } else { cgroup });
+        machine.write("proc/self/cgroup", &format!("0::/{cgroup}\n"));
+        if service == "login" {
+            machine.on_a_terminal();
+        }
+        let ours = format!("session optional pam_fairslice.so {arguments}\n");
+        machine.write(&format!("etc/pam.d/{service}"), &format!("{above}{ours}"));
+        if logind != "never ran" {
+            fs::create_dir_all(machine.root.join("run/systemd/seats")).unwrap();
+        }
+        if logind == "is masked" {
+            symlink("/dev/null", machine.root.join("run/systemd/system/systemd-logind.service")).unwrap();
+        }
+        let mut asked = Command::new(&command);
+        asked.arg("--root").arg(&machine.root).args([
+            "explain",
+            "login",
+            "root",
+            "--json",
+            "--service",
+            service,
+        ]);
+        let output = asked.output().unwrap();
+        let state = format!("{service} {arguments} {above} logind {logind}: {output:?}");
+        let said = String::from_utf8_lossy(&output.stdout).replace(' ', "");
+        assert!(said.contains(&format!("\"session\":\"{explained}\"")), "{state}");
+        // PID 1 is not there: who asks for a scope is refused.
+        let told = machine.open("root");
+        let is_placed =
+            told.log.concat().contains("not placed in user-0.slice: cannot start fairslice-login-");
+        assert_eq!(is_placed, explained == "placed_here", "{state}: {:?}", told.log);
+        assert_eq!(told.open == PAM_SUCCESS, explained != "placed_here", "{state}: {:?}", told.log);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Somebody replaces what stands at the path while sessions open, again and again.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::traps::{decoys, listing};
 
 /// How long all the races take together.
 const RACE: Duration = Duration::from_secs(60);
-const RACES: u32 = 4;
+const RACES: u32 = 5;
 /// Sessions that one host opens in between two looks at the clock.
 const SESSIONS: u32 = 200;
 
@@ -54,6 +54,12 @@ fn a_directory_that_is_replaced_meanwhile() {
     let machine = arena("/arena/{user}");
     chown(machine.directory("arena", 0, 0o775), None, Some(BUILDERS)).unwrap();
     race(&machine, &[(MALLORY, "arena", "alice"), (ALICE, "arena", "alice")], Outcome::Refused);
+
+    // Where that group is trusted: it is made with the user's rights, who cannot be given what others have put there.
+    let machine = arena("/arena/{user}\"\ntrusted_groups = [\"builders\"]\n#\"");
+    chown(machine.directory("arena", 0, 0o2775), None, Some(BUILDERS)).unwrap();
+    fs::set_permissions(machine.root.join("arena"), fs::Permissions::from_mode(0o2775)).unwrap();
+    race(&machine, &[(MALLORY, "arena", "alice"), (ALICE, "arena", "alice")], Outcome::Either);
 
     // In the user's own directories: what is on the way, and what is at the end.
     for (directory, name) in [("arena/alice", ".cache"), ("arena/alice/.cache", "alice")] {

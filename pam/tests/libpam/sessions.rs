@@ -5,7 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::machine::{ALICE, DONE, Machine, PAM_SESSION_ERR, PAM_SUCCESS, answer, as_root};
+use crate::machine::{
+    ALICE, DONE, MALLORY, Machine, PAM_SESSION_ERR, PAM_SUCCESS, answer, as_root, is_sanitized,
+};
 
 #[test]
 fn a_session_of_nobody_in_particular() {
@@ -20,9 +22,9 @@ fn arguments_that_are_none() {
     assert_eq!(told.open, PAM_SUCCESS);
     let prefix = "pam_fairslice(test:session): ";
     let expected = [
-        format!("{prefix}argument Debug is ignored: none of strict, debug, root=DIR"),
+        format!("{prefix}argument Debug is ignored: none of strict, debug, noplace, root=DIR"),
         format!("{prefix}root=relative is ignored: not an absolute path"),
-        format!("{prefix}argument no_warn is ignored: none of strict, debug, root=DIR"),
+        format!("{prefix}argument no_warn is ignored: none of strict, debug, noplace, root=DIR"),
     ];
     assert_eq!(told.log, expected);
 }
@@ -113,8 +115,48 @@ fn the_weight_of_the_users_slice() {
     assert_eq!((told.open.as_str(), told.log.len()), (PAM_SUCCESS, 0), "{:?}", told.log);
     // Recorded once, for the day when the package is removed.
     let record = machine.root.join(format!("run/fairslice/properties/user-{ALICE}.slice"));
-    assert_eq!(fs::read_to_string(&record).unwrap(), "CPUWeight\n");
+    assert_eq!(fs::read_to_string(&record).unwrap(), "CPUWeight=200\n");
     assert_eq!(fs::metadata(&record).unwrap().mode() & 0o022, 0);
+}
+
+/// A directory service may be slow, and there may be many who are logged in.
+#[test]
+fn nss_is_asked_of_nobody_but_the_one_who_logs_in() {
+    let test = "nss_is_asked_of_nobody_but_the_one_who_logs_in";
+    if !as_root(test) || is_sanitized() {
+        eprintln!("{test}: skipped under a sanitizer, which takes the calls");
+        return;
+    }
+    let machine = Machine::new("strict");
+    machine.policy(
+        "[logins]\ncpu_weight = 100\ntotal_weight = \"sum\"\n[logins.group.builders]\ncpu_weight = 300\n\
+         [private_dir.CARGO_TARGET_DIR]\npath = \"/srv/{user}\"\n",
+    );
+    machine.directory("srv", 0, 0o755);
+    machine.in_slice_of(ALICE, 100);
+    for uid in [0, MALLORY, 60_000] {
+        let slice = format!("sys/fs/cgroup/user.slice/user-{uid}.slice");
+        machine.write(&format!("{slice}/cpu.weight"), "300\n");
+        machine.write(&format!("{slice}/cgroup.events"), "populated 1\nfrozen 0\n");
+    }
+    machine.write("sys/fs/cgroup/user.slice/cpu.weight", "100\n");
+    machine.pid1(|peer| answer(peer, DONE));
+    let told = machine.open("alice");
+    assert_eq!((told.open.as_str(), told.log.len()), (PAM_SUCCESS, 0), "{:?}", told.log);
+    // Their weights were counted all the same.
+    let sum = fs::read_to_string(machine.root.join("run/fairslice/properties/user.slice")).unwrap();
+    assert_eq!(sum, "CPUWeight=1200\n");
+    assert_eq!(told.asked, ["alice"]);
+}
+
+/// The score of the process that opens a session: in it, and after it. Before, it is `before`.
+fn scores(machine: &Machine, user: &str, before: &str) -> (String, String) {
+    machine.write("proc/self/oom_score_adj", before);
+    let file = machine.root.join("proc/self/oom_score_adj");
+    let look = format!("look={}", file.display());
+    let told = machine.session(user).options(&[&look]).open();
+    assert_eq!((told.open.as_str(), told.log.len()), (PAM_SUCCESS, 0), "{:?}", told.log);
+    (told.looked, fs::read_to_string(file).unwrap().trim_end().to_owned())
 }
 
 #[test]
@@ -122,23 +164,113 @@ fn a_negative_score_that_was_inherited() {
     if !as_root("a_negative_score_that_was_inherited") {
         return;
     }
-    let score = |machine: &Machine| fs::read_to_string(machine.root.join("proc/self/oom_score_adj")).unwrap();
+    let score = |machine: &Machine, user: &str, before: &str| scores(machine, user, before).0;
     let machine = Machine::new("strict");
-    for (inherited, left) in [("-1000\n", "0"), ("0\n", "0\n"), ("300\n", "300\n")] {
-        machine.write("proc/self/oom_score_adj", inherited);
-        assert_eq!(machine.open("alice").open, PAM_SUCCESS);
-        assert_eq!(score(&machine), left, "was {inherited}");
+    for (inherited, left) in [("-1000\n", "0"), ("0\n", "0"), ("300\n", "300")] {
+        assert_eq!(score(&machine, "alice", inherited), left, "was {inherited}");
     }
     // What is declared is for logins, not for a session that cron opens.
     machine.policy("[logins]\noom_score_adj = 200\n");
-    machine.open("alice");
-    assert_eq!(score(&machine), "300\n");
+    assert_eq!(score(&machine, "alice", "300\n"), "300");
     machine.in_slice_of(ALICE, 100);
-    machine.open("alice");
-    assert_eq!(score(&machine), "200");
+    assert_eq!(score(&machine, "alice", "300\n"), "200");
     // Root's jobs keep what their service was given.
     let machine = Machine::new("strict");
-    machine.write("proc/self/oom_score_adj", "-500\n");
-    assert_eq!(machine.open("root").open, PAM_SUCCESS);
-    assert_eq!(score(&machine), "-500\n");
+    assert_eq!(score(&machine, "root", "-500\n"), "-500");
+}
+
+#[test]
+fn a_score_is_the_sessions_and_ends_with_it() {
+    if !as_root("a_score_is_the_sessions_and_ends_with_it") {
+        return;
+    }
+    let both = |inside: &str, after: &str| (inside.to_owned(), after.to_owned());
+    let machine = Machine::new("strict");
+    assert_eq!(scores(&machine, "alice", "-700\n"), both("0", "-700"));
+    machine.policy("[logins]\noom_score_adj = 300\n");
+    machine.in_slice_of(ALICE, 100);
+    assert_eq!(scores(&machine, "alice", "-200\n"), both("300", "-200"));
+    assert_eq!(scores(&machine, "alice", "300\n"), both("300", "300"));
+    // Somebody else has set it meanwhile.
+    let file = machine.root.join("proc/self/oom_score_adj");
+    let changed = format!("write={}", file.display());
+    machine.write("proc/self/oom_score_adj", "0\n");
+    machine.session("alice").options(&[&changed]).open();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "77\n");
+}
+
+/// A hub opens sessions of others in its own process, which is a service's: logind moves it, and we leave it alone.
+#[test]
+fn a_service_that_opens_sessions_in_itself_keeps_its_score() {
+    if !as_root("a_service_that_opens_sessions_in_itself_keeps_its_score") {
+        return;
+    }
+    for (service, parent, own) in
+        [("login", 1, "-200"), ("login", 1234, "-200"), ("hub", 1, "-200"), ("sshd", 1, "300")]
+    {
+        let machine = Machine::with_service(service, "strict");
+        machine.policy("[logins]\noom_score_adj = 300\n");
+        machine.in_slice_of(ALICE, 100);
+        machine.started_by(parent, "system.slice/hub.service");
+        assert_eq!(
+            scores(&machine, "alice", "-200\n"),
+            (own.to_owned(), "-200".to_owned()),
+            "{service} {parent}"
+        );
+    }
+}
+
+/// Within the first login of a user, systemd --user opens a session of its own.
+#[test]
+fn what_is_wrong_is_said_once_a_login() {
+    if !as_root("what_is_wrong_is_said_once_a_login") {
+        return;
+    }
+    let said = |service: &'static str, arguments: &str, lingers: bool| {
+        let machine = Machine::with_service(service, arguments);
+        machine.write("etc/fairslice/policy.d/a.toml", "[logins.user.john.doe]\ncpu_weight = 1\n");
+        machine.policy("[private_dir.A]\npath = \"/srv/{user}\"\n");
+        machine.write("srv/alice", "a file\n");
+        machine.in_slice_of(ALICE, 100);
+        if lingers {
+            machine.write("var/lib/systemd/linger/alice", "");
+        }
+        let told = machine.open("alice");
+        (told.open, told.log.len())
+    };
+    assert_eq!(said("sshd", "", false), (PAM_SUCCESS.to_owned(), 2));
+    assert_eq!(said("systemd-user", "", false), (PAM_SUCCESS.to_owned(), 0));
+    // Who lingers logs in by that alone, and who is refused is told why.
+    assert_eq!(said("systemd-user", "", true), (PAM_SUCCESS.to_owned(), 2));
+    assert_eq!(said("systemd-user", "strict", false), (PAM_SESSION_ERR.to_owned(), 2));
+}
+
+/// `alice@corp.example` and `CORP\alice` are one user to a directory service; here, to `passwd`.
+#[test]
+fn a_user_by_another_name() {
+    let test = "a_user_by_another_name";
+    if !as_root(test) || is_sanitized() {
+        eprintln!("{test}: skipped under a sanitizer, which takes the calls");
+        return;
+    }
+    let machine = Machine::new("strict");
+    let passwd = fs::read_to_string(machine.root.join("etc/passwd")).unwrap();
+    machine.write(
+        "etc/passwd",
+        &format!("{passwd}CORP\\alice:x:{ALICE}:{ALICE}::/home/alice:/bin/sh\nx@y:x:9:9::/:/bin/sh\n"),
+    );
+    machine.policy(
+        "[logins]\noom_score_adj = 1\n[logins.user.mallory]\noom_score_adj = 2\n[logins.user.\"x@y\"]\noom_score_adj = 3\n\
+         [logins.user.'CORP\\alice']\noom_score_adj = 4\n\
+         [private_dir.A]\npath = \"/srv/{user}\"\nusers = ['CORP\\alice']\n",
+    );
+    machine.directory("srv", 0, 0o755);
+    machine.in_slice_of(ALICE, 100);
+    assert_eq!(scores(&machine, "alice", "0\n").0, "4");
+    let told = machine.open("alice");
+    assert_eq!(told.environment, ["A=/srv/alice"]);
+    // Not of mallory, whose name cannot be hers.
+    assert_eq!(told.asked, ["alice", "CORP\\alice", "x@y"]);
+    machine.in_slice_of(MALLORY, 100);
+    assert_eq!(scores(&machine, "mallory", "0\n").0, "2");
 }

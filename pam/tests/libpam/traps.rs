@@ -80,7 +80,7 @@ fn what_stands_at_the_path_already() {
             m.directory("srv/alice", 0, 0o700);
         }),
         ("can be changed by others than the user: chmod go-w", |m| {
-            m.directory("srv/alice", ALICE, 0o770);
+            chown(m.directory("srv/alice", ALICE, 0o770), None, Some(BUILDERS)).unwrap();
         }),
         ("can be changed by others than the user: chmod go-w", |m| {
             m.directory("srv/alice", ALICE, 0o1777);
@@ -119,7 +119,8 @@ fn what_stands_on_the_way() {
         return;
     }
     let cases: [(&str, Trap); 9] = [
-        ("/srv/on is a symbolic link or no directory", |m| {
+        // Only root can change a link there: it is followed.
+        ("/decoy/the does not exist: make it, owned by root", |m| {
             symlink("../decoy", m.root.join("srv/on")).unwrap();
         }),
         ("/srv/on is a symbolic link or no directory", |m| m.write("srv/on", "")),
@@ -133,13 +134,16 @@ fn what_stands_on_the_way() {
             m.directory("srv/on/the", 0, 0o755);
             m.directory("srv/on", 0, 0o757);
         }),
-        ("/srv/on can be changed by others than root: chmod go-w or +t /srv/on", |m| {
-            m.directory("srv/on/the", 0, 0o755);
-            chown(m.directory("srv/on", 0, 0o775), None, Some(BUILDERS)).unwrap();
-        }),
+        (
+            "/srv/on can be changed by the group builders: trusted_groups = [\"builders\"] in the policy, chmod +t",
+            |m| {
+                m.directory("srv/on/the", 0, 0o755);
+                chown(m.directory("srv/on", 0, 0o775), None, Some(BUILDERS)).unwrap();
+            },
+        ),
         // From here on, on the user's own ground.
         ("/srv/on can be changed by others than the user: chmod go-w or +t /srv/on", |m| {
-            m.directory("srv/on", ALICE, 0o770);
+            chown(m.directory("srv/on", ALICE, 0o770), None, Some(BUILDERS)).unwrap();
         }),
         ("/srv/on/the belongs to uid 4002, not to the user: move it away", |m| {
             m.directory("srv/on/the", MALLORY, 0o755);

@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::Result;
 use clap::Args;
 
-use crate::cli::complain;
-use crate::cli::out::print;
+use crate::cli::out::{print, say};
+use crate::cli::{complain, not_in_force};
 use crate::enforce::login::explain::explain;
 use crate::policy;
 use crate::report;
@@ -28,6 +28,9 @@ pub(in crate::cli) struct Options {
 pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
     let Options { user, service, json } = options;
     let loaded = policy::load(root);
+    if let Some(line) = not_in_force(root, &loaded) {
+        say(format_args!("fairslice: {line}"));
+    }
     let explained = explain(root, &loaded.policy, user, service)?;
     let text =
         if *json { report::login_json(&explained, service) } else { report::login_text(&explained, service) };

@@ -6,12 +6,12 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use crate::cli::doctor::look_at_tree;
 use crate::cli::out::print;
-use crate::cli::{named, say_missed};
+use crate::cli::say_missed;
 use crate::effect::memory::protection;
 use crate::host::oom;
 use crate::report;
+use crate::survey::{self, named};
 use crate::text::shown;
 
 #[derive(Debug, Args)]
@@ -25,8 +25,8 @@ pub(in crate::cli) struct Options {
 }
 
 pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
-    let tree = look_at_tree(root)?;
-    let find = |name: &String| named::find(&tree, &named::users(&tree), name);
+    let tree = survey::whole_tree(root)?;
+    let find = |name: &String| named::running(root, &tree, &named::users(&tree), name);
     let of = options.of.as_ref().map(find).transpose()?;
     if let Some(of) = of.filter(|of| tree[*of].memory.is_none()) {
         bail!("{} has no memory controller", shown(&tree.absolute(of)));

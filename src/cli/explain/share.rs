@@ -7,12 +7,12 @@ use std::path::Path;
 use anyhow::Result;
 use clap::Args;
 
-use crate::cli::named::{self, find};
 use crate::cli::out::print;
 use crate::cli::say_missed;
-use crate::effect::share::{Busy, shares};
+use crate::effect::share::{Busy, not_computed, shares};
 use crate::host::tree::{self, Id, Tree};
 use crate::report::{self, ShareView};
+use crate::survey::named;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Options {
@@ -28,10 +28,11 @@ pub(in crate::cli) struct Options {
 }
 
 pub(super) fn run(root: &Path, arguments: &Options) -> Result<u8> {
-    let tree = Tree::read(root)?;
+    let mut tree = Tree::read(root)?;
+    tree.read_affinity(root);
     let cpus = tree::online_cpus(root)?;
     let users = named::users(&tree);
-    let resolve = |name: &String| find(&tree, &users, name);
+    let resolve = |name: &String| named::running(root, &tree, &users, name);
     let of = arguments.of.as_ref().map(resolve).transpose()?;
     let mut named: BTreeSet<Id> = arguments.busy.iter().map(resolve).collect::<Result<_>>()?;
     let busy = if named.is_empty() {
@@ -40,9 +41,13 @@ pub(super) fn run(root: &Path, arguments: &Options) -> Result<u8> {
         named.extend(of);
         Busy::Only(named)
     };
-    let shares = shares(&tree, cpus, &busy);
-    let view = ShareView { tree: &tree, cpus, busy: &busy, shares: &shares, users: &users };
-    let missed = report::missed(&tree, &[]);
+    let shares = match not_computed(&tree) {
+        None => Ok(shares(&tree, cpus, &busy)),
+        Some(why) => Err(why),
+    };
+    let view = ShareView { tree: &tree, cpus, busy: &busy, shares: shares.as_ref(), users: &users };
+    let mut missed = report::missed(&tree, &[]);
+    missed.extend(report::missed_shares(&tree));
     let text =
         if arguments.json { report::share_json(&view, of, &missed) } else { report::share_text(&view, of) };
     print(&text)?;

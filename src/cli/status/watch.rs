@@ -76,7 +76,7 @@ pub(super) fn watch(root: &Path, loaded: &Loaded, interval: Duration) -> Result<
 
 /// The next screen; the policy of now, for it may be edited meanwhile.
 fn screen(root: &Path, before: &mut (Before, Instant)) -> Result<String> {
-    let loaded = crate::policy::load(root);
+    let loaded = crate::survey::declared(root);
     let (picture, _) = look(root, &loaded, Extent::Screen, Some(&before.0))?;
     // Between two screens that follow quickly, as when a window is resized, there is nothing to measure.
     if before.1.elapsed() >= FIRST {

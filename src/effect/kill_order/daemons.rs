@@ -3,14 +3,19 @@
 
 use regex_lite::Regex;
 
-use super::{Look, can_be_killed};
+use super::{KillScene, can_be_killed};
 use crate::host::oom::{Earlyoom, Preference, Reclaim};
 use crate::host::processes::Process;
 use crate::host::tree::{Id, Tree};
 use crate::text::utf8_of;
+use crate::units::Percent;
 
 /// Percent of the swap: `THRESHOLD_SWAP_USED_PERCENT` of systemd's `oomd-manager.h`.
 pub const SWAPPED_LEAST: u64 = 5;
+
+const PRESSURE_LIMIT: &str = "ManagedOOMMemoryPressureLimit";
+/// Since systemd 257.
+const PRESSURE_DURATION: &str = "ManagedOOMMemoryPressureDurationUSec";
 
 /// A unit below which systemd-oomd kills.
 #[derive(Debug, Clone)]
@@ -21,6 +26,10 @@ pub struct Watched<'a> {
     pub of: Id,
     /// When.
     pub rule: Rule,
+    /// From what pressure on, where the unit says so: `ManagedOOMMemoryPressureLimit=`.
+    pub limit: Option<Percent>,
+    /// For how long, where the unit says so, as systemctl prints it: `ManagedOOMMemoryPressureDurationSec=`.
+    pub duration: Option<&'a str>,
     /// The cgroups that it chooses from: those without children or with `memory.oom.group`.
     pub candidates: Vec<Id>,
 }
@@ -37,20 +46,33 @@ pub enum Rule {
 
 /// What systemd-oomd watches.
 #[must_use]
-pub fn watched<'a>(look: &Look<'a>) -> Vec<Watched<'a>> {
+pub fn watched<'a>(scene: &KillScene<'a>) -> Vec<Watched<'a>> {
     let mut found = Vec::new();
-    for (name, unit) in look.units.iter().filter(|(_, unit)| unit.is_active()) {
+    for (name, unit) in scene.units.iter().filter(|(_, unit)| unit.is_active()) {
         // The root slice's cgroup is printed as an empty text.
         let path = unit.cgroup().or_else(|| (name == "-.slice").then(Default::default));
-        let Some(id) = path.and_then(|path| look.tree.find(&path)) else { continue };
+        let Some(id) = path.and_then(|path| scene.tree.find(&path)) else { continue };
         for (property, rule) in [("ManagedOOMSwap", Rule::Swap), ("ManagedOOMMemoryPressure", Rule::Pressure)]
         {
             if unit.text(property) == Some("kill") {
-                found.push(Watched { unit: name, of: id, rule, candidates: candidates(look.tree, id) });
+                let candidates = candidates(scene.tree, id);
+                let own = (rule == Rule::Pressure).then_some(unit);
+                let limit = own.and_then(|unit| pressure_limit(unit.number(PRESSURE_LIMIT)?));
+                let duration = own.and_then(|unit| unit.text(PRESSURE_DURATION));
+                let duration = duration.filter(|duration| *duration != "infinity");
+                found.push(Watched { unit: name, of: id, rule, limit, duration, candidates });
             }
         }
     }
     found
+}
+
+/// PID 1 says it in parts of 2³² − 1 (`UINT32_SCALE_TO_PERMYRIAD` of systemd's `percent-util.h`); 0 is the
+/// default of `oomd.conf(5)`.
+fn pressure_limit(scaled: u64) -> Option<Percent> {
+    let whole = u64::from(u32::MAX);
+    let permyriad = scaled.checked_mul(10_000)?.checked_add(whole / 2)? / whole;
+    Percent::from_permyriad(permyriad).filter(|_| scaled > 0)
 }
 
 /// `recursively_get_cgroup_context` of systemd's `oomd-manager.c`.
@@ -75,15 +97,19 @@ fn candidates(tree: &Tree, from: Id) -> Vec<Id> {
 /// Who has a cgroup can write its preference: it counts where that is root, or whose the watched unit is
 /// (`oomd_fetch_cgroup_oom_preference`).
 #[must_use]
-pub fn oomd_takes(look: &Look<'_>, watched: &Watched<'_>, reclaim: &dyn Fn(Id) -> Reclaim) -> Option<Id> {
+pub fn oomd_takes(
+    scene: &KillScene<'_>,
+    watched: &Watched<'_>,
+    reclaim: &dyn Fn(Id) -> Reclaim,
+) -> Option<Id> {
     let believed = [Tree::ROOT, watched.of].map(|id| reclaim(id).owner);
     let preference = |id: Id| {
         let Reclaim { preference, owner, .. } = reclaim(id);
         if believed.contains(&owner) { preference } else { Preference::None }
     };
-    let least = look.swap / 100 * SWAPPED_LEAST;
+    let least = scene.swap / 100 * SWAPPED_LEAST;
     let amount = |id: Id| {
-        let memory = look.tree[id].memory?;
+        let memory = scene.tree[id].memory?;
         match watched.rule {
             Rule::Swap => (memory.swap_current > least).then_some((memory.swap_current, 0)),
             Rule::Pressure => Some((reclaim(id).scanned, memory.current)),
@@ -145,8 +171,8 @@ mod tests {
         let units = Units::parse(
             "Id=x.slice\nActiveState=active\nControlGroup=/x.slice\nManagedOOMSwap=kill\nManagedOOMMemoryPressure=kill",
         );
-        let look = Look { tree: &tree, units: &units, processes: &[], ram: MIB, swap: 1900 };
-        let watched = watched(&look);
+        let scene = KillScene { tree: &tree, units: &units, processes: &[], ram: MIB, swap: 1900 };
+        let watched = watched(&scene);
         assert_eq!(
             watched.iter().map(|watched| watched.rule).collect::<Vec<_>>(),
             [Rule::Swap, Rule::Pressure]
@@ -155,10 +181,16 @@ mod tests {
         let mut candidates = watched.first().unwrap().candidates.clone();
         candidates.sort();
         assert_eq!(candidates, [a, b, c]);
-        let watched =
-            |rule, candidates: &[Id]| Watched { unit: "x.slice", of, rule, candidates: candidates.into() };
+        let watched = |rule, candidates: &[Id]| Watched {
+            unit: "x.slice",
+            of,
+            rule,
+            limit: None,
+            duration: None,
+            candidates: candidates.into(),
+        };
         let owned = |owner, rule, avoided: Option<Id>, omitted: Option<Id>| {
-            oomd_takes(&look, &watched(rule, &candidates), &|id| Reclaim {
+            oomd_takes(&scene, &watched(rule, &candidates), &|id| Reclaim {
                 scanned: if id == c { 5 } else { 1 },
                 owner: if candidates.contains(&id) { owner } else { 0 },
                 preference: match Some(id) {
@@ -176,9 +208,32 @@ mod tests {
         // What a user has written to a cgroup of their own.
         assert_eq!(owned(1000, Rule::Swap, Some(a), Some(b)), Some(b));
         // Not more than a twentieth of the swap.
-        let large = Look { swap: 2000, ..look };
+        let large = KillScene { swap: 2000, ..scene };
         let none = |_| Reclaim::default();
         assert_eq!(oomd_takes(&large, &watched(Rule::Swap, &[a, c]), &none), None);
+    }
+
+    #[test]
+    fn a_unit_may_have_a_limit_of_its_own() {
+        let mut tree = Tree::new(Cgroup::default());
+        add(&mut tree, A, memory(0));
+        let limits = |own: &str| {
+            let units = Units::parse(&format!(
+                "Id=x.slice\nActiveState=active\nControlGroup=/x.slice\nManagedOOMSwap=kill\n\
+                 ManagedOOMMemoryPressure=kill\n{own}"
+            ));
+            let scene = KillScene { tree: &tree, units: &units, processes: &[], ram: MIB, swap: 0 };
+            let text = |limit: Option<Percent>| limit.map_or("-".to_owned(), |limit| limit.to_string());
+            let all = watched(&scene).into_iter();
+            all.map(|w| format!("{} {}", text(w.limit), w.duration.unwrap_or("-"))).collect::<Vec<_>>()
+        };
+        assert_eq!(limits(""), ["- -", "- -"]);
+        assert_eq!(limits("ManagedOOMMemoryPressureLimit=0\n"), ["- -", "- -"]);
+        // What systemd 257 prints of 50 % and of 0.5 %.
+        let own = "ManagedOOMMemoryPressureLimit=2147483648\nManagedOOMMemoryPressureDurationUSec=2s\n";
+        assert_eq!(limits(own), ["- -", "50% 2s"]);
+        let own = "ManagedOOMMemoryPressureLimit=21474836\nManagedOOMMemoryPressureDurationUSec=infinity\n";
+        assert_eq!(limits(own), ["- -", "0.5% -"]);
     }
 
     #[test]

@@ -6,17 +6,20 @@
 #![forbid(unsafe_code)]
 
 pub mod daemons;
+mod scores;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::memory::ceiling;
 use super::restart::outlives_stop;
 use crate::host::cgroup;
 use crate::host::processes::Process;
-use crate::host::tree::{Id, Tree};
+use crate::host::tree::{Id, Memory, Tree};
 use crate::host::units::Units;
-use crate::policy::{OOM_SCORE_ADJUST, OomScoreAdj, Policy, ServiceName};
+use crate::policy::Policy;
+use crate::units::{OOM_SCORE_ADJUST, OomScoreAdj, ServiceName};
+
+pub use scores::keeping_order;
 
 /// `OOM_SCORE_ADJ_MIN`: never killed.
 pub const NEVER: i16 = -1000;
@@ -24,7 +27,7 @@ const PAGE: u64 = 4096;
 
 /// What the order of kills is computed from.
 #[derive(Debug, Clone, Copy)]
-pub struct Look<'a> {
+pub struct KillScene<'a> {
     /// With the memory of every cgroup read.
     pub tree: &'a Tree,
     /// PID 1's.
@@ -44,6 +47,16 @@ pub struct Domain {
     pub of: Id,
     /// What there is, RAM and swap: what scores are in thousandths of.
     pub total: u64,
+}
+
+/// What can still be used, in bytes.
+pub struct Free<'a> {
+    /// RAM, with what reclaim gives back: `MemAvailable`.
+    pub ram: u64,
+    /// Swap: `SwapFree`.
+    pub swap: u64,
+    /// How much of what a cgroup uses reclaim gives back without swap: its page cache.
+    pub cache: &'a dyn Fn(Id) -> u64,
 }
 
 /// What the kernel makes of a process; who has the most is killed.
@@ -130,23 +143,43 @@ pub struct Ranked<'a> {
 impl Domain {
     /// The whole machine.
     #[must_use]
-    pub fn machine(look: &Look<'_>) -> Self {
-        Self { of: Tree::ROOT, total: look.ram.saturating_add(look.swap) }
+    pub fn machine(scene: &KillScene<'_>) -> Self {
+        Self { of: Tree::ROOT, total: scene.ram.saturating_add(scene.swap) }
     }
 
-    /// Where memory runs out first for what is in this cgroup: its own limit, an ancestor's, or the
-    /// machine's. The amount is that of `mem_cgroup_get_max`.
+    /// Where memory runs out first if this cgroup uses more and more: at its own `memory.max`, at an
+    /// ancestor's, which may be the larger and nearly used up, or at what the machine has. The amount is that of
+    /// `mem_cgroup_get_max`.
     #[must_use]
-    pub fn of(look: &Look<'_>, id: Id) -> Self {
-        let Some(limit) = ceiling(look.tree, id).max else { return Self::machine(look) };
-        let swap = look.tree[limit.of].memory.as_ref().map_or(0, |memory| memory.swap_max.min(look.swap));
-        Self { of: limit.of, total: limit.bytes.saturating_add(swap) }
+    pub fn of(scene: &KillScene<'_>, id: Id, free: &Free<'_>) -> Self {
+        let limits = scene.tree.upwards(id).filter_map(|of| {
+            let memory = scene.tree[of].memory.as_ref().filter(|memory| memory.max != u64::MAX)?;
+            Some((free.below(scene.tree, of, memory), of, memory))
+        });
+        // Of equals the kernel comes to the innermost first.
+        let first = limits.min_by_key(|(left, ..)| *left);
+        match first.filter(|(left, ..)| *left <= free.ram.saturating_add(free.swap)) {
+            None => Self::machine(scene),
+            Some((_, of, memory)) => {
+                Self { of, total: memory.max.saturating_add(memory.swap_max.min(scene.swap)) }
+            }
+        }
     }
 
     /// Those of all processes that are in it.
-    fn holds<'p>(&self, look: &Look<'p>) -> impl Iterator<Item = &'p Process> + use<'p> {
-        let path = look.tree.path(self.of);
-        look.processes.iter().filter(move |process| process.cgroup.starts_with(&path))
+    fn holds<'p>(&self, scene: &KillScene<'p>) -> impl Iterator<Item = &'p Process> + use<'p> {
+        let path = scene.tree.path(self.of);
+        scene.processes.iter().filter(move |process| process.cgroup.starts_with(&path))
+    }
+}
+
+impl Free<'_> {
+    /// How much more all in a cgroup can use until its `memory.max` is met and nothing can be reclaimed.
+    fn below(&self, tree: &Tree, id: Id, memory: &Memory) -> u64 {
+        let used = memory.current.saturating_sub((self.cache)(id));
+        let swap = tree.upwards(id).filter_map(|above| tree[above].memory.as_ref());
+        let swap = swap.map(|memory| memory.swap_max.saturating_sub(memory.swap_current));
+        memory.max.saturating_sub(used).saturating_add(swap.fold(self.swap, u64::min))
     }
 }
 
@@ -180,17 +213,18 @@ impl Badness {
 /// The processes that can be killed, in the order in which they would be, without those that an earlier
 /// one takes with it.
 #[must_use]
-pub fn victims<'a>(look: &Look<'a>, domain: Domain) -> Vec<Victim<'a>> {
-    let mut order: Vec<&Process> = domain.holds(look).filter(|process| can_be_killed(process)).collect();
+pub fn victims<'a>(scene: &KillScene<'a>, domain: Domain) -> Vec<Victim<'a>> {
+    let mut order: Vec<&Process> = domain.holds(scene).filter(|process| can_be_killed(process)).collect();
     // Of equals the kernel takes the one that it comes to last: the youngest.
     order.sort_by_key(|p| Reverse((Badness::of(p, domain.total).points(), p.started, p.pid)));
-    let members = Members { by_unit: by_unit(look.processes), by_group: by_group(look.tree, domain, &order) };
+    let members =
+        Members { by_unit: by_unit(scene.processes), by_group: by_group(scene.tree, domain, &order) };
     let (mut found, mut gone) = (Vec::new(), HashSet::new());
     for process in order {
         if gone.contains(&process.pid) {
             continue;
         }
-        let (takes, ended) = takes(look, domain, process, &members);
+        let (takes, ended) = takes(scene, domain, process, &members);
         gone.extend(ended);
         found.push(Victim { process, badness: Badness::of(process, domain.total), takes });
     }
@@ -230,13 +264,13 @@ fn by_group(tree: &Tree, domain: Domain, processes: &[&Process]) -> HashMap<Id, 
 
 /// What ends with a process, and the numbers of those processes.
 fn takes<'a>(
-    look: &Look<'a>,
+    scene: &KillScene<'a>,
     domain: Domain,
     victim: &'a Process,
     members: &Members<'_>,
 ) -> (Takes<'a>, Vec<u32>) {
     let name = cgroup::unit(&victim.cgroup).unwrap_or_default();
-    let unit = look.units.get(name);
+    let unit = scene.units.get(name);
     let main = unit.and_then(|unit| unit.number("MainPID")?.try_into().ok());
     let kill_mode = unit.and_then(|unit| unit.text("KillMode")).unwrap_or_default();
     let stopped: Vec<u32> = match unit.and_then(|unit| unit.text("OOMPolicy")) {
@@ -246,7 +280,7 @@ fn takes<'a>(
         }
         _ => Vec::new(),
     };
-    let Some(id) = oom_group(look.tree, domain, victim) else {
+    let Some(id) = oom_group(scene.tree, domain, victim) else {
         return if stopped.len() > 1 {
             (Takes::Unit { name, processes: stopped.len() }, stopped)
         } else {
@@ -269,11 +303,11 @@ fn oom_group(tree: &Tree, domain: Domain, victim: &Process) -> Option<Id> {
 
 /// The processes that are never killed, and why. The kernel's own threads are not among them.
 #[must_use]
-pub fn spared<'a>(look: &Look<'a>, domain: Domain) -> Vec<(&'a Process, Spared<'a>)> {
-    let inside = domain.holds(look).filter(|process| !process.is_kernel);
+pub fn spared<'a>(scene: &KillScene<'a>, domain: Domain) -> Vec<(&'a Process, Spared<'a>)> {
+    let inside = domain.holds(scene).filter(|process| !process.is_kernel);
     let spared = inside.filter_map(|process| match process {
         Process { pid: 1, .. } => Some((process, Spared::Init)),
-        Process { oom_score_adj: NEVER, .. } => Some((process, Spared::Score(source(look, process)))),
+        Process { oom_score_adj: NEVER, .. } => Some((process, Spared::Score(source(scene, process)))),
         _ => None,
     });
     spared.collect()
@@ -281,36 +315,37 @@ pub fn spared<'a>(look: &Look<'a>, domain: Domain) -> Vec<(&'a Process, Spared<'
 
 /// How a process got its score.
 #[must_use]
-pub fn source<'a>(look: &Look<'a>, process: &'a Process) -> Source<'a> {
-    if let Some(unit) = said_by_unit(look, process) {
+pub fn source<'a>(scene: &KillScene<'a>, process: &'a Process) -> Source<'a> {
+    if let Some(unit) = said_by_unit(scene, process) {
         return Source::Unit(unit);
     }
     let parent = |process: &&'a Process| {
-        let at = look.processes.binary_search_by_key(&process.parent, |other| other.pid).ok()?;
-        look.processes
+        let at = scene.processes.binary_search_by_key(&process.parent, |other| other.pid).ok()?;
+        scene
+            .processes
             .get(at)
             .filter(|parent| parent.pid != 1 && parent.oom_score_adj == process.oom_score_adj)
     };
     // A tree read while it changes may have a loop in it.
-    let first = std::iter::successors(Some(process), parent).take(look.processes.len()).last();
+    let first = std::iter::successors(Some(process), parent).take(scene.processes.len()).last();
     match first.filter(|from| from.pid != process.pid) {
-        Some(from) => Source::Inherited { from, unit: said_by_unit(look, from) },
+        Some(from) => Source::Inherited { from, unit: said_by_unit(scene, from) },
         None => Source::Written,
     }
 }
 
-fn said_by_unit<'a>(look: &Look<'_>, process: &'a Process) -> Option<&'a str> {
+fn said_by_unit<'a>(scene: &KillScene<'_>, process: &'a Process) -> Option<&'a str> {
     let name = cgroup::unit(&process.cgroup)?;
-    let said: i16 = look.units.get(name)?.text(OOM_SCORE_ADJUST)?.parse().ok()?;
+    let said: i16 = scene.units.get(name)?.text(OOM_SCORE_ADJUST)?.parse().ok()?;
     (said == process.oom_score_adj).then_some(name)
 }
 
 /// The running services whose score the policy declares, in the order in which the kernel would kill
 /// them. A service none of whose processes has the declared score is left out.
 #[must_use]
-pub fn ranked<'a>(look: &Look<'a>, domain: Domain, policy: &Policy) -> Vec<Ranked<'a>> {
+pub fn ranked<'a>(scene: &KillScene<'a>, domain: Domain, policy: &Policy) -> Vec<Ranked<'a>> {
     let mut found: BTreeMap<ServiceName, Ranked<'a>> = BTreeMap::new();
-    let inside = domain.holds(look).filter(|process| can_be_killed(process));
+    let inside = domain.holds(scene).filter(|process| can_be_killed(process));
     for process in inside {
         let Some(service) = service(policy, process) else { continue };
         let Some(declared) = policy.service(&service).oom_score_adj else { continue };
@@ -342,23 +377,24 @@ fn service(policy: &Policy, process: &Process) -> Option<ServiceName> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::host::tree::{Cgroup, Controllers, Memory};
+    use crate::host::tree::{Cgroup, Controllers};
     use crate::policy;
+    use crate::text::shown;
 
-    pub(in crate::effect) const MIB: u64 = 1 << 20;
+    pub(crate) const MIB: u64 = 1 << 20;
 
-    pub(in crate::effect) fn memory(current: u64) -> Memory {
+    pub(crate) fn memory(current: u64) -> Memory {
         let none = u64::MAX;
         let (min, low, swap_current) = (0, 0, 0);
         Memory { current, min, low, high: none, max: none, swap_current, swap_max: none, oom_group: false }
     }
 
     /// Adds a cgroup, and those above it.
-    pub(in crate::effect) fn add(tree: &mut Tree, path: &str, memory: Memory) -> Id {
+    pub(crate) fn add(tree: &mut Tree, path: &str, memory: Memory) -> Id {
         let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
         let parent = match above {
             "" => Tree::ROOT,
@@ -373,7 +409,7 @@ pub(super) mod tests {
     }
 
     /// A process of PID 1's, with so many MiB.
-    pub(in crate::effect) fn process(pid: u32, cgroup: &str, adj: i16, mib: u64) -> Process {
+    pub(crate) fn process(pid: u32, cgroup: &str, adj: i16, mib: u64) -> Process {
         Process {
             pid,
             parent: 1,
@@ -394,8 +430,8 @@ pub(super) mod tests {
     pub(super) const A: &str = "x.slice/a.service";
     pub(super) const B: &str = "x.slice/b.service";
 
-    fn order(look: &Look<'_>, domain: Domain) -> Vec<(u32, i64)> {
-        victims(look, domain).iter().map(|victim| (victim.process.pid, victim.badness.score())).collect()
+    fn order(scene: &KillScene<'_>, domain: Domain) -> Vec<(u32, i64)> {
+        victims(scene, domain).iter().map(|victim| (victim.process.pid, victim.badness.score())).collect()
     }
 
     #[test]
@@ -419,16 +455,50 @@ pub(super) mod tests {
             zombie,
         ];
         let units = Units::default();
-        let look = Look { tree: &tree, units: &units, processes: &processes, ram: 1000 * MIB, swap: 0 };
-        let machine = Domain::machine(&look);
-        assert_eq!(order(&look, machine), [(5, 350), (7, 200), (3, 200), (6, 0)]);
-        assert_eq!(Domain::of(&look, inside), Domain { of: limited, total: 200 * MIB });
+        let scene = KillScene { tree: &tree, units: &units, processes: &processes, ram: 1000 * MIB, swap: 0 };
+        let machine = Domain::machine(&scene);
+        assert_eq!(order(&scene, machine), [(5, 350), (7, 200), (3, 200), (6, 0)]);
+        let free = Free { ram: 1000 * MIB, swap: 0, cache: &|_| 0 };
+        assert_eq!(Domain::of(&scene, inside, &free), Domain { of: limited, total: 200 * MIB });
         // A thousandth of 51,200 pages is 51 to the kernel.
-        assert_eq!(order(&look, Domain::of(&look, inside)), [(5, 548), (6, 400)]);
-        let swapping = Look { swap: 100 * MIB, ..look };
-        assert_eq!(Domain::of(&swapping, limited).total, 250 * MIB);
-        let never: Vec<u32> = spared(&look, machine).iter().map(|(process, _)| process.pid).collect();
+        assert_eq!(order(&scene, Domain::of(&scene, inside, &free)), [(5, 548), (6, 400)]);
+        let swapping = KillScene { swap: 100 * MIB, ..scene };
+        assert_eq!(Domain::of(&swapping, limited, &free).total, 250 * MIB);
+        let never: Vec<u32> = spared(&scene, machine).iter().map(|(process, _)| process.pid).collect();
         assert_eq!(never, [1, 4]);
+    }
+
+    #[test]
+    fn memory_runs_out_where_least_is_left() {
+        let units = Units::default();
+        let limited = |current: u64, max: u64| Memory { max: max * MIB, ..memory(current * MIB) };
+        let domain = |outer: Memory, inner: Memory, ram: u64, swap: u64, cache: u64| {
+            let mut tree = Tree::new(Cgroup::default());
+            let above = add(&mut tree, "y.slice", outer);
+            let own = add(&mut tree, "y.slice/c.service", inner);
+            let scene =
+                KillScene { tree: &tree, units: &units, processes: &[], ram: 2048 * MIB, swap: swap * MIB };
+            let cached = |id| if id == above { cache * MIB } else { 0 };
+            let free = Free { ram: ram * MIB, swap: swap * MIB, cache: &cached };
+            let found = Domain::of(&scene, own, &free);
+            (shown(&tree.name(found.of)).to_string(), found.total / MIB)
+        };
+        let none = memory(0);
+        let is = |name: &str, total| (name.to_owned(), total);
+        // A limit that the machine cannot reach.
+        assert_eq!(domain(none, limited(100, 64 << 10), 1500, 0, 0), is("-.slice", 2048));
+        assert_eq!(domain(none, limited(0, 1600), 1500, 200, 0), is("-.slice", 2248));
+        assert_eq!(domain(none, limited(0, 1600), 1700, 0, 0), is("c.service", 1600));
+        // The tighter one has more left.
+        assert_eq!(domain(limited(900, 1000), limited(10, 200), 1500, 0, 0), is("y.slice", 1000));
+        assert_eq!(domain(limited(900, 1000), limited(150, 200), 1500, 0, 0), is("c.service", 200));
+        // Page cache is no use to hold on to.
+        assert_eq!(domain(limited(900, 1000), limited(10, 200), 1500, 0, 500), is("c.service", 200));
+        // Swap that only one of them may use.
+        let swapless = Memory { swap_max: 0, ..limited(0, 300) };
+        assert_eq!(domain(limited(0, 250), swapless, 1500, 100, 0), is("c.service", 300));
+        // Of equals the innermost.
+        assert_eq!(domain(limited(0, 200), limited(0, 200), 1500, 0, 0), is("c.service", 200));
     }
 
     #[test]
@@ -450,9 +520,9 @@ pub(super) mod tests {
         let units = Units::parse(
             "Id=b.service\nOOMPolicy=stop\nKillMode=control-group\n\nId=c.service\nOOMPolicy=continue\n",
         );
-        let look = Look { tree: &tree, units: &units, processes: &processes, ram: 1000 * MIB, swap: 0 };
+        let scene = KillScene { tree: &tree, units: &units, processes: &processes, ram: 1000 * MIB, swap: 0 };
         let taken: Vec<_> =
-            victims(&look, Domain::machine(&look)).iter().map(|v| (v.process.pid, v.takes)).collect();
+            victims(&scene, Domain::machine(&scene)).iter().map(|v| (v.process.pid, v.takes)).collect();
         let expected = [
             (4, Takes::Cgroup { id: outer, processes: 2 }),
             (6, Takes::Unit { name: "b.service", processes: 2 }),
@@ -463,7 +533,7 @@ pub(super) mod tests {
         // The group reaches up to where memory runs out, and no further.
         let inner = tree.find("x.slice/a.service/inner".as_ref()).unwrap();
         let domain = Domain { of: inner, total: 200 * MIB };
-        let victim = victims(&look, domain);
+        let victim = victims(&scene, domain);
         assert_eq!(victim.first().unwrap().takes, Takes::Cgroup { id: inner, processes: 1 });
     }
 
@@ -479,13 +549,13 @@ pub(super) mod tests {
             Process { parent: 5, ..process(6, session, -1000, 1) },
             Process { parent: 3, ..process(7, session, -1000, 1) },
         ];
-        let look = Look { tree: &tree, units: &units, processes: &processes, ram: MIB, swap: 0 };
+        let scene = KillScene { tree: &tree, units: &units, processes: &processes, ram: MIB, swap: 0 };
         let [unit, written, child, grandchild, of_unit] = &processes;
-        assert_eq!(source(&look, unit), Source::Unit("a.service"));
-        assert_eq!(source(&look, written), Source::Written);
-        assert_eq!(source(&look, child), Source::Inherited { from: written, unit: None });
-        assert_eq!(source(&look, grandchild), Source::Inherited { from: written, unit: None });
-        assert_eq!(source(&look, of_unit), Source::Inherited { from: unit, unit: Some("a.service") });
+        assert_eq!(source(&scene, unit), Source::Unit("a.service"));
+        assert_eq!(source(&scene, written), Source::Written);
+        assert_eq!(source(&scene, child), Source::Inherited { from: written, unit: None });
+        assert_eq!(source(&scene, grandchild), Source::Inherited { from: written, unit: None });
+        assert_eq!(source(&scene, of_unit), Source::Inherited { from: unit, unit: Some("a.service") });
     }
 
     #[test]
@@ -497,17 +567,17 @@ pub(super) mod tests {
         let policy = policy::load_files(&[file]).policy;
         let tree = Tree::new(Cgroup::default());
         let units = Units::default();
-        let look = |processes: &[Process]| {
-            let look = Look { tree: &tree, units: &units, processes, ram: 1000 * MIB, swap: 0 };
-            let order = ranked(&look, Domain::machine(&look), &policy);
+        let scene = |processes: &[Process]| {
+            let scene = KillScene { tree: &tree, units: &units, processes, ram: 1000 * MIB, swap: 0 };
+            let order = ranked(&scene, Domain::machine(&scene), &policy);
             let names: Vec<String> = order.iter().map(|ranked| ranked.service.to_string()).collect();
             (names, contradicted(&order, 0).count())
         };
         let scope = "x.slice/a-4.scope";
-        assert_eq!(look(&[process(3, B, 50, 10), process(4, scope, -100, 100)]).1, 0);
-        let (names, late) = look(&[process(3, B, 50, 10), process(4, scope, -100, 200)]);
+        assert_eq!(scene(&[process(3, B, 50, 10), process(4, scope, -100, 100)]).1, 0);
+        let (names, late) = scene(&[process(3, B, 50, 10), process(4, scope, -100, 200)]);
         assert_eq!((names, late), (vec!["a.service".to_owned(), "b.service".to_owned()], 1));
         // A score that is not the declared one is another matter.
-        assert_eq!(look(&[process(3, B, 50, 10), process(4, scope, 900, 200)]).0, ["b.service"]);
+        assert_eq!(scene(&[process(3, B, 50, 10), process(4, scope, 900, 200)]).0, ["b.service"]);
     }
 }

@@ -1,9 +1,9 @@
-//! Which memory limit is met first.
+//! Which memory limit is the tightest.
 #![forbid(unsafe_code)]
 
 use crate::host::tree::{Id, Memory, Tree};
 
-/// Which limit is met first, from a cgroup upwards. `None` is no limit on the whole way.
+/// The tightest limits from a cgroup upwards, however much of each is used by others. `None` is no limit on the whole way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ceiling {
     /// `memory.high`: above it, allocations wait for reclaim.

@@ -1,4 +1,4 @@
-//! What memory settings come to: how much is protected from reclaim, and which ceiling is met first.
+//! What memory settings come to: how much is protected from reclaim, and which ceiling holds.
 #![forbid(unsafe_code)]
 
 mod ceiling;
@@ -7,7 +7,7 @@ mod size;
 
 pub use ceiling::{Ceiling, Limit, bytes_of, ceiling};
 pub use protection::{Because, Guard, Link, Outcome, Protection, Protections, is_less, protection};
-pub use size::{exact, in_unit, size};
+pub use size::{in_unit, size};
 
 #[cfg(test)]
 mod fixture {

@@ -203,7 +203,8 @@ impl Protections {
             let (cgroup, now) = (&tree[id], self.used(tree, id));
             let (Some(memory), Some(parent)) = (&cgroup.memory, cgroup.parent) else { continue };
             let (setting, used) = (guard.setting(memory), now.saturating_add(more));
-            let claimed = self.claimed(parent).by(guard) - setting.min(now) + setting.min(used);
+            let claimed =
+                (self.claimed(parent).by(guard) - setting.min(now)).saturating_add(setting.min(used));
             let effective = links.last().map_or(setting, |above| {
                 let parent = Parent { used: above.used, effective: above.effective, claimed };
                 effective(used, setting, &parent, self.recursive)

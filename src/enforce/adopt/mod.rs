@@ -1,65 +1,72 @@
-//! `fairslice adopt` and `release`: the launcher in front of an existing unit's commands, by a
-//! drop-in of its own, and away again.
+//! `fairslice adopt` and `release`: `launcher = true` for single services, in a fragment of the policy that nobody else
+//! writes to. The drop-ins are the generator's, [`launched`].
 //!
-//! The unit's own files are never touched. A drop-in is written whole or not at all.
+//! A file is written whole or not at all.
 #![forbid(unsafe_code)]
 
-pub mod exec_line;
-mod obstacle;
+mod change;
+mod copy;
+mod record;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::fmt::Write as _;
-use std::fs;
-use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
-use similar::TextDiff;
+use anyhow::{Context, Error, Result, anyhow, bail};
 
-use self::exec_line::wrap;
+use self::change::Change;
+use self::record::Record;
+use super::launched::{self, Launched, callers_of, is_transient};
 use super::lock::Lock;
-use crate::effect::doctor::logins::Outdated;
-use crate::host::directory::names;
 use crate::host::program::program;
-use crate::host::unit_file::{Assignment, Unit, Units, in_force};
+use crate::host::unit_file::{UnitFiles, Units};
 use crate::paths;
-use crate::policy::{Policy, ServiceName, ServicePattern};
+use crate::policy::{self, InForce, Loaded, Policy, ServicePattern};
+use crate::spelling::nearest;
+use crate::survey;
 use crate::text::shown;
+use crate::units::ServiceName;
 
-/// How the drop-in begins: a file that begins otherwise is somebody else's.
-const HEADER: &str = "# Made by \"fairslice adopt\"";
-/// That the directory is to go with the drop-in.
-const OWN_DIRECTORY: &str = "# Its directory was made for it.\n";
+pub use copy::{Copy, copies, is_copy};
 
-/// What is to be done about one unit.
+/// What is to be done about some units.
 #[derive(Debug)]
 pub struct Plan {
-    /// The unit's own name.
-    pub unit: ServiceName,
-    /// What it comes to, for one line after the unit's name.
-    pub said: String,
-    /// The change to make, if there is one.
-    pub change: Option<Change>,
+    /// What it comes to for each, or why it is refused, by the name that it is called by: in the order in which they
+    /// were asked for.
+    pub said: Vec<(String, Result<String, Error>)>,
+    /// Those whose commands are others then.
+    pub changed: Vec<ServiceName>,
+    in_etc: Vec<Change>,
+    /// What the generator makes of that.
+    made: Vec<Change>,
 }
 
-/// A change of one drop-in.
-#[derive(Debug)]
-pub struct Change {
-    file: PathBuf,
-    before: Option<String>,
-    after: Option<String>,
+/// What is the case, before anything is changed.
+struct Now<'a> {
+    root: &'a Path,
+    units: Units,
+    loaded: &'a Loaded,
+    record: Record,
+    launched: Vec<Launched>,
 }
 
-/// The services that a slice of `policy` holds and that can be adopted as far as their names go:
-/// not those that are masked or transient. Instances with commands of their own come before their
-/// templates.
+/// One unit of a plan.
+struct One {
+    unit: ServiceName,
+    said: String,
+    /// Whether it comes into the record, or goes.
+    changes: bool,
+}
+
+/// The services that a slice of `policy` holds and that can be adopted as far as their names go: not those that are
+/// masked or transient, nor those that the policy excepts.
 ///
 /// # Errors
 /// A unit's files cannot be read.
-pub fn held(root: &Path, units: &Units, policy: &Policy) -> Result<Vec<ServiceName>> {
+pub fn held(root: &Path, policy: &Policy) -> Result<Vec<ServiceName>> {
+    let units = Units::read(root)?;
     let patterns = policy.slices.values().flat_map(|slice| &slice.matches);
     let exact = patterns.filter_map(|pattern| match &pattern.value {
         ServicePattern::Exact(name) if name.template().is_some() => Some(name),
@@ -67,332 +74,261 @@ pub fn held(root: &Path, units: &Units, policy: &Policy) -> Result<Vec<ServiceNa
     });
     let mut held = Vec::new();
     for name in exact.chain(units.names().filter(|name| policy.slice_of(name).is_some())) {
-        let Some(unit) = units.find(name)? else { continue };
-        if unit.masked || unit.fragment.starts_with(paths::TRANSIENT_UNITS) {
-            continue;
+        let is_excepted = policy.launcher(name).is_some_and(|launcher| !launcher.value);
+        let Some(unit) = units.find(name)?.filter(|_| !is_excepted) else { continue };
+        if !unit.masked && !is_transient(&unit) {
+            held.push(name.clone());
         }
-        held.extend(differing_instances(root, units, &unit)?);
-        held.push(name.clone());
     }
     Ok(held)
 }
 
-/// The services that have been adopted.
-///
-/// # Errors
-/// The directory of drop-ins cannot be read.
-pub fn adopted(root: &Path) -> Result<Vec<ServiceName>> {
-    let names = names(&root.join(paths::ADMIN_UNITS))?;
-    let services = names.iter().filter_map(|name| ServiceName::new(name.strip_suffix(".service.d")?).ok());
-    let mut adopted: Vec<_> = services.filter(|name| matches!(drop_in(root, name), Ok(Some(_)))).collect();
+/// The services that have been adopted, by whatever version.
+fn adopted(root: &Path) -> Result<Vec<ServiceName>> {
+    let mut adopted = Record::read(root)?.names;
+    adopted.extend(copy::units(root)?);
+    let mut adopted: Vec<_> = adopted.into_iter().collect();
     // A template before its instances: what is for the template holds for each that has none.
     adopted.sort_by_key(|name| (name.template().is_some(), name.clone()));
     Ok(adopted)
 }
 
-/// What puts the launcher in front of the commands of the unit `name`, after the units `done`.
+/// What puts the launcher before the commands of these units.
 ///
 /// # Errors
-/// Says why that cannot be done, or not so that the commands run as they do without.
-pub fn adopt(root: &Path, units: &Units, name: &str, done: &BTreeSet<ServiceName>) -> Result<Plan> {
-    let asked = service(name)?;
-    let unit = units.find(&asked)?.ok_or_else(|| no_such_unit(units, &asked))?;
-    if unit.masked {
-        bail!("masked by /{}: unmask it first", shown(&unit.fragment));
+/// There is no policy that could say so, or somebody else has written to the record.
+pub fn adopt(root: &Path, loaded: &Loaded, names: &[String]) -> Result<Plan> {
+    if loaded.in_force != InForce::Current {
+        bail!("the policy is missing or broken, and takes no service: run \"fairslice check\"");
     }
-    if unit.fragment.starts_with(paths::TRANSIENT_UNITS) {
-        bail!("a transient unit, gone when it stops: start its command with fairslice-launch");
-    }
-    let before = drop_in(root, &unit.name)?;
-    if let (None, Some(template)) = (&before, unit.name.template())
-        && drop_in(root, &template)?.is_some()
-    {
-        return Ok(plan(&asked, unit.name, &format!("has the launcher already, by {template}"), None));
-    }
-    let assignments = own_assignments(root, &unit)?;
-    let commands = in_force(&assignments, "Service", &["ExecStart"]);
-    if commands.is_empty() {
-        bail!("no ExecStart= in /{}: there is nothing to put the launcher before", shown(&unit.fragment));
-    }
-    not_undone(&unit, &assignments)?;
-    for instance in differing_instances(root, units, &unit)? {
-        if !done.contains(&instance) && drop_in(root, &instance)?.is_none() {
-            bail!("{instance} has another ExecStart=, which would be lost: adopt that first");
-        }
-    }
-    let lines = wrapped(root, &assignments, &commands)?;
-    if lines.iter().all(|line| matches!(line, exec_line::Command::Launched(_))) {
-        return Ok(plan(&asked, unit.name, "has the launcher already", None));
-    }
-    obstacle::none(root, &assignments)?;
-    let own_directory = match &before {
-        Some(text) => text.contains(OWN_DIRECTORY),
-        None => !root.join(drop_in_directory(&unit.name)).exists(),
-    };
-    let after = text(&unit.name, &commands, &lines, own_directory);
-    if before.as_ref() == Some(&after) {
-        return Ok(plan(&asked, unit.name, "already adopted", None));
-    }
-    let said = if before.is_some() { "adopted anew: its ExecStart= has changed" } else { "adopted" };
-    let change = Change { file: drop_in_file(&unit.name), before, after: Some(after) };
-    Ok(plan(&asked, unit.name, said, Some(change)))
+    let now = Now::read(root, loaded)?;
+    now.plan(names, Now::adopt_one, |record, one| record.insert(one.unit.clone()), |_, _| None)
 }
 
-/// The adopted units whose drop-in is not what adopting them now would write: their own files have
-/// other commands since.
+/// What takes the launcher away from these units, which need not exist any more.
 ///
 /// # Errors
-/// A unit's files, or the directory of drop-ins, cannot be read.
-pub fn outdated(root: &Path) -> Result<Vec<Outdated>> {
-    let units = Units::read(root)?;
-    let adopted = adopted(root)?;
-    let all: BTreeSet<ServiceName> = adopted.iter().cloned().collect();
-    let one = |name: &ServiceName| {
-        let (why, can_adopt) = match adopt(root, &units, name.as_str(), &all) {
-            Ok(plan) => {
-                plan.change?;
-                let commands = units.find(name).ok()??;
-                let commands = shown(&commands.fragment).to_string();
-                (format!("ExecStart= of /{commands} or of a drop-in has changed since"), true)
+/// Somebody else has written to the record, or a unit's files cannot be read.
+pub fn release(root: &Path, loaded: &Loaded, names: &[String]) -> Result<Plan> {
+    let now = Now::read(root, loaded)?;
+    let left = |unit: &ServiceName, then: &Policy| by_policy(unit, then).or_else(|| now.by_its_files(unit));
+    now.plan(names, Now::release_one, |record, one| record.remove(&one.unit), left)
+}
+
+/// The same for every service that has been adopted. What the administrator has put before commands is left.
+///
+/// # Errors
+/// Those of [`release`].
+pub fn release_all(root: &Path, loaded: &Loaded) -> Result<Plan> {
+    let now = Now::read(root, loaded)?;
+    let names: Vec<String> = adopted(root)?.iter().map(ToString::to_string).collect();
+    now.plan(&names, Now::release_one, |record, one| record.remove(&one.unit), by_policy)
+}
+
+impl<'a> Now<'a> {
+    fn read(root: &'a Path, loaded: &'a Loaded) -> Result<Self> {
+        let units = Units::read(root)?;
+        let launched = launched::declared_among(root, &units, &loaded.policy);
+        Ok(Self { root, units, loaded, record: Record::read(root)?, launched })
+    }
+
+    /// `one` says what is to be done about a name, `apply` changes the record so, and `left` says why a unit that was
+    /// changed is not as it was asked to be.
+    fn plan(
+        &self,
+        names: &[String],
+        one: impl Fn(&Self, &str, &BTreeSet<ServiceName>) -> Result<One>,
+        apply: impl Fn(&mut BTreeSet<ServiceName>, &One) -> bool,
+        left: impl Fn(&ServiceName, &Policy) -> Option<String>,
+    ) -> Result<Plan> {
+        let mut record = self.record.names.clone();
+        let (mut said, mut done, mut copies) = (Vec::new(), Vec::new(), Vec::new());
+        let mut seen = BTreeSet::new();
+        for name in names {
+            match one(self, name, &seen) {
+                Ok(found) if !seen.insert(found.unit.clone()) => {}
+                Ok(found) => {
+                    let copy = copy::removal(self.root, &found.unit)?;
+                    if found.changes {
+                        apply(&mut record, &found);
+                    }
+                    if found.changes || copy.is_some() {
+                        done.push(found.unit.clone());
+                    }
+                    copies.extend(copy.map(|change| (found.unit.clone(), change)));
+                    said.push((found.unit.to_string(), Ok(found.said)));
+                }
+                Err(error) => said.push((name.clone(), Err(error))),
             }
-            Err(error) => (format!("it cannot be adopted any more: {error:#}"), false),
+        }
+        let change = self.record.change_to(&record);
+        let mut loaded = match &change {
+            Some(change) => self.with(change)?,
+            None => policy::load(self.root),
         };
-        let drop_in = paths::absolute(drop_in_file(name));
-        Some(Outdated { unit: name.to_string(), drop_in, why, can_adopt })
+        // What is declared twice is so before.
+        let _ = survey::resolve(self.root, &mut loaded);
+        let then = launched::declared_among(self.root, &self.units, &loaded.policy);
+        for unit in &done {
+            let why = left(unit, &loaded.policy);
+            said.extend(why.map(|why| (unit.to_string(), Err(anyhow!("{why}")))));
+            let instances = then.iter().filter(|one| one.unit.template().as_ref() == Some(unit));
+            let without = instances.filter_map(|one| Some((one, one.without()?)));
+            said.extend(
+                without.map(|(one, why)| (one.unit.to_string(), Err(anyhow!("stays without it: {why}")))),
+            );
+        }
+        let made = made(&launched::files(&self.launched), &launched::files(&then));
+        let mut changed: Vec<ServiceName> = made.iter().filter_map(Change::unit).collect();
+        changed.extend(copies.iter().map(|(unit, _)| unit.clone()));
+        changed.sort();
+        changed.dedup();
+        let in_etc = change.into_iter().chain(copies.into_iter().map(|(_, change)| change)).collect();
+        Ok(Plan { said, changed, in_etc, made })
+    }
+
+    /// The policy with another record.
+    fn with(&self, change: &Change) -> Result<Loaded> {
+        let file = paths::absolute(record::file());
+        let loaded = policy::with(self.loaded, &file, change.after());
+        let is_read = loaded.files.iter().any(|source| *source.path == *file);
+        // Where no policy holds, it makes no difference what is taken out.
+        if change.after().is_none() || self.loaded.in_force != InForce::Current || is_read {
+            return Ok(loaded);
+        }
+        let wrong = loaded.diagnostics.iter().find(|diagnostic| *diagnostic.file == *file);
+        let wrong = wrong.or(loaded.diagnostics.first()).map(ToString::to_string).unwrap_or_default();
+        bail!("the policy would not hold with it: {wrong}");
+    }
+
+    fn adopt_one(&self, name: &str, _: &BTreeSet<ServiceName>) -> Result<One> {
+        let asked = service(name)?;
+        let unit = self.units.find(&asked)?.ok_or_else(|| no_such_unit(&self.units, &asked))?;
+        if unit.masked {
+            bail!("masked by /{}: unmask it first", shown(&unit.fragment));
+        }
+        if is_transient(&unit) {
+            bail!("a transient unit, gone when it stops: start its command with fairslice-launch");
+        }
+        let name = unit.name.clone();
+        let policy = &self.loaded.policy;
+        // What a slice says is for those that say nothing themselves.
+        if let Some(excepted) = policy.service(&name).launcher.filter(|launcher| !launcher.value) {
+            bail!("launcher = false ({}): take that out first", excepted.origin);
+        }
+        let (said, changes) = match policy.launcher(&name).filter(|launcher| launcher.value) {
+            Some(launcher) => {
+                if let Some(why) =
+                    self.launched.iter().find(|one| one.unit == name).and_then(Launched::without)
+                {
+                    bail!("{why}");
+                }
+                let template = name.template().filter(|template| self.record.names.contains(template));
+                match template {
+                    _ if self.record.names.contains(&name) => ("already adopted".to_owned(), false),
+                    Some(template) => (format!("has the launcher already, by {template}"), false),
+                    None => {
+                        (format!("has the launcher already, by launcher = true ({})", launcher.origin), false)
+                    }
+                }
+            }
+            None if launched::can_be(self.root, &unit)? => ("adopted".to_owned(), true),
+            None => ("has the launcher already".to_owned(), false),
+        };
+        Ok(one(&asked, name, &said, changes))
+    }
+
+    fn release_one(&self, name: &str, done: &BTreeSet<ServiceName>) -> Result<One> {
+        let asked = service(name)?;
+        let found = self.units.find(&asked)?;
+        let is_adopted = |name: &ServiceName| -> Result<bool> {
+            Ok(self.record.names.contains(name) || copy::removal(self.root, name)?.is_some())
+        };
+        let unit = match &found {
+            Some(found) if !is_adopted(&asked)? => found.name.clone(),
+            _ => asked.clone(),
+        };
+        let template = unit.template().filter(|template| !done.contains(template));
+        let template =
+            template.map(|template| Ok::<_, Error>((is_adopted(&template)?, template))).transpose()?;
+        let template = template.filter(|(is_adopted, _)| *is_adopted).map(|(_, template)| template);
+        match (is_adopted(&unit)?, template) {
+            (true, Some(template)) => {
+                bail!("{template} is adopted too, and would be in force here then: release that first")
+            }
+            (true, None) => {
+                let changes = self.record.names.contains(&unit);
+                Ok(one(&asked, unit, "released", changes))
+            }
+            (false, Some(template)) => bail!("not adopted by itself: {template} is, with all its instances"),
+            (false, None) => match by_policy(&unit, &self.loaded.policy).or_else(|| self.by_its_files(&unit))
+            {
+                Some(why) => bail!("not adopted: {why}"),
+                None => bail!("not adopted"),
+            },
+        }
+    }
+
+    /// That a unit has the launcher by its own files.
+    fn by_its_files(&self, unit: &ServiceName) -> Option<String> {
+        let found: UnitFiles = self.units.find(unit).ok()??;
+        let lines: Vec<String> =
+            callers_of(self.root, &found).ok()?.iter().map(ToString::to_string).collect();
+        (!lines.is_empty())
+            .then(|| format!("it has the launcher by {}: take it out there", lines.join(" and ")))
+    }
+}
+
+/// That a unit has the launcher by what somebody else than adopt declares.
+fn by_policy(unit: &ServiceName, policy: &Policy) -> Option<String> {
+    let launcher = policy.launcher(unit).filter(|launcher| launcher.value)?;
+    let table = record::key(unit);
+    Some(format!(
+        "it has the launcher by launcher = true ({}): for this one, declare launcher = false in [service.{table}], then run \"fairslice apply\"",
+        launcher.origin
+    ))
+}
+
+/// What the generator writes then and now, where that is not the same.
+fn made(now: &BTreeMap<PathBuf, String>, then: &BTreeMap<PathBuf, String>) -> Vec<Change> {
+    let change = |file: &PathBuf| {
+        let path = Path::new(paths::GENERATED).join(file);
+        Change::new(path, now.get(file).cloned(), then.get(file).cloned())
     };
-    Ok(adopted.iter().filter_map(one).collect())
+    launched::differing(now, then).map(change).collect()
 }
 
-/// What takes the launcher away from the unit `name`, which need not exist any more, after the units
-/// `done`.
-///
-/// # Errors
-/// The unit was not adopted, or the drop-in is somebody else's.
-pub fn release(root: &Path, units: &Units, name: &str, done: &BTreeSet<ServiceName>) -> Result<Plan> {
-    let asked = service(name)?;
-    let mut unit = asked.clone();
-    if drop_in(root, &unit)?.is_none()
-        && let Some(found) = units.find(&asked)?
-    {
-        unit = found.name;
-    }
-    if let Some(before) = drop_in(root, &unit)? {
-        if let Some(template) = unit.template()
-            && !done.contains(&template)
-            && drop_in(root, &template)?.is_some()
-        {
-            bail!("{template} is adopted too, and would be in force here then: release that first");
-        }
-        let change = Change { file: drop_in_file(&unit), before: Some(before), after: None };
-        return Ok(plan(&asked, unit, "released", Some(change)));
-    }
-    match unit.template() {
-        Some(template) if drop_in(root, &template)?.is_some() => {
-            bail!("not adopted by itself: {template} is, with all its instances")
-        }
-        _ => bail!("not adopted"),
-    }
-}
-
-fn plan(asked: &ServiceName, unit: ServiceName, said: &str, change: Option<Change>) -> Plan {
+fn one(asked: &ServiceName, unit: ServiceName, said: &str, changes: bool) -> One {
     let alias = if *asked == unit { String::new() } else { format!(" ({asked} is an alias of it)") };
-    Plan { unit, said: format!("{said}{alias}"), change }
+    One { unit, said: format!("{said}{alias}"), changes }
 }
 
 fn service(name: &str) -> Result<ServiceName> {
     ServiceName::new(name).map_err(|expected| anyhow!("not the name of a service: {expected}"))
 }
 
-fn no_such_unit(units: &Units, asked: &ServiceName) -> anyhow::Error {
-    let distance = |name: &ServiceName| strsim::damerau_levenshtein(asked.stem(), name.stem());
-    let nearest = units.names().min_by_key(|name| distance(name));
-    match nearest.filter(|name| distance(name) <= 1 + asked.stem().chars().count() / 4) {
-        Some(nearest) => anyhow!("no such unit: did you mean {nearest}?"),
+fn no_such_unit(units: &Units, asked: &ServiceName) -> Error {
+    let most = 1 + asked.stem().chars().count() / 4;
+    match nearest(asked.stem(), units.names().map(ServiceName::stem), most) {
+        Some(nearest) => anyhow!("no such unit: did you mean {nearest}.service?"),
         None => anyhow!("no such unit (\"systemctl list-unit-files --type=service\" lists those there are)"),
     }
 }
 
-/// What the unit's files say without drop-ins of ours.
-fn own_assignments(root: &Path, unit: &Unit) -> Result<Vec<Assignment>> {
-    let mut own = unit.clone();
-    let ours = |file: &PathBuf| fs::read_to_string(root.join(file)).is_ok_and(|text| is_ours(&text));
-    own.drop_ins.retain(|file| !(file.ends_with(paths::LAUNCH_DROP_IN) && ours(file)));
-    own.assignments(root)
-}
-
-/// The instances of a template whose commands are not the template's: a drop-in of the template's
-/// would come after what sets theirs.
-fn differing_instances(root: &Path, units: &Units, template: &Unit) -> Result<Vec<ServiceName>> {
-    let commands = |unit: &Unit| -> Result<Vec<String>> {
-        let assignments = own_assignments(root, unit)?;
-        let commands = in_force(&assignments, "Service", &["ExecStart"]);
-        Ok(commands.into_iter().map(|command| command.value.clone()).collect())
-    };
-    let mut differing = Vec::new();
-    for instance in units.instances(&template.name)? {
-        let Some(unit) = units.find(&instance)? else { continue };
-        if !unit.masked && commands(&unit)? != commands(template)? {
-            differing.push(unit.name);
-        }
-    }
-    Ok(differing)
-}
-
-/// Whether no drop-in that comes after ours sets the commands again.
-fn not_undone(unit: &Unit, assignments: &[Assignment]) -> Result<()> {
-    let later = |file: &&PathBuf| file.file_name().is_some_and(|name| name > paths::LAUNCH_DROP_IN);
-    let sets = |file: &&PathBuf| {
-        let of_file = assignments.iter().filter(|a| *a.file == ***file && a.section == "Service");
-        of_file.into_iter().any(|assignment| assignment.key == "ExecStart")
-    };
-    match unit.drop_ins.iter().filter(later).find(sets) {
-        Some(file) => {
-            bail!("/{} sets ExecStart= and sorts after {}: rename it", shown(&file), paths::LAUNCH_DROP_IN)
-        }
-        None => Ok(()),
-    }
-}
-
-fn wrapped(
-    root: &Path,
-    assignments: &[Assignment],
-    commands: &[&Assignment],
-) -> Result<Vec<exec_line::Command>> {
-    let mut lines = Vec::new();
-    for command in commands {
-        let wrapped = wrap(&command.value, |name| obstacle::find_command(root, assignments, name));
-        lines.extend(
-            wrapped.with_context(|| format!("ExecStart= in /{}:{}", shown(&*command.file), command.line))?,
-        );
-    }
-    Ok(lines)
-}
-
-/// The drop-in.
-fn text(
-    unit: &ServiceName,
-    commands: &[&Assignment],
-    lines: &[exec_line::Command],
-    own_directory: bool,
-) -> String {
-    let mut files: Vec<String> =
-        commands.iter().map(|command| format!("/{}", shown(&*command.file))).collect();
-    files.dedup();
-    let mut text = format!(
-        "{HEADER}; \"fairslice release {unit}\" removes it.\n# The commands are those of {}.\n",
-        files.join(", ")
-    );
-    if own_directory {
-        text.push_str(OWN_DIRECTORY);
-    }
-    text.push_str("[Service]\nExecStart=\n");
-    for line in lines {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "ExecStart={}", line.text());
-    }
-    text
-}
-
-fn drop_in_directory(unit: &ServiceName) -> PathBuf {
-    Path::new(paths::ADMIN_UNITS).join(format!("{unit}.d"))
-}
-
-fn drop_in_file(unit: &ServiceName) -> PathBuf {
-    drop_in_directory(unit).join(paths::LAUNCH_DROP_IN)
-}
-
-fn is_ours(text: &str) -> bool {
-    text.starts_with(HEADER)
-}
-
-/// The drop-in of `unit` as it is.
-fn drop_in(root: &Path, unit: &ServiceName) -> Result<Option<String>> {
-    let (directory, file) = (drop_in_directory(unit), drop_in_file(unit));
-    match metadata(root, &directory)? {
-        None => return Ok(None),
-        Some(found) if found.is_dir() => {}
-        Some(_) => bail!("/{} is no directory but a link or a file: make it one", shown(&directory)),
-    }
-    let foreign = || anyhow!("/{} is not made by \"fairslice adopt\": remove or rename it", shown(&file));
-    match metadata(root, &file)? {
-        None => return Ok(None),
-        Some(found) if found.is_file() => {}
-        Some(_) => return Err(foreign()),
-    }
-    let text = fs::read_to_string(root.join(&file)).with_context(|| format!("reading /{}", shown(&file)))?;
-    if is_ours(&text) { Ok(Some(text)) } else { Err(foreign()) }
-}
-
-/// What lies at `path`, a link included; `None` where nothing does.
-fn metadata(root: &Path, path: &Path) -> Result<Option<fs::Metadata>> {
-    match fs::symlink_metadata(root.join(path)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        found => found.map(Some).with_context(|| format!("looking at /{}", shown(&path))),
-    }
-}
-
-impl Change {
-    /// The change as `patch(1)` takes it.
+impl Plan {
+    /// The changes as `patch(1)` takes them: of files, then of what the generator makes of that.
     #[must_use]
     pub fn diff(&self) -> String {
-        let name = |text: &Option<String>| match text {
-            Some(_) => format!("/{}", shown(&self.file)),
-            None => "/dev/null".to_owned(),
-        };
-        let (before, after) =
-            (self.before.as_deref().unwrap_or_default(), self.after.as_deref().unwrap_or_default());
-        let diff = TextDiff::from_lines(before, after);
-        diff.unified_diff().header(&name(&self.before), &name(&self.after)).to_string()
+        self.in_etc.iter().chain(&self.made).map(Change::diff).collect()
     }
 
-    /// Makes the change below `root`.
+    /// Changes the files below `root`.
     ///
     /// # Errors
-    /// The file cannot be written or removed; then everything is as it was.
+    /// One cannot be written or removed; it is then as it was.
     pub fn make(&self, root: &Path, _lock: &Lock) -> Result<()> {
-        let file = root.join(&self.file);
-        match &self.after {
-            Some(text) => write(&file, text, self.before.is_none() && text.contains(OWN_DIRECTORY)),
-            None => remove(&file, self.before.as_ref().is_some_and(|text| text.contains(OWN_DIRECTORY))),
-        }
+        self.in_etc.iter().try_for_each(|change| change.make(root))
     }
-}
-
-/// Writes the file beside its place, and then renames it.
-fn write(file: &Path, text: &str, make_directory: bool) -> Result<()> {
-    let Some(directory) = file.parent() else { bail!("{} has no directory", shown(&file)) };
-    if make_directory {
-        let made = fs::create_dir(directory);
-        made.and_then(|()| fs::set_permissions(directory, fs::Permissions::from_mode(0o755)))
-            .with_context(|| format!("making {}", shown(&directory)))?;
-    }
-    // systemd reads only what ends in ".conf".
-    let beside = file.with_extension("new");
-    let written = write_new(&beside, text).and_then(|()| fs::rename(&beside, file));
-    if written.is_err() {
-        // What was not made cannot be removed.
-        let _ = fs::remove_file(&beside);
-        let _ = make_directory.then(|| fs::remove_dir(directory));
-    }
-    written.with_context(|| format!("writing {}", shown(&file)))
-}
-
-fn write_new(file: &Path, text: &str) -> io::Result<()> {
-    // One that was left by an adoption that was killed.
-    let _ = fs::remove_file(file);
-    let mut new = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(file)?;
-    new.set_permissions(fs::Permissions::from_mode(0o644))?;
-    new.write_all(text.as_bytes())?;
-    new.sync_all()
-}
-
-fn remove(file: &Path, with_directory: bool) -> Result<()> {
-    fs::remove_file(file).with_context(|| format!("removing {}", shown(&file)))?;
-    if let (true, Some(directory)) = (with_directory, file.parent()) {
-        // One with other files in it stays.
-        let _ = fs::remove_dir(directory);
-    }
-    Ok(())
 }
 
 /// Tells a running systemd of changed units, and restarts those that run, or gives their names.

@@ -4,8 +4,7 @@
 //! from which the next run goes on; what it takes away is recorded until it is gone.
 #![forbid(unsafe_code)]
 
-mod look;
-mod overrides;
+mod observed;
 mod places;
 mod scores;
 mod settings;
@@ -14,21 +13,24 @@ mod user_slices;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::adopt;
+use super::generator;
 use super::lock::Lock;
-use super::user_slice::{self, Change as SliceChange};
+use super::user_slice::{self, SliceChange};
 use crate::host::account::Account;
 use crate::host::cgroup;
 use crate::host::pid1::Manager;
 use crate::paths;
-use crate::policy::{InForce, Loaded, Policy, Property, SettingValue, SliceName};
+use crate::policy::{self, InForce, Loaded, Policy};
 use crate::text::{Foreign, shown};
-use look::Look;
+use crate::units::{Property, SettingValue, SliceName};
+use observed::Observed;
 
 /// How long PID 1 is waited for where it is asked for a value, all in all.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,6 +44,8 @@ pub struct Plan<'a> {
     loaded: &'a Loaded,
     /// Why PID 1 has to reload its units; `None` where it need not.
     pub reload: Option<String>,
+    /// Whether another policy is in force for logins than the one that is declared.
+    pub logins: bool,
     /// What is changed, by unit: slices, services, logins.
     pub units: Vec<UnitChanges>,
     /// What is not, and why.
@@ -55,7 +59,7 @@ pub struct Plan<'a> {
     /// Without systemd, which attribute of which cgroup is set to what.
     direct: Vec<(PathBuf, Property, SettingValue)>,
     scores: Vec<scores::Rescore>,
-    resets: Vec<user_slices::Reset>,
+    resets: Vec<observed::Reset>,
 }
 
 /// What of one unit is changed.
@@ -76,8 +80,10 @@ pub struct Change {
     pub key: &'static str,
     /// What it is, as the kernel prints it; `-` where there is nothing.
     pub old: String,
-    /// What it is to be, as declared; `unset` where nothing is declared any more.
+    /// What it is to be, as declared; `unset` where nothing is declared any more, and nobody else sets it.
     pub new: String,
+    /// The file and line that set it where nothing is declared any more.
+    pub set_by: Option<String>,
     /// By what means.
     pub how: How,
 }
@@ -137,6 +143,24 @@ pub struct Report<'a> {
     pub after: Plan<'a>,
 }
 
+/// Takes back all that the policy has come to but what only a restart undoes, as before the package is removed: the
+/// generator is put out of force until the next boot, and an empty policy applied. Gives what could not be done.
+///
+/// # Errors
+/// The generator cannot be put out of force; those of [`plan`] and [`Plan::carry_out`].
+pub fn withdraw(root: &Path, lock: &Lock) -> Result<Vec<String>> {
+    let mask = root.join(paths::RUNTIME_GENERATOR_MASK);
+    let made = mask.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| symlink("/dev/null", &mask));
+    match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(error).with_context(|| format!("making {}", shown(&mask)));
+        }
+        _ => {}
+    }
+    let nothing = Loaded::nothing();
+    Ok(plan(root, &nothing)?.carry_out(lock, false)?.failed)
+}
+
 /// Compares the machine below `root` with the policy. Anybody may ask.
 ///
 /// # Errors
@@ -145,11 +169,12 @@ pub fn plan<'a>(root: &'a Path, loaded: &'a Loaded) -> Result<Plan<'a>> {
     if loaded.in_force != InForce::Current {
         bail!("nothing is changed while the policy is broken or missing: run \"fairslice check\"");
     }
-    let look = Look::at(root, &loaded.policy)?;
+    let look = Observed::at(root, &loaded.policy)?;
     let mut plan = Plan {
         root,
         loaded,
         reload: None,
+        logins: !policy::is_in_force(root, loaded),
         units: Vec::new(),
         left: Vec::new(),
         restarts: Vec::new(),
@@ -176,7 +201,7 @@ impl<'a> Plan<'a> {
     /// Whether there is nothing to change, but what waits for a restart.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.reload.is_none() && self.units.is_empty() && self.resets.is_empty()
+        self.reload.is_none() && !self.logins && self.units.is_empty() && self.resets.is_empty()
     }
 
     /// Whether the policy does not hold everywhere even after the changes, without a restart.
@@ -235,9 +260,17 @@ impl<'a> Plan<'a> {
     fn change_units(&self, _lock: &Lock) -> Result<()> {
         let Self { root, loaded, resets, .. } = self;
         let policy = &loaded.policy;
+        if self.logins {
+            generator::for_logins(root, loaded)?;
+        }
         if !root.join(paths::SYSTEMD_BOOTED).exists() {
             settings::set_directly(root, &self.direct)?;
-            return user_slice::count(root, policy, Instant::now() + PATIENCE);
+            return user_slice::count(
+                root,
+                policy,
+                &|uid| user_slices::declared(policy, uid),
+                Instant::now() + PATIENCE,
+            );
         }
         user_slices::remove(root, resets)?;
         if self.reload.is_some() {
@@ -278,7 +311,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-fn reload(root: &Path) -> Result<()> {
+pub(super) fn reload(root: &Path) -> Result<()> {
     Manager::below(root).reload(Instant::now() + RELOAD_PATIENCE)
 }
 
@@ -293,10 +326,12 @@ pub fn logins(root: &Path, policy: &Policy) -> Result<Vec<SliceChange>> {
         let (_, rule) = user_slice::rule(policy, Account::by_uid(*uid)?.as_ref())?;
         changes.push(user_slice::of_user(root, *uid, &rule)?);
     }
-    if let Some(headcount) = user_slice::headcount(root, policy, &users)? {
+    if let Some(headcount) =
+        user_slice::headcount(root, policy, &users, &|uid| user_slices::declared(policy, uid))?
+    {
         changes.push(user_slice::of_all(root, policy, &headcount)?);
     }
-    changes.retain(|change| !change.properties.is_empty());
+    changes.retain(|change| !change.properties.is_empty() || !change.left.is_empty());
     Ok(changes)
 }
 
@@ -312,5 +347,5 @@ pub fn set(root: &Path, _lock: &Lock, policy: &Policy, changes: &[SliceChange]) 
             user_slice::set(root, change, deadline)?;
         }
     }
-    user_slice::count(root, policy, deadline)
+    user_slice::count(root, policy, &|uid| user_slices::declared(policy, uid), deadline)
 }

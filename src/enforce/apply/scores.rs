@@ -12,14 +12,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{Mode, OFlags, openat};
 
-use super::look::Look;
+use super::observed::Observed;
 use super::{Change, How, Left, Plan};
-use crate::effect::doctor::scores::has_set_itself;
-use crate::host::process::{self, Stat};
+use crate::effect::score::has_set_itself;
+use crate::host::process::Stat;
 use crate::host::processes::{self, Process};
-use crate::host::units::{self, Unit};
-use crate::policy::{OOM_SCORE_ADJUST, OomScoreAdj};
+use crate::host::units;
+use crate::survey::{Means, Service};
 use crate::text::shown;
+use crate::units::{OOM_SCORE_ADJUST, OomScoreAdj};
 
 const KEY: &str = "oom_score_adj";
 /// How often a service is looked at again for children that were started meanwhile.
@@ -40,27 +41,30 @@ pub(super) struct Rescore {
 }
 
 /// Adds the processes that are given another score, and those that are left.
-pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) -> Result<()> {
+pub(super) fn plan(look: &Observed<'_>, plan: &mut Plan<'_>) -> Result<()> {
     let mut all = None;
     let mut loaded_at = None;
-    for (name, cgroup) in look.services() {
+    for Service { name, cgroup, main, .. } in look.services() {
         let Some(declared) = look.policy.service(name).score_to_set() else { continue };
         if all.is_none() {
             all = Some(processes::read(look.root)?.all);
-            loaded_at = look.units.as_ref().map(|_| units::loaded_at(look.root)).transpose()?;
+            loaded_at = look
+                .units
+                .as_ref()
+                .map(|_| units::manager(look.root).map(|manager| manager.loaded_at))
+                .transpose()?;
         }
         let of_service = |process: &&Process| process.cgroup.starts_with(cgroup);
         let processes: Vec<Process> = all.iter().flatten().filter(of_service).cloned().collect();
         let unit = look.units.as_ref().and_then(|units| units.get(name.as_str()));
-        let pids: Vec<u32> = processes.iter().map(|process| process.pid).collect();
-        let main = main_process(look.root, &pids, unit);
-        let Some(main) = processes.iter().find(|process| Some(process.pid) == main) else { continue };
+        let Some(main) = processes.iter().find(|process| Some(process.pid) == *main) else { continue };
         let score = main.oom_score_adj;
         let wanted = declared.get();
         let left = |why, differs| Left { unit: name.to_string(), key: KEY, why, differs };
         if score != wanted {
-            if let Some(admins) = look.overrides(name.as_str())?.of_drop_in(OOM_SCORE_ADJUST)? {
-                plan.left.push(left(format!("{score}, declared {declared}: {admins}"), true));
+            let over = look.files(name.as_str())?.over(Means::DropIn, OOM_SCORE_ADJUST);
+            if let Some(admins) = over.filter(|over| !over.sets(&declared.to_string())) {
+                plan.left.push(left(format!("{score}, declared {declared}: {}", admins.said()), true));
                 continue;
             }
             if unit.is_some_and(|unit| has_set_itself(main, unit, loaded_at)) {
@@ -82,19 +86,14 @@ pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) -> Result<()> {
             let processes: Vec<Process> =
                 processes.into_iter().filter(|process| process.oom_score_adj == score).collect();
             let how = How::Processes(processes.len());
-            let change = Change { key: KEY, old: score.to_string(), new: declared.to_string(), how };
+            let change =
+                Change { key: KEY, old: score.to_string(), new: declared.to_string(), set_by: None, how };
             plan.change(name.as_str(), None, change);
             let (unit, cgroup) = (name.to_string(), cgroup.to_owned());
             plan.scores.push(Rescore { unit, cgroup, from: score, to: declared, main, processes });
         }
     }
     Ok(())
-}
-
-/// Of a service's processes, the one that PID 1 started, or what has become of it.
-pub(super) fn main_process(root: &Path, pids: &[u32], unit: Option<&Unit>) -> Option<u32> {
-    let known = unit.and_then(|unit| unit.number("MainPID")).and_then(|pid| u32::try_from(pid).ok());
-    known.filter(|pid| pids.contains(pid)).or_else(|| process::main_process(root, pids))
 }
 
 /// How many processes have which scores beside these two.

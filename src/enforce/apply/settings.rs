@@ -6,18 +6,20 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::super::cgroup2::{Settings, Tree, settings};
+use super::super::cgroup2::{Hierarchy, Settings, settings};
 use super::super::user_slice;
-use super::look::{Look, has_controller};
-use super::overrides::Overrides;
+use super::observed::{Observed, has_controller};
 use super::{Change, How, Left, PATIENCE, Plan, Restart, reload};
 use crate::effect::{Given, agrees, equals, given, holds, slices, total_weight_now};
 use crate::host::cgroup;
 use crate::host::pid1::Manager;
 use crate::host::units::{Unit, Units};
 use crate::paths;
-use crate::policy::{CPU_WEIGHT, MEMORY_LOW, MEMORY_MIN, PROPERTIES, Property, SettingValue, SliceName};
-use crate::text::{Foreign, quoted};
+use crate::survey::controller::{self, Absent};
+use crate::survey::{Means, Service, Winner};
+use crate::text::{Foreign, quoted, shown};
+use crate::units::takes::setting;
+use crate::units::{CPU_WEIGHT, MEMORY_LOW, MEMORY_MIN, PROPERTIES, Property, SettingValue, SliceName};
 
 /// A unit, and what it is given.
 struct Target {
@@ -32,7 +34,7 @@ struct Target {
 }
 
 /// Adds what is to be changed of weights and limits, and what cannot be.
-pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) -> Result<()> {
+pub(super) fn plan(look: &Observed<'_>, plan: &mut Plan<'_>) -> Result<()> {
     for target in targets(look) {
         for property in PROPERTIES {
             one(look, plan, &target, property)?;
@@ -41,7 +43,7 @@ pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) -> Result<()> {
     Ok(())
 }
 
-fn targets(look: &Look<'_>) -> Vec<Target> {
+fn targets(look: &Observed<'_>) -> Vec<Target> {
     let slice = |name: &SliceName, given| Target {
         unit: name.to_string(),
         user: None,
@@ -63,7 +65,7 @@ fn targets(look: &Look<'_>) -> Vec<Target> {
             targets.push(slice(&name, Vec::new()));
         }
     }
-    for (name, cgroup) in look.services() {
+    for Service { name, cgroup, .. } in look.services() {
         let given = settings(&policy.service(name).resources);
         let (unit, cgroup) = (name.to_string(), cgroup.to_owned());
         targets.push(Target { drop_in: unit.clone(), unit, user: None, cgroup, given, told: Vec::new() });
@@ -84,7 +86,7 @@ fn targets(look: &Look<'_>) -> Vec<Target> {
 }
 
 /// One property of one unit.
-fn one(look: &Look<'_>, plan: &mut Plan<'_>, target: &Target, property: Property) -> Result<()> {
+fn one(look: &Observed<'_>, plan: &mut Plan<'_>, target: &Target, property: Property) -> Result<()> {
     let Target { unit, cgroup, .. } = target;
     let Some(attributes) = look.live.cgroups.get(cgroup).map(|live| &live.attributes) else { return Ok(()) };
     let live = attributes.get(property.attribute).map(String::as_str);
@@ -102,7 +104,7 @@ fn one(look: &Look<'_>, plan: &mut Plan<'_>, target: &Target, property: Property
     let differing = Differing { look, target, property, value, live, is_told: told.is_some() };
     match differing.remedy(plan.reload.is_some())? {
         Remedy::Change(how) => {
-            let change = Change { key: property.key, old, new: value.to_string(), how };
+            let change = Change { key: property.key, old, new: value.to_string(), set_by: None, how };
             plan.change(unit, target.user.as_ref(), change);
             if how == How::Cgroup {
                 plan.direct.push((cgroup.clone(), property, value));
@@ -122,7 +124,7 @@ fn one(look: &Look<'_>, plan: &mut Plan<'_>, target: &Target, property: Property
 
 /// A declared value that is not live.
 struct Differing<'a> {
-    look: &'a Look<'a>,
+    look: &'a Observed<'a>,
     target: &'a Target,
     property: Property,
     value: SettingValue,
@@ -142,25 +144,27 @@ impl Differing<'_> {
     fn remedy(&self, reloads: bool) -> Result<Remedy> {
         let Self { look, target, property, value, .. } = *self;
         let Some(units) = &look.units else {
-            return Ok(match self.live {
-                Some(_) => Remedy::Change(How::Cgroup),
-                None => Remedy::None("the controller is not enabled there".to_owned()),
-            });
+            let absent = self.absent()?;
+            return Ok(absent.map_or(Remedy::Change(How::Cgroup), |absent| {
+                Remedy::None(absent.said(&look.live.tree, property))
+            }));
         };
-        let overrides = look.overrides(&target.unit)?;
-        if let Some(admins) = admins(&overrides, target, property)? {
-            return Ok(Remedy::None(admins));
+        let files = look.files(&target.unit)?;
+        let known = units.get(&target.unit).map(|unit| unit.resource(property));
+        // An administrator may set what is declared.
+        let is_known = known.is_some_and(|known| equals(value, known, look.machine));
+        if !is_known && let Some(admins) = files.over(target.means(property), property.unit) {
+            return Ok(Remedy::None(admins.said()));
         }
         if is_scope(target) {
             return Ok(Remedy::Restart);
         }
-        let known = units.get(&target.unit).map(|unit| unit.resource(property));
-        if known.is_some_and(|known| equals(value, known, look.machine)) {
-            return Ok(self.not_written());
+        if is_known {
+            return self.not_written();
         }
         // A user's slice may have the value from all users' drop-in, unless something comes after that.
         let is_hidden = target.is_a_users()
-            && (overrides.is_told(property.unit) || overrides.of_drop_in(property.unit)?.is_some());
+            && (look.is_told(&target.unit, property) || files.over(Means::DropIn, property.unit).is_some());
         Ok(if self.is_told || is_hidden {
             Remedy::Change(How::Set)
         } else if reloads {
@@ -173,26 +177,23 @@ impl Differing<'_> {
     }
 
     /// PID 1 has the value.
-    fn not_written(&self) -> Remedy {
-        let attribute = self.property.attribute;
-        let has = |cgroup| has_controller(self.look.root, cgroup, attribute);
-        if !has(Path::new("")) {
-            Remedy::None("this machine has no such controller".to_owned())
-        } else if self.live.is_none() && has(&self.target.cgroup) {
-            Remedy::None(format!("the kernel has no {attribute}"))
-        } else {
-            Remedy::Change(How::Write)
-        }
+    fn not_written(&self) -> Result<Remedy> {
+        Ok(match self.absent()? {
+            None | Some(Absent::NotEnabled(_)) => Remedy::Change(How::Write),
+            Some(absent) => Remedy::None(absent.said(&self.look.live.tree, self.property)),
+        })
     }
-}
 
-/// Who has set a property of a unit over the policy.
-fn admins(overrides: &Overrides, target: &Target, property: Property) -> Result<Option<String>> {
-    let is_told = target.told.iter().any(|(told, _)| *told == property);
-    if is_told || target.is_a_users() {
-        overrides.of_runtime(property.unit)
-    } else {
-        overrides.of_drop_in(property.unit)
+    /// Why the cgroup has no such attribute; `None` where it has.
+    fn absent(&self) -> Result<Option<Absent>> {
+        let Self { look, target, property, .. } = *self;
+        let tree = &look.live.tree;
+        let Some(id) = tree.find(&target.cgroup).filter(|_| self.live.is_none()) else { return Ok(None) };
+        let mut lines = Vec::new();
+        for unit in tree.upwards(id).filter_map(|id| tree.unit(id)) {
+            lines.extend(controller::disabling(unit, &look.files(unit)?));
+        }
+        Ok(Some(controller::why(tree, id, property, &lines)))
     }
 }
 
@@ -200,12 +201,18 @@ impl Target {
     fn is_a_users(&self) -> bool {
         cgroup::user(&self.cgroup).is_some()
     }
+
+    /// How it is given a property.
+    fn means(&self, property: Property) -> Means {
+        let is_told = self.told.iter().any(|(told, _)| *told == property);
+        if is_told || self.is_a_users() { Means::Told } else { Means::DropIn }
+    }
 }
 
 /// What is not declared is systemd's to set. Of what was declared until now, that is not known before the
 /// reload.
 fn undeclared(
-    look: &Look<'_>,
+    look: &Observed<'_>,
     plan: &mut Plan<'_>,
     target: &Target,
     property: Property,
@@ -216,28 +223,40 @@ fn undeclared(
         text.is_some_and(|text| text.lines().any(|line| line.split('=').next() == Some(property.unit)))
     };
     let is_removed = sets(look.made.get(&target.drop_in)) && !sets(look.wanted.get(&target.drop_in));
-    let (new, how) = if is_removed {
-        let overrides = look.overrides(&target.unit)?;
+    let (new, how, set_by) = if is_removed {
+        let files = look.files(&target.unit)?;
         // What was told at a login is taken back by itself.
-        if overrides.is_told(property.unit) || admins(&overrides, target, property)?.is_some() {
+        if look.is_told(&target.unit, property) || files.over(target.means(property), property.unit).is_some()
+        {
             return Ok(());
         }
-        ("unset".to_owned(), How::Reload)
+        match files.without_policy(property.unit) {
+            // The administrator's own value, which is the same.
+            Some(Winner { set: Some((_, set)), .. })
+                if setting(property, &set).is_some_and(|value| holds(value, live, look.machine)) =>
+            {
+                return Ok(());
+            }
+            Some(Winner { file, set: Some((number, set)), .. }) if !set.is_empty() => {
+                (set, How::Reload, Some(format!("{}:{number}", shown(&file))))
+            }
+            _ => ("unset".to_owned(), How::Reload, None),
+        }
     } else {
         let Some(unit) = units.get(&target.unit).filter(|_| !is_scope(target)) else { return Ok(()) };
         if is_as_known(units, unit, property, live) {
             return Ok(());
         }
-        (cgroup::text(unit.resource(property)), How::Write)
+        (cgroup::text(unit.resource(property)), How::Write, None)
     };
-    let change = Change { key: property.key, old: cgroup::value(live).to_owned(), new, how };
+    let change = Change { key: property.key, old: cgroup::value(live).to_owned(), new, set_by, how };
     plan.change(&target.unit, target.user.as_ref(), change);
     Ok(())
 }
 
 /// Whether a service is in a scope that the launcher has asked for.
 fn is_scope(target: &Target) -> bool {
-    target.cgroup.file_name().is_none_or(|name| name.to_str() != Some(target.unit.as_str()))
+    cgroup::own_unit(&target.cgroup) != Some(target.unit.as_str())
 }
 
 /// Has PID 1 write to the cgroups of these units what it has and they have not, after a reload.
@@ -291,7 +310,7 @@ fn is_as_known(units: &Units, unit: &Unit, property: Property, live: &str) -> bo
 
 /// Without systemd: writes what differs to the cgroups that are still there.
 pub(super) fn set_directly(root: &Path, differing: &[(PathBuf, Property, SettingValue)]) -> Result<()> {
-    let tree = Tree::below(root)?;
+    let tree = Hierarchy::below(root)?;
     let is_there = |cgroup: &Path| root.join(paths::CGROUPFS).join(cgroup).exists();
     let still = differing.iter().filter(|(cgroup, ..)| is_there(cgroup));
     still.into_iter().try_for_each(|(cgroup, property, value)| tree.set(cgroup, *property, *value))

@@ -9,30 +9,23 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use super::super::user_slice;
-use super::look::Look;
-use super::overrides::{Overrides, runtime_file};
+use super::observed::{Observed, Reset};
 use super::{Change, How, Left, PATIENCE, Plan, logins};
 use crate::host::account::Account;
-use crate::host::recorded::recorded;
-use crate::host::{cgroup, unit_file};
-use crate::policy::{CPU_WEIGHT, PROPERTIES, Policy, Property, SliceName};
+use crate::host::cgroup;
+use crate::policy::Policy;
+use crate::survey::runtime_file;
 use crate::text::shown;
-
-/// A property that PID 1 was told at a login, and for which the policy says nothing any more.
-#[derive(Debug)]
-pub(super) struct Reset {
-    pub(super) slice: SliceName,
-    property: Property,
-}
+use crate::units::{CPU_WEIGHT, CpuWeight, PROPERTIES, Property, SliceName};
 
 /// What is to be taken back, also of users who have gone: it would hold at their next login.
-pub(super) fn resets(look: &Look<'_>) -> Result<Vec<Reset>> {
+pub(super) fn resets(look: &Observed<'_>) -> Result<Vec<Reset>> {
     let mut resets = Vec::new();
     for (unit, told) in &look.told {
         let Ok(slice) = SliceName::new(unit) else { continue };
         let wanted = wanted(look.policy, &slice)?;
         for property in PROPERTIES {
-            if told.iter().any(|name| name == property.unit) && !wanted.contains(&property) {
+            if told.has(property.unit) && !wanted.contains(&property) {
                 resets.push(Reset { slice: slice.clone(), property });
             }
         }
@@ -51,7 +44,7 @@ fn wanted(policy: &Policy, slice: &SliceName) -> Result<Vec<Property>> {
 }
 
 /// Adds what is taken back, and the sessions that have a lower score than their rule says.
-pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) {
+pub(super) fn plan(look: &Observed<'_>, plan: &mut Plan<'_>) {
     let resets: Vec<(String, Change)> = plan
         .resets
         .iter()
@@ -64,7 +57,13 @@ pub(super) fn plan(look: &Look<'_>, plan: &mut Plan<'_>) {
                     .get(&reset.slice.cgroup())
                     .and_then(|live| live.attributes.get(attribute));
                 let old = live.cloned().unwrap_or_else(|| "-".to_owned());
-                Change { key: reset.property.key, old, new: "unset".to_owned(), how: How::Unset }
+                Change {
+                    key: reset.property.key,
+                    old,
+                    new: "unset".to_owned(),
+                    set_by: None,
+                    how: How::Unset,
+                }
             })
         })
         .collect();
@@ -113,26 +112,19 @@ pub(super) fn forget(root: &Path, resets: &[Reset]) -> Result<()> {
     Ok(())
 }
 
-/// Tells PID 1 what differs, as a login does, but for what the administrator has set.
+/// What is declared for a user.
+///
+/// # Errors
+/// NSS failed.
+pub(super) fn declared(policy: &Policy, uid: u32) -> Result<Option<CpuWeight>> {
+    Ok(user_slice::rule(policy, Account::by_uid(uid)?.as_ref())?.1.cpu_weight())
+}
+
+/// Tells PID 1 what differs, as a login does.
 pub(super) fn set(root: &Path, policy: &Policy) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    let told = recorded(root)?;
-    let overrides = |slice: &SliceName| -> Result<Overrides> {
-        Ok(Overrides::new(root, slice.as_str(), unit_file::slice_drop_ins(root, slice)?, &told))
-    };
-    for mut change in logins(root, policy)?.into_iter().filter(|change| change.slice != SliceName::user()) {
-        let overrides = overrides(&change.slice)?;
-        let mut ours = Vec::new();
-        for changed in change.properties {
-            if overrides.of_runtime(changed.property.unit)?.is_none() {
-                ours.push(changed);
-            }
-        }
-        change.properties = ours;
-        user_slice::set(root, &change, deadline)?;
+    for change in logins(root, policy)?.iter().filter(|change| change.slice != SliceName::user()) {
+        user_slice::set(root, change, deadline)?;
     }
-    if overrides(&SliceName::user())?.of_runtime(CPU_WEIGHT.unit)?.is_none() {
-        user_slice::count(root, policy, deadline)?;
-    }
-    Ok(())
+    user_slice::count(root, policy, &|uid| declared(policy, uid), deadline)
 }

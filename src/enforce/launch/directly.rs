@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use fairslice_base::effect;
+use fairslice_base::host::machine::Machine;
 
-use crate::effect;
-use crate::enforce::cgroup2::{Settings, Tree, settings};
-use crate::host::machine::Machine;
-use crate::policy::{Policy, Resources, SliceName};
+use crate::enforce::cgroup2::{Hierarchy, Settings, settings};
+use crate::policy::{Policy, Resources};
+use crate::units::SliceName;
 
 /// Makes the cgroups of `slice` and, in it, of `leaf`, with what the policy gives each of them, and
 /// moves this process into the leaf.
@@ -23,9 +24,9 @@ pub(super) fn enter(
     leaf: &str,
     leaf_resources: &Resources,
 ) -> Result<()> {
-    let tree = Tree::below(root)?;
+    let tree = Hierarchy::below(root)?;
     let mut chain = slices(policy, slice, tree.machine);
-    chain.push((slice.cgroup().join(leaf), settings(leaf_resources)));
+    chain.push((slice.cgroup_of(leaf), settings(leaf_resources)));
     tree.vacate_root()?;
     tree.enter(&chain)
 }

@@ -17,11 +17,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use caps::{CapSet, Capability};
+use fairslice_base::host::{cgroup, process};
 
-use crate::host::{cgroup, process};
 use crate::paths;
-use crate::policy::{OomScoreAdj, Policy, ServiceName, SliceName};
+use crate::policy::Policy;
 use crate::text::{quoted, shown};
+use crate::units::{OOM_SCORE_ADJUST, SLICE, ServiceName, SliceName};
 use arguments::{Arguments, HELP, Request, USAGE};
 use declared::Declared;
 use say::{complain, complain_of_bugs, print};
@@ -109,8 +110,10 @@ fn prepare(root: &Path, arguments: &Arguments) -> Vec<Shortfall> {
         Ok(Some(note)) => complain(note),
         Err(error) => shortfalls.push(Shortfall::new(Exit::Cgroup, format_args!("{service}: {error:#}"))),
     }
-    if let Some(score) = declared.score {
-        shortfalls.extend(adjust_score(root, &service, score));
+    match adjust_score(root, &service, &declared) {
+        Ok(None) => {}
+        Ok(Some(note)) => complain(note),
+        Err(shortfall) => shortfalls.push(shortfall),
     }
     shortfalls
 }
@@ -140,13 +143,27 @@ fn place(
 ) -> Result<Option<String>> {
     let Some(slice) = &declared.slice else { return Ok(None) };
     let placed = placed.with_context(|| format!("cannot tell whether it is in {slice}"))?;
-    if placed.starts_with(slice.cgroup()) {
+    if is_in(&placed, slice) {
         return Ok(None);
+    }
+    if declared.policy.is_none()
+        && let Some(over) = declared::over(root, service, SLICE, slice.as_str())?
+    {
+        let from = shown(&placed);
+        return Ok(Some(format!("{service}: left in /{from}, declared {slice}: {}", over.said())));
     }
     match &declared.policy {
         None => move_through_pid1(root, service, slice, &placed).map(Some),
         Some(policy) => move_directly(root, service, policy, slice, &placed).map(|()| None),
     }
+}
+
+/// Whether a cgroup is in a slice, and not in one below it.
+fn is_in(placed: &Path, slice: &SliceName) -> bool {
+    let below = placed.strip_prefix(slice.cgroup());
+    below.is_ok_and(|below| {
+        !below.iter().next().is_some_and(|first| first.as_encoded_bytes().ends_with(b".slice"))
+    })
 }
 
 fn move_through_pid1(root: &Path, service: &ServiceName, slice: &SliceName, placed: &Path) -> Result<String> {
@@ -178,7 +195,7 @@ fn move_directly(
 ) -> Result<()> {
     let (leaf, resources) = (service.as_str(), &policy.service(service).resources);
     // A cgroup namespace that is not this process's own shows the way to it, too.
-    if placed.ends_with(slice.cgroup().join(leaf)) {
+    if placed.ends_with(slice.cgroup_of(leaf)) {
         return Ok(());
     }
     directly::enter(root, policy, slice, leaf, resources).with_context(|| {
@@ -187,19 +204,32 @@ fn move_directly(
     })
 }
 
-/// Sets this process's OOM score where it differs.
-fn adjust_score(root: &Path, service: &ServiceName, score: OomScoreAdj) -> Option<Shortfall> {
-    if process::oom_score_adj(root, "self").is_ok_and(|live| live == score) {
-        return None;
-    }
-    process::set_own_oom_score_adj(root, score).err().map(|error| {
+/// Sets this process's OOM score where it differs; gives what there is to say where it is left.
+fn adjust_score(
+    root: &Path,
+    service: &ServiceName,
+    declared: &Declared,
+) -> Result<Option<String>, Shortfall> {
+    let live = process::oom_score_adj(root, "self");
+    let Some(score) = declared.score.filter(|score| !live.as_ref().is_ok_and(|live| live == score)) else {
+        return Ok(None);
+    };
+    let shortfall = |error: anyhow::Error| {
         Shortfall::new(
             Exit::OomAdjust,
             format_args!(
                 "{service}: OOM score {score} not set: {error:#}: add AmbientCapabilities=CAP_SYS_RESOURCE to the unit, or let systemd set it (\"systemctl daemon-reload\", restart)"
             ),
         )
-    })
+    };
+    if declared.policy.is_none()
+        && let Some(over) =
+            declared::over(root, service, OOM_SCORE_ADJUST, &score.to_string()).map_err(shortfall)?
+    {
+        let live = live.map_or_else(|_| "it is".to_owned(), |live| live.to_string());
+        return Ok(Some(format!("{service}: OOM score left as {live}, declared {score}: {}", over.said())));
+    }
+    process::set_own_oom_score_adj(root, score).map(|()| None).map_err(shortfall)
 }
 
 /// One in the ambient set was granted for the OOM score, and the command would inherit it, whether it was

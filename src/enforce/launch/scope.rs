@@ -9,14 +9,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use fairslice_base::host::cgroup;
+use fairslice_base::host::pid1::{Holds, Manager, Scope};
 
 use crate::enforce::scope;
-use crate::host::cgroup;
-use crate::host::pid1::{Holds, Manager, Scope};
-use crate::policy::{PROPERTIES, ServiceName, SliceName};
+use crate::units::{PROPERTIES, ServiceName, SliceName};
 
-/// How long to wait for PID 1, all in all.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long to wait for PID 1, all in all. It answers nobody while it reloads, which takes seconds on a busy
+/// machine: a start that waits that long costs less than a service that runs in the wrong slice until its next.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Moves this process, which is in `placed`, into a scope in `slice`; gives the scope's name.
 ///

@@ -5,19 +5,25 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::{Asked, decide, weigh};
 use crate::effect::{self, Headcount};
-use crate::enforce::private_dir::{Looked, Wanted, look, wanted};
-use crate::enforce::{placement, user_slice};
+use crate::enforce::decision::{At, MANAGER, Opener, Place, SWITCHES};
+use crate::enforce::private_dir::{Looked, Wanted, look, others, overridden, wanted};
+use crate::enforce::user_slice;
 use crate::host::account::Account;
+use crate::host::assigned::Assigned;
 use crate::host::cgroup;
 use crate::host::machine::Machine;
-use crate::host::pam::{self, Module};
+use crate::host::pam::{self, Module, Stack};
+use crate::host::unit_file::Units;
 use crate::paths;
-use crate::policy::{LoginRule, Origin, Policy, Property, RuleOf, SettingValue, SliceName};
+use crate::policy::{Filled, LoginRule, Origin, Policy, RuleOf};
 use crate::text::shown;
+use crate::units::{Property, ServiceName, SettingValue, SliceName};
 
 const OURS: &str = "pam_fairslice.so";
 const LOGINDS: &str = "pam_systemd.so";
+const LOGIND: &str = "systemd-logind";
 
 /// What one user's login comes to.
 #[derive(Debug)]
@@ -42,31 +48,15 @@ pub struct Explained<'p> {
 
 /// How a PAM service's session is placed.
 #[derive(Debug)]
-pub enum Session {
-    /// `pam_fairslice.so` is not in the stack: nothing of this is done.
-    WithoutUs,
-    /// logind puts it into the user's slice first.
-    Placed {
-        /// The line of `pam_systemd.so`.
-        by: Module,
-    },
-    /// logind does not run: we put it there.
-    PlacedHere {
-        /// Our line.
-        ours: Module,
-    },
-    /// The line of `pam_systemd.so` comes after ours: the session is not in the slice yet.
-    TooEarly {
-        /// Our line.
-        ours: Module,
-        /// That of `pam_systemd.so`.
-        by: Module,
-    },
-    /// logind is not asked: the session stays where its program is.
-    Stays {
-        /// Our line.
-        ours: Module,
-    },
+pub struct Session {
+    /// Our line; without one nothing of this is done.
+    pub ours: Option<Module>,
+    /// The line of `pam_systemd.so`.
+    pub logind: Option<Module>,
+    /// Whether that comes after ours, and logind answers: it would have placed the session.
+    pub is_too_early: bool,
+    /// Where the session goes when the turn is ours.
+    pub place: Place,
 }
 
 /// One setting.
@@ -93,6 +83,8 @@ pub enum Directory {
         value: String,
         /// Whether the directory is there.
         exists: bool,
+        /// What is wrong with it, or sets the variable to something else afterwards.
+        notes: Vec<String>,
     },
     /// The user is to have none, and why.
     Nothing(String),
@@ -115,28 +107,35 @@ pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -
     };
     let slice = SliceName::of_user(account.uid);
     let settings = rule.resources.settings().map(|s| live(&slice, s.property, s.value, s.origin)).collect();
-    let counted = user_slice::headcount(root, policy, &user_slice::users_with(root, account.uid)?)?;
+    let users = user_slice::users_with(root, account.uid)?;
+    let counted = user_slice::headcount(root, policy, &users, &weigh(root, account.uid, &rule))?;
     let weight = user_slice::total(policy, counted.as_ref()).into_iter().next();
     let total = policy.logins.total_weight.as_ref().zip(weight);
     let total = total
         .map(|(declared, (property, value))| live(&SliceName::user(), property, value, &declared.origin));
+    let stacks = pam::stacks(root);
     let directories = policy.private_dirs.iter().map(|(variable, declared)| {
         let directory = match wanted(root, declared, &account) {
             Ok(Wanted::Nothing(reason)) => Directory::Nothing(reason),
-            Ok(Wanted::Directory(filled)) => match look(root, &filled.directory, account.uid, account.gid) {
-                // What lies on a mount of the user's own is not asked for: only a login does.
-                Ok(looked) => Directory::Set { value: filled.value, exists: looked != Looked::Missing },
-                Err(error) => Directory::Refused(format!("{error:#}")),
-            },
+            Ok(Wanted::Directory(filled)) => {
+                match look(root, &filled.directory, &account, declared) {
+                    // What lies on a mount of the user's own is not asked for: only a login does.
+                    Ok(looked) => {
+                        let notes = notes(root, &stacks, &account, variable.as_str(), &filled);
+                        Directory::Set { value: filled.value, exists: looked != Looked::Missing, notes }
+                    }
+                    Err(error) => Directory::Refused(format!("{error:#}")),
+                }
+            }
             Err(error) => Directory::Refused(format!("{error:#}")),
         };
         (variable.to_string(), declared.path.origin.clone(), directory)
     });
     let directories = directories.collect();
     Ok(Explained {
-        candidates: candidates(policy, &account, won)?,
+        candidates: candidates(policy, won)?,
+        session: session(root, policy, &rule, &account, service)?,
         rule,
-        session: session(root, service, &pam::session_stack(root, service)?),
         settings,
         total,
         headcount: counted,
@@ -145,36 +144,98 @@ pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -
     })
 }
 
+/// What in the directory is not the user's, and what sets the variable to something else.
+fn notes(root: &Path, stacks: &[Stack], account: &Account, variable: &str, filled: &Filled) -> Vec<String> {
+    let others = others(root, &filled.directory, account.uid).ok().flatten();
+    let overridden = overridden(root, stacks, account, variable, &filled.value);
+    let overridden = overridden.into_iter().map(|Assigned { file, line, value, .. }| match value {
+        Some(value) => format!("{}:{line} sets {variable} to {value:?} afterwards", shown(&file)),
+        None => format!("{}:{line} unsets {variable} afterwards", shown(&file)),
+    });
+    others.map(|others| others.to_string()).into_iter().chain(overridden).collect()
+}
+
 /// The user's own rule, if there is one, else the groups' in file order up to the one that holds, else
 /// the defaults.
-fn candidates<'p>(
-    policy: &'p Policy,
-    account: &Account,
-    won: RuleOf<'p>,
-) -> Result<Vec<(RuleOf<'p>, Option<Origin>, bool)>> {
+fn candidates<'p>(policy: &'p Policy, won: RuleOf<'p>) -> Result<Vec<(RuleOf<'p>, Option<Origin>, bool)>> {
     let logins = &policy.logins;
-    let users = logins.users.iter().filter(|(name, _)| account.name.as_str() == Some(name));
+    let users = logins.users.iter().filter(|(name, _)| won == RuleOf::User(name));
     let mut candidates: Vec<_> = users.map(|(name, rule)| (RuleOf::User(name), rule)).collect();
     candidates.extend(logins.groups.iter().map(|(name, rule)| (RuleOf::Group(name), rule)));
-    candidates.push((RuleOf::Everybody, &logins.default));
+    let rest = if won == RuleOf::Transient { won } else { RuleOf::Everybody };
+    candidates.push((rest, &logins.default));
     let end = candidates.iter().position(|(of, _)| *of == won).context("no rule holds")?;
     candidates.truncate(end + 1);
     Ok(candidates.into_iter().map(|(of, rule)| (of, rule.origin().cloned(), of == won)).collect())
 }
 
-fn session(root: &Path, service: &str, stack: &[Module]) -> Session {
-    let find = |name: &str| stack.iter().enumerate().find(|(_, module)| module.name == name);
-    match (find(OURS), find(LOGINDS)) {
-        (None, _) => Session::WithoutUs,
-        (Some((_, ours)), _)
-            if placement::opens_logins(service) && !root.join(paths::LOGIND_RUNS).exists() =>
-        {
-            Session::PlacedHere { ours: ours.clone() }
+/// By the code that runs at the login, of a process as it will be then.
+fn session(
+    root: &Path,
+    policy: &Policy,
+    rule: &LoginRule,
+    account: &Account,
+    service: &str,
+) -> Result<Session> {
+    let Stack { modules, adopts, .. } = pam::stack(root, service)?;
+    let find = |name: &str| modules.iter().position(|module| module.name == name);
+    let line = |at: Option<usize>| at.and_then(|at| modules.get(at)).cloned();
+    let (first, second) = (find(OURS), find(LOGINDS));
+    let is_placed = second.is_some() && service != MANAGER && logind_answers(root)?;
+    let is_too_early = is_placed && first < second;
+    let at = if service == MANAGER {
+        At::Manager(account.uid)
+    } else if is_placed && !is_too_early {
+        At::Session(account.uid)
+    } else if adopts {
+        At::Moved
+    } else {
+        At::Origin { of_a_unit: !SWITCHES.contains(&service) }
+    };
+    let ours = line(first);
+    let noplace = ours.as_ref().is_some_and(|ours| ours.arguments.iter().any(|word| word == "noplace"));
+    let place = decide(root, policy, rule, account, Asked { user: "", service, noplace }, &Expected(at))?;
+    Ok(Session { is_too_early: is_too_early && ours.is_some(), ours, logind: line(second), place })
+}
+
+/// A process that will be made for a session.
+struct Expected(At);
+
+impl Opener for Expected {
+    fn at(&self) -> Result<At> {
+        Ok(self.0)
+    }
+
+    fn is_made_for_it(&self) -> bool {
+        true
+    }
+}
+
+/// Whether logind does what `pam_systemd.so` asks of it, which does not ask where it never ran (`sd_booted(3)` says
+/// no more than that there is systemd). It is started when it is asked, unless it is masked.
+fn logind_answers(root: &Path) -> Result<bool> {
+    if !root.join(paths::LOGIND_RUNS).exists() || !root.join(paths::SYSTEMD_BOOTED).exists() {
+        return Ok(false);
+    }
+    let Ok(service) = ServiceName::new(LOGIND) else { return Ok(false) };
+    let cgroup = Path::new("system.slice").join(service.as_str());
+    if cgroup::attribute(root, &cgroup, "cgroup.events").is_some() && cgroup::is_populated(root, &cgroup) {
+        return Ok(true);
+    }
+    Ok(!Units::read(root)?.find(&service)?.is_some_and(|unit| unit.masked))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::enforce::decision::{LOGINS, SWITCHES, opens_logins};
+    use crate::host::pam::{JOBS, SERVICES};
+
+    /// What is looked for in PAM is what runs there.
+    #[test]
+    fn the_services_that_doctor_looks_at_are_those_that_log_in() {
+        for service in SERVICES {
+            assert_ne!(opens_logins(service), JOBS.contains(&service), "{service}");
         }
-        (Some((_, ours)), None) => Session::Stays { ours: ours.clone() },
-        (Some((first, ours)), Some((second, by))) if first < second => {
-            Session::TooEarly { ours: ours.clone(), by: by.clone() }
-        }
-        (Some(_), Some((_, by))) => Session::Placed { by: by.clone() },
+        assert_eq!(SERVICES.len(), LOGINS.len() + SWITCHES.len() + JOBS.len());
     }
 }

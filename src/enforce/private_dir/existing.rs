@@ -3,11 +3,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
-use nix::fcntl::open;
+use nix::fcntl::{open, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstat};
 
 use super::tree::{ON_THE_WAY, WRITABLE_BY_OTHERS, mode, names, only_roots, open_directory};
@@ -15,13 +15,16 @@ use crate::host::mount::On;
 use crate::policy::PathTemplate;
 use crate::text::shown;
 
+/// As many links as the kernel follows: `path_resolution(7)`.
+const MOST_LINKS: usize = 40;
+
 /// A directory that private ones may lie in.
 pub(super) struct Parent<'r> {
     root: &'r Path,
     /// As the policy has it, below the root.
     pub(super) path: PathBuf,
-    descriptor: OwnedFd,
-    on: On,
+    pub(super) descriptor: OwnedFd,
+    pub(super) on: On,
     /// Whether only root can put something else in the place of what is in it.
     pub(super) firm: bool,
     /// Whether others than root can put something into it, and nothing in the place of what is root's.
@@ -87,6 +90,38 @@ impl<'r> Parent<'r> {
         Ok(Self { root, path, descriptor, on, firm: only_roots(&stat), sticky: is_sticky(&stat) })
     }
 
+    /// The directory at an absolute path, and its owner: [`Self::child`] from the root on, also over links that only
+    /// root can change, as a login takes them.
+    ///
+    /// # Errors
+    /// Those of [`Self::child`].
+    pub(super) fn at(root: &'r Path, path: &Path) -> Result<Option<(Self, u32)>> {
+        let mut path = path.to_owned();
+        'links: for _ in 0..MOST_LINKS {
+            let mut found = (Self::root(root)?, 0);
+            let mut names = path.strip_prefix("/").unwrap_or(&path).iter();
+            while let Some(name) = names.next() {
+                if let Some(next) = found.0.child(name)? {
+                    found = next;
+                } else if let Some(target) = found.0.link(name) {
+                    path = found.0.path.join(target).join(names.as_path());
+                    continue 'links;
+                } else {
+                    return Ok(None);
+                }
+            }
+            return Ok(Some(found));
+        }
+        Ok(None)
+    }
+
+    /// Where a link leads that only root can change, and that does not lead up.
+    fn link(&self, name: &OsStr) -> Option<PathBuf> {
+        let target = PathBuf::from(readlinkat(&self.descriptor, name).ok().filter(|_| self.firm)?);
+        let is_plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+        target.components().all(is_plain).then_some(target)
+    }
+
     /// What is in it.
     ///
     /// # Errors
@@ -103,7 +138,7 @@ impl<'r> Parent<'r> {
     /// It is somebody's mount, or cannot be looked at.
     pub(super) fn child(&self, name: &OsStr) -> Result<Option<(Self, u32)>> {
         let path = self.path.join(name);
-        let (descriptor, on) = match open_directory(&self.descriptor, name) {
+        let (descriptor, on) = match open_directory(&self.descriptor, self.on, name) {
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(None),
             opened => opened.with_context(|| format!("opening {}", shown(&path)))?,
         };

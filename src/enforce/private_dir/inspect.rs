@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -10,11 +12,74 @@ use nix::unistd::geteuid;
 
 use super::existing::parents;
 use super::make::{Looked, look};
+use super::others::{Others, others};
+use super::overridden::overridden;
 use super::refused::{Refused, Why};
 use super::wanted::{Wanted, wanted};
-use crate::effect::doctor::directories::{Inspected, Trouble};
 use crate::host::account::Account;
-use crate::policy::{PathTemplate, Policy, PrivateDir};
+use crate::host::assigned::Assigned;
+use crate::host::pam;
+use crate::policy::{DirMode, Origin, PathTemplate, Policy, PrivateDir};
+use crate::text::Foreign;
+
+/// A private directory of one user, as far as something is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspected {
+    /// The variable of `[private_dir.VARIABLE]`.
+    pub variable: String,
+    /// Where the policy declares it.
+    pub origin: Origin,
+    /// The user's name.
+    pub user: Foreign,
+    /// What is wrong.
+    pub trouble: Trouble,
+    /// The path that is wrong: the directory, or one above it. Absolute.
+    pub path: PathBuf,
+    /// What a login says of it: what is wrong, and what to do.
+    pub said: String,
+    /// Whether it lies in a directory of the user's, who can put anything in its place.
+    pub in_users: bool,
+}
+
+/// What can be wrong with a private directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// It belongs to somebody else.
+    Owner,
+    /// Others may write to it.
+    Writable,
+    /// Others may do with it what the declared mode does not let them; a login takes it all the same.
+    Mode {
+        /// The bits of its mode.
+        is: u32,
+        /// The mode that one gets that is made.
+        declared: DirMode,
+    },
+    /// A directory above it belongs to somebody else than root and the user.
+    Above,
+    /// Others can write to a directory above it.
+    Open {
+        /// Whether a group shares it, which is to keep it.
+        shared: bool,
+    },
+    /// The members of a group can, whom the policy does not trust.
+    Group,
+    /// Somebody else than root and the user has mounted it, or a directory above it.
+    Mounted,
+    /// It is a link or no directory.
+    Kind,
+    /// A directory above it is.
+    KindAbove,
+    /// Something in it belongs to others.
+    Others(Others),
+    /// The variable does not keep what the login has set it to.
+    Overridden(Assigned),
+    /// It cannot be made or reached.
+    Refused {
+        /// A command, if there is one.
+        remedy: Option<String>,
+    },
+}
 
 /// Looks at the private directory of every user who has one and of `logged_in`, as a login does, and
 /// changes nothing. Who is not root cannot tell what a login would meet, and leaves out what they may not
@@ -26,18 +91,31 @@ use crate::policy::{PathTemplate, Policy, PrivateDir};
 /// NSS failed.
 pub fn inspect(root: &Path, policy: &Policy, logged_in: &[u32]) -> Result<(Vec<Inspected>, Vec<String>)> {
     let (mut found, mut unread) = (Vec::new(), Vec::new());
+    let stacks = pam::stacks(root);
     for (variable, declared) in &policy.private_dirs {
         for account in owners(root, &declared.path.value, logged_in, &mut unread)? {
             // A name that does not belong in a path is the login's to complain of.
             let Ok(Wanted::Directory(filled)) = wanted(root, declared, &account) else { continue };
-            if let Some((trouble, path, said)) = trouble(root, declared, &filled.directory, &account) {
-                let (variable, user) = (variable.to_string(), account.name);
+            let overridden = overridden(root, &stacks, &account, variable.as_str(), &filled.value);
+            let overridden = overridden.into_iter().map(|assigned| {
+                let said = format!("it is read after the login has set {variable} to {}", filled.value);
+                (Trouble::Overridden(assigned.clone()), assigned.file, said)
+            });
+            let troubles = trouble(root, declared, &filled.directory, &account).into_iter().chain(overridden);
+            for (trouble, path, said) in troubles {
+                let (variable, user) = (variable.to_string(), account.name.clone());
                 let origin = declared.path.origin.clone();
-                found.push(Inspected { variable, origin, user, trouble, path, said });
+                let above = path.parent().and_then(|above| fs::symlink_metadata(below(root, above)).ok());
+                let in_users = above.is_some_and(|above| above.uid() == account.uid);
+                found.push(Inspected { variable, origin, user, trouble, path, said, in_users });
             }
         }
     }
     Ok((found, unread))
+}
+
+fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 fn trouble(
@@ -46,23 +124,32 @@ fn trouble(
     directory: &Path,
     account: &Account,
 ) -> Option<(Trouble, PathBuf, String)> {
-    match look(root, directory, account.uid, account.gid) {
-        Ok(Looked::There(mode)) => open_to_others(mode, declared, directory),
+    match look(root, directory, account, declared) {
+        Ok(Looked::There(mode)) => {
+            open_to_others(mode, declared, directory).or_else(|| with_others(root, directory, account))
+        }
         Ok(Looked::Missing | Looked::OnUsersMount) => None,
         Err(error) => {
             let said = format!("{error:#}");
             let Some(refused) = error.downcast_ref::<Refused>() else {
                 // Without root's rights it is this program that is refused.
-                return geteuid().is_root().then(|| (Trouble::Refused, directory.to_owned(), said));
+                return geteuid()
+                    .is_root()
+                    .then(|| (Trouble::Refused { remedy: None }, directory.to_owned(), said));
             };
             let trouble = match refused.why {
-                Why::Kind => Trouble::Kind,
+                Why::Kind if refused.path == directory => Trouble::Kind,
+                Why::Kind => Trouble::KindAbove,
                 Why::Owner => Trouble::Owner,
                 Why::Writable => Trouble::Writable,
                 Why::Above => Trouble::Above,
-                Why::Open => Trouble::Open,
+                Why::Open => {
+                    let mode = fs::symlink_metadata(below(root, &refused.path)).map_or(0, |stat| stat.mode());
+                    Trouble::Open { shared: mode & 0o2020 == 0o2020 }
+                }
+                Why::Group => Trouble::Group,
                 Why::Mounted => Trouble::Mounted,
-                Why::Missing => Trouble::Refused,
+                Why::Missing => Trouble::Refused { remedy: refused.remedy.clone() },
             };
             Some((trouble, refused.path.clone(), said))
         }
@@ -79,6 +166,15 @@ fn open_to_others(mode: Mode, declared: &PrivateDir, directory: &Path) -> Option
     })
 }
 
+/// What root builds there with the user's variables, the user cannot build any more.
+fn with_others(root: &Path, directory: &Path, account: &Account) -> Option<(Trouble, PathBuf, String)> {
+    // What cannot be reached, a login says.
+    let others = others(root, directory, account.uid).ok().flatten()?;
+    let said =
+        "root built there with the user's variables (sudo -E, su), or something was moved there".to_owned();
+    Some((Trouble::Others(others), directory.to_owned(), said))
+}
+
 /// The users who may have a directory: those logged in, and those whose name or number stands where the
 /// template has it.
 fn owners(
@@ -92,7 +188,7 @@ fn owners(
         owners.extend(Account::by_uid(*uid)?.map(|account| (account.uid, account)));
     }
     let Some(last) = template.made().last().filter(|_| !template.in_home()) else {
-        return Ok(owners.into_values().collect());
+        return somebody(root, owners);
     };
     let parents = parents(root, template)?;
     unread.extend(parents.unread);
@@ -114,6 +210,19 @@ fn owners(
                 _ => Account::by_name(owner)?,
             };
             owners.extend(account.map(|account| (account.uid, account)));
+        }
+    }
+    somebody(root, owners)
+}
+
+/// Where nobody is logged in and nobody has a directory yet, as after an installation, the first person whom
+/// `/etc/passwd` names: what would be refused on the way, is refused for all.
+fn somebody(root: &Path, mut owners: BTreeMap<u32, Account>) -> Result<Vec<Account>> {
+    if owners.is_empty() {
+        let passwd = fs::read_to_string(root.join("etc/passwd")).unwrap_or_default();
+        let uids = passwd.lines().filter_map(|line| line.split(':').nth(2)?.parse().ok());
+        for uid in uids.filter(|uid| *uid >= PrivateDir::MIN_UID && *uid != PrivateDir::NOBODY).take(1) {
+            owners.extend(Account::by_uid(uid)?.map(|account| (account.uid, account)));
         }
     }
     Ok(owners.into_values().collect())

@@ -5,6 +5,7 @@
 
 mod read;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::ops::Index;
@@ -13,11 +14,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::cgroup::{self, Standing};
+use super::cpu_set::CpuSet;
 use super::standing::unit_name;
 use super::unread::Unread;
 use crate::paths;
-use crate::policy::SliceName;
 use crate::text::{Foreign, shown};
+use crate::units::SliceName;
 
 /// Every cgroup of the machine.
 #[derive(Debug, Clone)]
@@ -28,6 +30,20 @@ pub struct Tree {
     pub unread: Vec<Unread>,
     /// Where more cgroups are than were read.
     pub cut: Vec<Cut>,
+    /// The CPUs that are online; `None` where that has not been read.
+    pub online: Option<CpuSet>,
+    /// The CPUs to and from which the kernel moves no thread: `isolcpus=`, and isolated cpuset partitions.
+    pub isolated: CpuSet,
+    /// The name of the `sched_ext` scheduler that is loaded.
+    pub sched_ext: Option<Foreign>,
+    /// Whether others' processes cannot be seen by who looks, found by [`Tree::read_affinity`].
+    pub hides_processes: bool,
+    /// The kernel's command line; empty where that has not been read.
+    pub command_line: String,
+    /// Whether the root is a container's, which is no root to the kernel.
+    pub is_contained: bool,
+    /// Threads that may use less than their cgroup's CPUs, by the cgroup that they are directly in.
+    bound: BTreeMap<Id, Vec<(CpuSet, u64)>>,
 }
 
 /// A unit's cgroup, or another program's, in which not everything was read.
@@ -65,10 +81,17 @@ pub struct Cgroup {
     pub tasks: Option<u64>,
     /// `None` without the controller, and in the root.
     pub cpu: Option<Cpu>,
-    /// `cpuset.cpus.effective`: how many CPUs. `None` without the controller.
-    pub cpus: Option<u32>,
+    /// How many threads are directly in it: `cgroup.threads`. Read only where `tasks` of it and its children do not
+    /// tell.
+    pub own_tasks: Option<u64>,
+    /// `cpuset.cpus.effective`. `None` without the controller.
+    pub cpus: Option<CpuSet>,
+    /// Whether those are no more its parent's: `cpuset.cpus.partition`.
+    pub is_partition: bool,
     /// `None` without the controller, in the root, and as long as [`Tree::read_memory`] has not read it.
     pub memory: Option<Memory>,
+    /// Whether `cgroup.type` is one that has no controllers but those for threads, which memory's is not.
+    pub is_threaded: bool,
 }
 
 /// What the kernel calls controllers, as far as fairslice has to do with them.
@@ -169,7 +192,18 @@ impl Tree {
     pub fn new(mut root: Cgroup) -> Self {
         (root.name, root.parent, root.children) = (OsString::new(), None, Vec::new());
         root.standing = Standing::Slice;
-        Self { cgroups: vec![root], unread: Vec::new(), cut: Vec::new() }
+        Self {
+            cgroups: vec![root],
+            unread: Vec::new(),
+            cut: Vec::new(),
+            online: None,
+            isolated: CpuSet::default(),
+            sched_ext: None,
+            hides_processes: false,
+            command_line: String::new(),
+            is_contained: false,
+            bound: BTreeMap::new(),
+        }
     }
 
     /// Adds a cgroup of this name; its parent, children and standing are the tree's to set.
@@ -224,6 +258,70 @@ impl Tree {
         names.iter().rev().collect()
     }
 
+    /// The tree of these and of what they are in alone: whether something is beside them makes no difference while
+    /// only they are busy.
+    #[must_use]
+    pub fn only(&self, ids: &[Id]) -> Self {
+        let kept: BTreeSet<Id> = ids.iter().flat_map(|id| self.upwards(*id)).collect();
+        let mut tree = Self {
+            online: self.online.clone(),
+            isolated: self.isolated.clone(),
+            sched_ext: self.sched_ext.clone(),
+            hides_processes: self.hides_processes,
+            is_contained: self.is_contained,
+            ..Self::new(self[Self::ROOT].clone())
+        };
+        let mut new = BTreeMap::from([(Self::ROOT, Self::ROOT)]);
+        for id in kept.iter().skip(1) {
+            let parent = self[*id].parent.and_then(|parent| new.get(&parent)).copied().unwrap_or(Self::ROOT);
+            new.insert(*id, tree.add(parent, self[*id].name.clone(), self[*id].clone()));
+        }
+        for (id, bound) in &self.bound {
+            let nearest = self.upwards(*id).find_map(|above| new.get(&above)).copied();
+            for (cpus, threads) in bound {
+                tree.bind_threads(nearest.unwrap_or(Self::ROOT), cpus.clone(), *threads);
+            }
+        }
+        tree
+    }
+
+    /// The threads directly in a cgroup that may use less than its CPUs, by the CPUs that they may use.
+    #[must_use]
+    pub fn bound_threads(&self, id: Id) -> &[(CpuSet, u64)] {
+        self.bound.get(&id).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether there is any such thread.
+    #[must_use]
+    pub fn has_bound_threads(&self) -> bool {
+        !self.bound.is_empty()
+    }
+
+    /// Says of some threads directly in a cgroup that they may use these of its CPUs alone.
+    pub fn bind_threads(&mut self, id: Id, cpus: CpuSet, threads: u64) {
+        let bound = self.bound.entry(id).or_default();
+        match bound.iter_mut().find(|(same, _)| *same == cpus) {
+            Some((_, known)) => *known += threads,
+            None => bound.push((cpus, threads)),
+        }
+    }
+
+    /// The CPUs that the threads in a cgroup and below may use, where every one of them is bound to some.
+    #[must_use]
+    pub fn affinity_below(&self, id: Id) -> Option<CpuSet> {
+        let (mut cpus, mut threads) = (CpuSet::default(), 0);
+        for (_, bound) in
+            self.bound.iter().filter(|(below, _)| self.upwards(**below).any(|above| above == id))
+        {
+            for (set, count) in bound {
+                cpus.add(set);
+                threads += count;
+            }
+        }
+        (threads > 0 && self[id].tasks.or(self[id].own_tasks).is_some_and(|all| all <= threads))
+            .then_some(cpus)
+    }
+
     /// A cgroup, its parent, and so on up to the root.
     pub fn upwards(&self, from: Id) -> impl Iterator<Item = Id> {
         std::iter::successors(Some(from), |id| self[*id].parent)
@@ -273,6 +371,19 @@ impl Tree {
 }
 
 impl Controllers {
+    /// Whether this one is among them, by its name.
+    #[must_use]
+    pub fn has(self, name: &str) -> bool {
+        match name {
+            "cpu" => self.cpu,
+            "cpuset" => self.cpuset,
+            "io" => self.io,
+            "memory" => self.memory,
+            "pids" => self.pids,
+            _ => false,
+        }
+    }
+
     /// From the text of `cgroup.controllers` or `cgroup.subtree_control`.
     #[must_use]
     pub fn parse(text: &str) -> Self {
@@ -297,38 +408,17 @@ impl Bandwidth {
     }
 }
 
-/// How many CPUs a list such as `0-3,8` names: `cpuset.cpus.effective`, `/sys/devices/system/cpu/online`.
-#[must_use]
-pub fn count_cpus(list: &str) -> Option<u32> {
-    let range = |range: &str| -> Option<u32> {
-        let (from, to) = range.split_once('-').unwrap_or((range, range));
-        to.parse::<u32>().ok()?.checked_sub(from.parse().ok()?)?.checked_add(1)
-    };
-    list.trim().split(',').try_fold(0_u32, |sum, part| sum.checked_add(range(part)?))
-}
-
 /// How many CPUs are online.
 ///
 /// # Errors
 /// sysfs does not say.
 pub fn online_cpus(root: &Path) -> Result<u32> {
-    let file = root.join(paths::ONLINE_CPUS);
-    let text = fs::read_to_string(&file).with_context(|| format!("reading {}", shown(&file)))?;
-    count_cpus(&text)
-        .with_context(|| format!("{}: not a list of CPUs: {}", shown(&file), shown(&text).at_most(100)))
+    Ok(online(root)?.count())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_of_cpus_are_counted() {
-        for (list, count) in [("0\n", Some(1)), ("0-3,8", Some(5)), ("0-1,4-5,7", Some(5)), ("", None)] {
-            assert_eq!(count_cpus(list), count, "{list:?}");
-        }
-        for wrong in ["3-0", "a", "0-", "0-4294967295", "0,,1"] {
-            assert_eq!(count_cpus(wrong), None, "{wrong}");
-        }
-    }
+fn online(root: &Path) -> Result<CpuSet> {
+    let file = root.join(paths::ONLINE_CPUS);
+    let text = fs::read_to_string(&file).with_context(|| format!("reading {}", shown(&file)))?;
+    CpuSet::parse(&text)
+        .with_context(|| format!("{}: not a list of CPUs: {}", shown(&file), shown(&text).at_most(100)))
 }

@@ -12,13 +12,14 @@ use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, read};
 
-use super::{Bandwidth, Cgroup, Controllers, Cpu, Cut, Id, Memory, Standing, Tree, count_cpus};
+use super::{Bandwidth, Cgroup, Controllers, Cpu, Cut, Id, Memory, Standing, Tree, online};
 use crate::host::cgroup::{self, attribute};
 use crate::host::cgroup_directory::{DEEPEST, MOST, cgroups_in, is_gone, open_cgroup};
+use crate::host::cpu_set::CpuSet;
 use crate::host::parallel;
 use crate::host::unread::Unread;
 use crate::paths;
-use crate::text::shown;
+use crate::text::{Foreign, shown};
 
 impl Tree {
     /// Reads the tree below `root`, without what [`Tree::read_memory`] adds.
@@ -47,6 +48,10 @@ impl Tree {
         let first = Reader::open(root, Path::new("")).and_then(|reader| reader.cgroup(&found));
         let (first, children) = first.unwrap_or_default();
         let mut tree = Self::new(first);
+        tree.online = online(root).ok();
+        tree.command_line = fs::read_to_string(root.join("proc/cmdline")).unwrap_or_default();
+        // Every cgroup but the kernel's own root has this file.
+        tree.is_contained = attribute(root, Path::new(""), "cgroup.type").is_some();
         let mut bounds = Bounds::default();
         let mut level = bounds.below(&tree, Self::ROOT, None, children);
         while !level.is_empty() {
@@ -65,7 +70,29 @@ impl Tree {
             level = next;
         }
         tree.cut = bounds.cut(root, &tree);
+        tree.sched_ext = sched_ext(root);
+        tree.read_partitions(root);
         Ok(tree)
+    }
+
+    /// The CPUs of a partition are no more its parent's, and only where that is so there is one.
+    fn read_partitions(&mut self, root: &Path) {
+        let list = fs::read_to_string(root.join(paths::ISOLATED_CPUS)).unwrap_or_default();
+        self.isolated = CpuSet::parse(&list).unwrap_or_default();
+        let partitions = self.ids().skip(1).filter(|id| {
+            let mut above = self.upwards(*id).filter_map(|id| self[id].cpus.as_ref());
+            self[*id].cpus.is_some()
+                && above.next().zip(above.next()).is_some_and(|(own, parents)| own.and(parents).is_empty())
+        });
+        let partitions: Vec<Id> = partitions.collect();
+        let kinds = self.read_each(root, &partitions, |directory| directory.text("cpuset.cpus.partition"));
+        for (id, kind) in partitions.into_iter().zip(kinds) {
+            let Some(cgroup) = self.cgroups.get_mut(id.0) else { continue };
+            cgroup.is_partition = matches!(kind.as_deref(), Some("root" | "isolated"));
+            if let (Some("isolated"), Some(cpus)) = (kind.as_deref(), &cgroup.cpus) {
+                self.isolated.add(cpus);
+            }
+        }
     }
 
     /// Reads `cpu.max` of these cgroups; siblings are best next to each other.
@@ -105,6 +132,14 @@ impl Tree {
 /// The controllers of the root: those that the kernel has and no v1 hierarchy holds.
 fn available(root: &Path) -> Controllers {
     Controllers::parse(&attribute(root, Path::new(""), "cgroup.controllers").unwrap_or_default())
+}
+
+/// The name of the loaded scheduler: `scx_attr_ops_show` of the kernel's `kernel/sched/ext.c`.
+fn sched_ext(root: &Path) -> Option<Foreign> {
+    let text = |name: &str| fs::read(root.join(paths::SCHED_EXT).join(name)).ok();
+    let state = text("state")?;
+    (state.trim_ascii() == b"enabled")
+        .then(|| Foreign::new(text("root/ops").unwrap_or_default().trim_ascii()))
 }
 
 /// A cgroup that has been found and is still to be read.
@@ -226,14 +261,21 @@ impl Reader {
             }
         }
         let weight = controllers.cpu.then(|| directory.weight()).flatten();
-        let cpus = || count_cpus(&directory.text("cpuset.cpus.effective")?);
+        let cpus = || CpuSet::parse(&directory.text("cpuset.cpus.effective")?);
         let is_leaf = children.names.is_empty();
         let handed_on = if is_leaf { None } else { directory.text("cgroup.subtree_control") };
+        let subtree_control = Controllers::parse(&handed_on.unwrap_or_default());
+        let populated = tasks != Some(0) && !events.is_some_and(|text| text.contains("populated 0"));
+        let are_told = tasks.is_some() && (is_leaf || subtree_control.pids);
+        let own_tasks = || if are_told || found.name == OPENED { None } else { directory.threads() };
+        let kind = if controllers.memory { None } else { directory.text("cgroup.type") };
         let cgroup = Cgroup {
+            is_threaded: kind.is_some_and(|kind| kind == "threaded" || kind == "domain invalid"),
             controllers,
-            subtree_control: Controllers::parse(&handed_on.unwrap_or_default()),
-            populated: tasks != Some(0) && !events.is_some_and(|text| text.contains("populated 0")),
+            subtree_control,
+            populated,
             tasks,
+            own_tasks: populated.then(own_tasks).flatten(),
             cpu: weight.map(|weight| Cpu { weight, max: None }),
             cpus: controllers.cpuset.then(cpus).flatten(),
             ..Cgroup::default()
@@ -274,6 +316,19 @@ impl Directory<'_> {
         let mut page = [0; 4096];
         let length = read(&file, &mut page).ok()?;
         Some(str::from_utf8(page.get(..length)?).ok()?.trim_end().to_owned())
+    }
+
+    /// How many lines `cgroup.threads` has, one for each thread directly in it.
+    fn threads(&self) -> Option<u64> {
+        let file = self.open("cgroup.threads").ok()?;
+        let (mut page, mut lines) = ([0; 4096], 0);
+        loop {
+            let length = read(&file, &mut page).ok()?;
+            if length == 0 {
+                return Some(lines);
+            }
+            lines += u64::try_from(page.get(..length)?.split(|byte| *byte == b'\n').count() - 1).ok()?;
+        }
     }
 
     fn number(&self, attribute: &str) -> Option<u64> {
@@ -355,6 +410,36 @@ mod tests {
         let memory = tree[service].memory.unwrap();
         assert_eq!((memory.current, memory.low, memory.max, memory.oom_group), (4096, u64::MAX, 8192, false));
         assert_eq!(tree[slice].memory, None);
+    }
+
+    #[test]
+    fn threads_beside_cgroups_are_counted_where_the_pids_controller_does_not_tell() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        write(root, "proc/self/cgroup", "0::/\n");
+        for (file, text) in [
+            ("cgroup.controllers", "cpu pids\n"),
+            ("cgroup.subtree_control", "cpu pids\n"),
+            ("cgroup.threads", "1\n"),
+            ("a.service/pids.current", "1002\n"),
+            ("a.service/cgroup.threads", &"1234567\n".repeat(1000)),
+            ("a.service/cgroup.subtree_control", "\n"),
+            ("a.service/payload/cgroup.events", "populated 1\nfrozen 0\n"),
+            ("a.service/payload/cgroup.threads", "7\n8\n"),
+            ("a.service/empty/cgroup.events", "populated 0\nfrozen 0\n"),
+            ("b.service/pids.current", "1\n"),
+            ("b.service/cgroup.threads", "9\n"),
+        ] {
+            write(root, &format!("sys/fs/cgroup/{file}"), text);
+        }
+        let tree = Tree::read(root).unwrap();
+        let own = |path| tree[tree.find(Path::new(path)).unwrap()].own_tasks;
+        assert_eq!(
+            (own("a.service"), own("a.service/payload"), own("a.service/empty")),
+            (Some(1000), Some(2), None)
+        );
+        // Its count is that of pids.current; the root's are the kernel's.
+        assert_eq!((own("b.service"), own("")), (None, None));
     }
 
     #[test]

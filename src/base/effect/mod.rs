@@ -1,0 +1,10 @@
+//! What the policy comes to for a slice: pure functions.
+#![forbid(unsafe_code)]
+
+mod carry;
+mod compare;
+mod headcount;
+
+pub use carry::{Carried, Given, ancestors, given, slices};
+pub use compare::{agrees, equals, holds};
+pub use headcount::{Headcount, Limit, broken_floors, headcount, limits, total_weight};

@@ -1,0 +1,120 @@
+//! Weights and OOM scores, each in a type that cannot hold a wrong one.
+//!
+//! Ranges and spellings are those of `systemd.resource-control(5)` and `systemd.exec(5)`.
+//! `Display` writes what a unit file takes.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// `CPUWeight=`: 1 to 10000, or `idle`. The kernel's default is 100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CpuWeight {
+    /// `cpu.idle` is 1: runs only when nothing else wants the CPU.
+    Idle,
+    /// `cpu.weight`.
+    Weight(Weight),
+}
+
+/// A weight among siblings, 1 to 10000: `cpu.weight`, `io.weight`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Weight(u16);
+
+impl Weight {
+    /// What a cgroup weighs when nobody said otherwise.
+    pub const DEFAULT: Self = Self(100);
+    /// The largest weight.
+    pub const MAX: Self = Self(10_000);
+
+    /// `None` outside 1 to 10000.
+    #[must_use]
+    pub fn new(weight: u64) -> Option<Self> {
+        let weight = u16::try_from(weight).ok()?;
+        (1..=Self::MAX.0).contains(&weight).then_some(Self(weight))
+    }
+
+    /// The weight of all of these together, at most [`Weight::MAX`], at least 1.
+    #[must_use]
+    pub fn sum(weights: impl IntoIterator<Item = Self>) -> Self {
+        let sum: u64 = weights.into_iter().map(Self::get).sum();
+        Self::new(sum.max(1)).unwrap_or(Self::MAX)
+    }
+
+    /// The weight as a number.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0.into()
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for CpuWeight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Idle => f.write_str("idle"),
+            Self::Weight(weight) => weight.fmt(f),
+        }
+    }
+}
+
+/// `OOMScoreAdjust=`: −1000 (never killed) to 1000 (killed first), see `proc_pid_oom_score_adj(5)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct OomScoreAdj(i16);
+
+impl OomScoreAdj {
+    /// Neither spared nor preferred.
+    pub const ZERO: Self = Self(0);
+
+    /// `None` outside −1000 to 1000.
+    #[must_use]
+    pub fn new(score: i64) -> Option<Self> {
+        i16::try_from(score).ok().filter(|score| (-1000..=1000).contains(score)).map(Self)
+    }
+
+    /// The score as a number.
+    #[must_use]
+    pub fn get(self) -> i16 {
+        self.0
+    }
+}
+
+impl fmt::Display for OomScoreAdj {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for OomScoreAdj {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let score = text.trim().parse().ok().and_then(Self::new);
+        score.ok_or_else(|| format!("{:?} is not an OOM score adjustment from -1000 to 1000", text.trim()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_of_weights_stays_a_weight() {
+        let weight = |w| Weight::new(w).unwrap();
+        assert_eq!(Weight::sum([weight(200), weight(50)]), weight(250));
+        assert_eq!(Weight::sum([weight(9000), weight(9000)]), Weight::MAX);
+    }
+
+    #[test]
+    fn a_score_is_read_as_the_kernel_writes_it() {
+        assert!("-500\n".parse::<OomScoreAdj>().is_ok());
+        for wrong in ["x", "1001", "-1001", ""] {
+            assert!(wrong.parse::<OomScoreAdj>().is_err(), "{wrong}");
+        }
+    }
+}

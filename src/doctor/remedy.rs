@@ -1,0 +1,194 @@
+//! How units are given other values, so that these hold.
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+
+use super::SetBy;
+use super::finding::{Fix, Place};
+use crate::paths;
+use crate::text::{Foreign, quoted, shown};
+use crate::units::{Amount, Memory, PROPERTIES};
+
+/// One value that a unit is to have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) unit: String,
+    /// The unit's setting, one of [`PROPERTIES`].
+    pub(super) property: &'static str,
+    /// As a unit file takes it.
+    pub(super) value: String,
+}
+
+/// How a value gets to hold.
+enum Way {
+    /// `systemctl set-property`: nothing that sorts after its file sets the same.
+    SetProperty,
+    /// The line that sets it now.
+    Line(Place),
+    /// The line of the policy that sets it now.
+    Policy(Place),
+    /// A line that the policy does not have yet: the slice carries what those below it need.
+    PolicysSlice,
+    /// A drop-in that sorts after a vendor's.
+    DropInAfter(Place),
+}
+
+impl Change {
+    pub(super) fn bytes(unit: &str, property: &'static str, bytes: u64) -> Self {
+        let value = amount(bytes);
+        Self { unit: unit.to_owned(), property, value }
+    }
+
+    fn way(&self, set_by: SetBy<'_>) -> Way {
+        let Some(at) = set_by(&self.unit, self.property) else { return Way::SetProperty };
+        let file = at.file.as_path();
+        let is_in = |directory: &str| file.starts_with(paths::absolute(directory));
+        let name = file.file_name().unwrap_or_default();
+        if is_in(paths::POLICY) || is_in(paths::POLICY_DIR) {
+            Way::Policy(at)
+        } else if name == paths::DROP_IN && is_in(paths::GENERATED) {
+            Way::PolicysSlice
+        } else if is_in(paths::LASTING_CONTROL) || is_in(paths::RUNTIME_CONTROL) {
+            Way::SetProperty
+        } else if !is_vendors(file) {
+            Way::Line(at)
+        } else if is_drop_in(file) && *name > *format!("50-{}.conf", self.property) {
+            Way::DropInAfter(at)
+        } else {
+            Way::SetProperty
+        }
+    }
+
+    fn words(&self, way: &Way) -> String {
+        let Self { unit, property, value } = self;
+        let key = PROPERTIES.iter().find(|known| known.unit == *property).map_or("", |known| known.key);
+        match way {
+            Way::SetProperty => super::set_property(unit, property, value),
+            Way::Line(at) => format!("{property}={value} at {at}"),
+            Way::Policy(at) => format!("{key} = \"{value}\" at {at}"),
+            Way::PolicysSlice => format!("{key} = \"{value}\" in [slice.\"{unit}\"] of the policy"),
+            Way::DropInAfter(at) => {
+                format!(
+                    "{property}={value} in a drop-in of {unit} whose name sorts after {}",
+                    shown(&at.file)
+                )
+            }
+        }
+    }
+}
+
+/// One fix that makes all of these changes.
+pub(super) fn fix(changes: &[Change], set_by: SetBy<'_>) -> Fix {
+    let ways: Vec<Way> = changes.iter().map(|change| change.way(set_by)).collect();
+    if ways.iter().all(|way| matches!(way, Way::SetProperty)) {
+        return Fix::Command(commands(changes));
+    }
+    let words: Vec<String> = changes.iter().zip(&ways).map(|(change, way)| change.words(way)).collect();
+    let reload = ways.iter().any(|way| matches!(way, Way::Line(_) | Way::DropInAfter(_)));
+    let reload = if reload { "systemctl daemon-reload && " } else { "" };
+    Fix::Edit(format!("{}, then: {reload}fairslice apply", words.join("; ")))
+}
+
+/// Of a cgroup that is no unit: whoever made it has the number.
+pub(super) fn elsewhere(cgroup: &Foreign) -> Fix {
+    Fix::Edit(format!("raise it where {} is made: it is no unit of PID 1's", shown(cgroup)))
+}
+
+/// Those of one unit that follow one another by one command.
+fn commands(changes: &[Change]) -> String {
+    let of_unit = |changes: &[Change]| {
+        let values: Vec<String> =
+            changes.iter().map(|change| format!("{}={}", change.property, change.value)).collect();
+        let unit = quoted(&changes.first()?.unit);
+        Some(format!("systemctl set-property {unit} {}", values.join(" ")))
+    };
+    let each: Vec<String> = changes.chunk_by(|a, b| a.unit == b.unit).filter_map(of_unit).collect();
+    each.join(" && ")
+}
+
+/// Bytes as a unit file takes them; no limit is [`u64::MAX`].
+pub(super) fn amount(bytes: u64) -> String {
+    Memory(if bytes == u64::MAX { Amount::Infinity } else { Amount::Absolute(bytes) }).to_string()
+}
+
+/// A value that is less than it would have to be anyway, in round figures.
+pub(super) fn rounded(bytes: u64) -> u64 {
+    const MIB: u64 = 1 << 20;
+    if bytes > MIB && bytes != u64::MAX { bytes / MIB * MIB } else { bytes }
+}
+
+/// Whether a file is a package's and not the administrator's.
+pub(super) fn is_vendors(file: &Path) -> bool {
+    ["/usr", "/lib"].iter().any(|directory| file.starts_with(directory)) && !file.starts_with("/usr/local")
+}
+
+fn is_drop_in(file: &Path) -> bool {
+    file.parent().is_some_and(|parent| parent.extension().is_some_and(|kind| kind == "d"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixed(changes: &[(&'static str, &'static str, u64)], files: &[(&str, &str)]) -> Fix {
+        let changes: Vec<Change> = changes.iter().map(|(u, p, bytes)| Change::bytes(u, p, *bytes)).collect();
+        let set_by = |unit: &str, _: &str| {
+            let (_, file) = files.iter().find(|(of, _)| *of == unit)?;
+            Some(Place { file: file.into(), line: Some(3) })
+        };
+        fix(&changes, &set_by)
+    }
+
+    #[test]
+    fn a_command_is_given_where_it_wins() {
+        let changes = [
+            ("a.slice", "MemoryMin", 1 << 20),
+            ("a.slice", "MemoryLow", 1536),
+            ("b.slice", "MemoryMax", u64::MAX),
+        ];
+        let command = "systemctl set-property a.slice MemoryMin=1M MemoryLow=1536 && \
+                       systemctl set-property b.slice MemoryMax=infinity";
+        for file in [
+            "/etc/systemd/system.control/a.slice.d/50-MemoryMin.conf",
+            "/run/systemd/system.control/a.slice.d/50-MemoryMin.conf",
+            "/usr/lib/systemd/system/a.slice",
+            "/lib/systemd/system/a.slice.d/10-defaults.conf",
+        ] {
+            assert_eq!(fixed(&changes, &[("a.slice", file)]), Fix::Command(command.to_owned()), "{file}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_wins_is_named() {
+        for (file, words) in [
+            (
+                "/etc/systemd/system/a.slice.d/memory.conf",
+                "MemoryMin=1M at /etc/systemd/system/a.slice.d/memory.conf:3, then: systemctl daemon-reload && \
+                 fairslice apply",
+            ),
+            (
+                "/etc/fairslice/policy.d/10.toml",
+                "memory_min = \"1M\" at /etc/fairslice/policy.d/10.toml:3, then: fairslice apply",
+            ),
+            (
+                "/run/systemd/generator/a.slice.d/40-fairslice.conf",
+                "memory_min = \"1M\" in [slice.\"a.slice\"] of the policy, then: fairslice apply",
+            ),
+            (
+                "/usr/lib/systemd/system/a.slice.d/90-x.conf",
+                "MemoryMin=1M in a drop-in of a.slice whose name sorts after \
+                 /usr/lib/systemd/system/a.slice.d/90-x.conf, then: systemctl daemon-reload && fairslice apply",
+            ),
+        ] {
+            let changed = fixed(&[("a.slice", "MemoryMin", 1 << 20)], &[("a.slice", file)]);
+            assert_eq!(changed, Fix::Edit(words.to_owned()));
+        }
+        let two = fixed(
+            &[("b.slice", "MemoryMin", 1), ("a.slice", "MemoryMin", 1)],
+            &[("a.slice", "/etc/systemd/system/a.slice")],
+        );
+        let words = "systemctl set-property b.slice MemoryMin=1; MemoryMin=1 at /etc/systemd/system/a.slice:3, \
+                     then: systemctl daemon-reload && fairslice apply";
+        assert_eq!(two, Fix::Edit(words.to_owned()));
+    }
+}

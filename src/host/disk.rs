@@ -1,0 +1,157 @@
+//! The machine's disks, and what divides their time.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::Path;
+
+use super::cgroup::attribute;
+use crate::text::Foreign;
+
+/// A block device of its own: no loop, RAM disk, partition, or one that is made of others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// As in `/sys/block`.
+    pub name: Foreign,
+    /// Its numbers, `254:0`.
+    pub number: String,
+    /// The I/O scheduler that it has; `None` where it has no such file.
+    pub scheduler: Option<String>,
+    /// Whether the io.cost controller is enabled for it: `io.cost.qos` of the root cgroup.
+    pub has_cost: bool,
+}
+
+/// Every disk, and whether the kernel offers io.cost.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Disks {
+    /// By name.
+    pub all: Vec<Disk>,
+    /// Whether there is an `io.cost.qos`.
+    pub offers_cost: bool,
+    /// The numbers of the disks that paths in unit files mean, as far as there are any: [`Disks::look_up`].
+    pub by_path: BTreeMap<String, String>,
+}
+
+impl Disk {
+    /// Whether `io.weight` decides about anything on it: BFQ and io.cost go by weights, no other scheduler does
+    /// (the kernel's `Documentation/admin-guide/cgroup-v2.rst`, "IO").
+    #[must_use]
+    pub fn goes_by_weight(&self) -> bool {
+        self.has_cost || self.scheduler.as_deref() == Some("bfq")
+    }
+}
+
+impl Disks {
+    /// Those below `root`.
+    #[must_use]
+    pub fn read(root: &Path) -> Self {
+        let qos = attribute(root, Path::new(""), "io.cost.qos");
+        let has_cost = |number: &str| {
+            let mut lines = qos.as_deref().unwrap_or_default().lines().map(str::split_whitespace);
+            lines.any(|mut words| words.next() == Some(number) && words.any(|word| word == "enable=1"))
+        };
+        let entries = fs::read_dir(root.join("sys/block")).into_iter().flatten().flatten();
+        let disk = |entry: fs::DirEntry| {
+            let path = entry.path();
+            // What is made of others, or of memory, has none.
+            path.join("device").symlink_metadata().ok()?;
+            let number = fs::read_to_string(path.join("dev")).ok()?.trim().to_owned();
+            let schedulers = fs::read_to_string(path.join("queue/scheduler")).ok();
+            let scheduler = schedulers.as_deref().and_then(chosen).map(str::to_owned);
+            Some(Disk { name: entry.file_name().into(), has_cost: has_cost(&number), number, scheduler })
+        };
+        let mut all: Vec<Disk> = entries.filter_map(disk).collect();
+        all.sort_by(|a, b| a.name.as_bytes().cmp(b.name.as_bytes()));
+        Self { all, offers_cost: qos.is_some(), by_path: BTreeMap::new() }
+    }
+
+    /// Looks up these paths.
+    pub fn look_up<'p>(&mut self, root: &Path, paths: impl Iterator<Item = &'p str>) {
+        let found = paths.filter_map(|path| Some((path.to_owned(), number_of(root, Path::new(path))?)));
+        self.by_path.extend(found);
+    }
+}
+
+/// The numbers of the disk that PID 1 takes a path in a unit file for: that of the device, or on which the file lies
+/// (`lookup_block_device` of systemd's `src/core/cgroup.c`). `None` where there is none.
+fn number_of(root: &Path, path: &Path) -> Option<String> {
+    let file = fs::metadata(root.join(path.strip_prefix("/").unwrap_or(path))).ok()?;
+    let device = if file.file_type().is_block_device() { file.rdev() } else { file.dev() };
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let device = fs::canonicalize(root.join(format!("sys/dev/block/{major}:{minor}"))).ok()?;
+    // What is made of one device alone, as by LUKS, is that one.
+    let mut slaves = fs::read_dir(device.join("slaves")).into_iter().flatten().flatten();
+    let only = slaves.next().filter(|_| slaves.next().is_none());
+    let device = only.and_then(|slave| fs::canonicalize(slave.path()).ok()).unwrap_or(device);
+    // A partition's directory lies in that of its disk.
+    let disk = if device.join("partition").exists() { device.parent()? } else { &device };
+    Some(fs::read_to_string(disk.join("dev")).ok()?.trim().to_owned())
+}
+
+/// The one in brackets: `none [mq-deadline] bfq`.
+fn chosen(schedulers: &str) -> Option<&str> {
+    schedulers.split_once('[')?.1.split_once(']').map(|(chosen, _)| chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::write;
+
+    /// The machine's own directories lie on one of its disks; there, what sysfs says is what is asked for.
+    #[test]
+    fn a_path_is_the_disk_that_it_lies_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        write(root, "srv/data", "");
+        let device = fs::metadata(root.join("srv")).unwrap().dev();
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        fs::create_dir_all(root.join("sys/dev/block")).unwrap();
+        let is = |target: &str| {
+            let link = root.join(format!("sys/dev/block/{major}:{minor}"));
+            let _ = fs::remove_file(&link);
+            std::os::unix::fs::symlink(root.join("sys/devices").join(target), link).unwrap();
+            number_of(root, Path::new("/srv/data"))
+        };
+        write(root, "sys/devices/vda/dev", "254:0\n");
+        write(root, "sys/devices/vda/vda1/dev", "254:1\n");
+        write(root, "sys/devices/vda/vda1/partition", "1\n");
+        write(root, "sys/devices/dm-0/dev", "253:0\n");
+        fs::create_dir_all(root.join("sys/devices/dm-0/slaves")).unwrap();
+        std::os::unix::fs::symlink("../../vda/vda1", root.join("sys/devices/dm-0/slaves/vda1")).unwrap();
+        for name in ["vda", "vda/vda1", "dm-0"] {
+            assert_eq!(is(name).as_deref(), Some("254:0"), "{name}");
+        }
+        std::os::unix::fs::symlink("../../vda", root.join("sys/devices/dm-0/slaves/vda")).unwrap();
+        assert_eq!(is("dm-0").as_deref(), Some("253:0"));
+        assert_eq!(number_of(root, Path::new("/srv/none")), None);
+    }
+
+    #[test]
+    fn disks_and_what_divides_their_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        assert_eq!(Disks::read(root), Disks::default());
+        for (name, number, scheduler) in [
+            ("vdb", "254:16", "none mq-deadline [bfq]"),
+            ("vda", "254:0", "[none] mq-deadline bfq"),
+            ("sda", "8:0", "[mq-deadline] none"),
+        ] {
+            write(root, &format!("sys/block/{name}/device/vendor"), "");
+            write(root, &format!("sys/block/{name}/dev"), &format!("{number}\n"));
+            write(root, &format!("sys/block/{name}/queue/scheduler"), &format!("{scheduler}\n"));
+        }
+        write(root, "sys/block/loop0/dev", "7:0\n");
+        write(
+            root,
+            "sys/fs/cgroup/io.cost.qos",
+            "254:0 enable=0 ctrl=auto\n8:0 enable=1 ctrl=auto rpct=0.00\n",
+        );
+        let disks = Disks::read(root);
+        let by_weight: Vec<_> =
+            disks.all.iter().map(|disk| (disk.number.as_str(), disk.goes_by_weight())).collect();
+        assert_eq!(by_weight, [("8:0", true), ("254:0", false), ("254:16", true)]);
+        assert!(disks.offers_cost);
+    }
+}

@@ -1,0 +1,131 @@
+//! How often limits were met, and how long tasks have waited for it.
+//!
+//! The attributes are those of the kernel's `Documentation/admin-guide/cgroup-v2.rst`. What they count begins
+//! when the cgroup is made.
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+
+use super::cgroup::attribute;
+use super::parallel;
+use super::pressure::Stalls;
+use super::tree::{Each, Id, Tree};
+use super::usage::{numbers, pairs};
+
+/// What one cgroup says of its limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Met {
+    /// Where it has a `memory.high` or a `memory.max`.
+    pub memory: Option<MemoryMet>,
+    /// Where it has a `cpu.max`.
+    pub cpu: Option<CpuMet>,
+    /// Where forks were refused in it.
+    pub tasks: Option<TasksMet>,
+}
+
+/// `memory.events.local`, of this cgroup's own limits, and `memory.pressure`.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct MemoryMet {
+    /// How often its tasks were slowed down for being above `memory.high`.
+    pub high: u64,
+    /// How often nothing could be had below `memory.max`.
+    pub oom: u64,
+    /// How many of its processes the OOM killer took.
+    pub oom_kill: u64,
+    /// `memory.peak`: the most that it has used, in bytes. `None` before Linux 5.19.
+    pub peak: Option<u64>,
+    /// How long its tasks wait for memory.
+    pub pressure: Option<Stalls>,
+}
+
+/// `cpu.stat` and `cpu.pressure`.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct CpuMet {
+    /// In how many periods of `cpu.max` it wanted to run.
+    pub periods: u64,
+    /// In how many of these it was stopped.
+    pub throttled: u64,
+    /// How long its tasks wait for a CPU.
+    pub pressure: Option<Stalls>,
+}
+
+/// `pids.events`.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct TasksMet {
+    /// How many forks were refused.
+    pub refused: u64,
+    /// Whether by its own `pids.max`: `pids.events.local`. Before Linux 6.11, forks are counted where they
+    /// were tried, whosever limit it was.
+    pub own: bool,
+}
+
+/// `pids.max` and how near it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TasksLimit {
+    /// The most tasks; never [`u64::MAX`].
+    pub max: u64,
+    /// `pids.peak`, the most that there were; as many as there are before Linux 6.1.
+    pub peak: u64,
+}
+
+/// What every cgroup of a tree says, whose memory has been read.
+#[must_use]
+pub fn read(root: &Path, tree: &Tree) -> Each<Met> {
+    let ids: Vec<Id> = tree.ids().filter(|id| *id != Tree::ROOT).collect();
+    let all = parallel::map(&ids, |part| part.iter().map(|id| of(root, tree, *id)).collect());
+    let mut met = Each::none(tree);
+    for (id, one) in ids.into_iter().zip(all).filter(|(_, one)| *one != Met::default()) {
+        met.insert(id, one);
+    }
+    met
+}
+
+/// The `pids.max` of a cgroup, where it has one.
+#[must_use]
+pub fn tasks_limit(root: &Path, tree: &Tree, id: Id) -> Option<TasksLimit> {
+    let path = tree.path(id);
+    let number = |name| attribute(root, &path, name)?.parse().ok();
+    let max = number("pids.max")?;
+    Some(TasksLimit { max, peak: number("pids.peak").or(tree[id].tasks)? })
+}
+
+fn of(root: &Path, tree: &Tree, id: Id) -> Met {
+    let (cgroup, path) = (&tree[id], tree.path(id));
+    let pressure = |name| Stalls::parse(&attribute(root, &path, name)?);
+    let has_limit = cgroup.memory.is_some_and(|memory| memory.high != u64::MAX || memory.max != u64::MAX);
+    let memory = has_limit.then(|| {
+        let mut met = MemoryMet {
+            peak: attribute(root, &path, "memory.peak").and_then(|text| text.parse().ok()),
+            pressure: pressure("memory.pressure"),
+            ..MemoryMet::default()
+        };
+        for (key, count) in numbers(root, &path, "memory.events.local") {
+            match key.as_str() {
+                "high" => met.high = count,
+                "oom" => met.oom = count,
+                "oom_kill" => met.oom_kill = count,
+                _ => {}
+            }
+        }
+        met
+    });
+    let cpu = cgroup.cpu.and_then(|cpu| cpu.max).map(|_| {
+        let mut met = CpuMet { pressure: pressure("cpu.pressure"), ..CpuMet::default() };
+        for (key, count) in numbers(root, &path, "cpu.stat") {
+            match key.as_str() {
+                "nr_periods" => met.periods = count,
+                "nr_throttled" => met.throttled = count,
+                _ => {}
+            }
+        }
+        met
+    });
+    let tasks = cgroup.tasks.and_then(|_| {
+        let local = attribute(root, &path, "pids.events.local");
+        let own = local.is_some();
+        let text = local.or_else(|| attribute(root, &path, "pids.events"))?;
+        let (_, refused) = pairs(&text).into_iter().find(|(key, _)| key == "max")?;
+        (refused > 0).then_some(TasksMet { refused, own })
+    });
+    Met { memory, cpu, tasks }
+}

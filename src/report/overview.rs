@@ -1,0 +1,131 @@
+//! `fairslice` without arguments: what is in force, what is not, and the next command, in ten lines.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use super::doctor::severity;
+use super::openmetrics::Diagnosis;
+use super::table::DIM;
+use crate::doctor::finding::{Finding, Fix, Severity};
+use crate::effect::{Kind, Status, Unit};
+use crate::policy::{InForce, Loaded};
+use crate::text::shown;
+
+/// So many of a kind are named, and the others counted.
+const NAMED: usize = 3;
+
+/// No more than ten lines, whatever the machine. `by_hand` is whether something is set by hand that the policy could say.
+#[must_use]
+pub fn overview(status: &Status, loaded: &Loaded, found: &Diagnosis, by_hand: bool) -> String {
+    let mut text = String::new();
+    let mut line = |head: &str, what: &str| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{DIM}{head:<8}{DIM:#}  {}", shown(what));
+    };
+    line("policy", &policy(loaded));
+    line("in force", &in_force(status));
+    let differing: Vec<String> =
+        status.units.iter().filter(|unit| unit.differs()).map(not_in_force).collect();
+    if !differing.is_empty() {
+        line("not", &some(&differing, "; ", "units"));
+    }
+    line("found", &findings(found));
+    let commands = next(status, loaded, found, by_hand);
+    let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
+    for (at, (command, why)) in commands.iter().enumerate() {
+        line(if at == 0 { "next" } else { "" }, &format!("{command:width$}  {why}"));
+    }
+    text
+}
+
+fn policy(loaded: &Loaded) -> String {
+    if loaded.in_force != InForce::Current {
+        return loaded.in_force.note().unwrap_or_default();
+    }
+    let files: Vec<String> = loaded.files.iter().map(|file| shown(&*file.path).to_string()).collect();
+    some(&files, " + ", "files")
+}
+
+/// The first few of them, and how many more there are.
+fn some(all: &[String], separator: &str, what: &str) -> String {
+    let (named, others) = all.split_at(all.len().min(NAMED));
+    let more =
+        if others.is_empty() { String::new() } else { format!("{separator}{} more {what}", others.len()) };
+    named.join(separator) + &more
+}
+
+fn in_force(status: &Status) -> String {
+    let (all, differing) = (status.compared(), status.differing());
+    let settings = match all {
+        1 => "1 setting".to_owned(),
+        all => format!("{all} settings"),
+    };
+    if all == 0 {
+        return "nothing".to_owned();
+    }
+    let part = if differing == 0 { settings } else { format!("{} of {settings}", all - differing) };
+    let active = |kind| status.units.iter().filter(move |unit| unit.active && unit.kind == kind);
+    let count = |number: usize, one: &str| match number {
+        1 => format!("1 {one}"),
+        number => format!("{number} {one}s"),
+    };
+    let slices = count(active(Kind::Slice).count(), "slice");
+    let services = count(active(Kind::Service).count(), "service");
+    let users = count(active(Kind::Login).filter(|unit| unit.user.is_some()).count(), "user");
+    format!("{part}: {slices}, {services}, logins of {users}")
+}
+
+/// A unit, and what of it is not as declared.
+fn not_in_force(unit: &Unit) -> String {
+    let keys: Vec<&str> = unit.settings.iter().filter(|one| !one.holds).map(|one| one.key).collect();
+    format!("{} {}", unit.name, keys.join(", "))
+}
+
+fn findings(found: &Diagnosis) -> String {
+    let unknown = if found.is_whole { "" } else { " (not everything could be looked at)" };
+    let Some(worst) = found.findings.first() else { return format!("nothing{unknown}") };
+    let of = |severity| found.findings.iter().filter(|finding| finding.code.severity() == severity).count();
+    let counts =
+        [Severity::Severe, Severity::Moderate, Severity::Minor].map(|kind| (of(kind), severity(kind).0));
+    let counts: Vec<String> = counts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, name)| format!("{count} {name}"))
+        .collect();
+    format!("{}{unknown}; the worst is {}, {}", counts.join(", "), worst.code, worst.code.title())
+}
+
+/// What to run, in this order, and what it is for.
+fn next(status: &Status, loaded: &Loaded, found: &Diagnosis, by_hand: bool) -> Vec<(&'static str, String)> {
+    if !loaded.diagnostics.is_empty() {
+        return vec![("fairslice check", "each error of the policy, with file and line".to_owned())];
+    }
+    let mut commands = Vec::new();
+    if found.findings.iter().any(|finding| finding.fix == Fix::Apply) {
+        commands.push(("fairslice apply", "puts in force what needs no restart".to_owned()));
+    }
+    let restarts: BTreeSet<&String> = found.findings.iter().flat_map(restarted).collect();
+    let restarts: Vec<String> = restarts.into_iter().cloned().collect();
+    if !restarts.is_empty() {
+        commands
+            .push(("fairslice apply --restart", format!("restarts {}", some(&restarts, " ", "services"))));
+    }
+    if !found.findings.is_empty() {
+        commands.push(("fairslice doctor", "says of each finding what causes it, and what helps".to_owned()));
+    }
+    if by_hand {
+        commands.push(("fairslice import", "prints what is set by hand as a policy".to_owned()));
+    }
+    if !status.units.iter().any(|unit| unit.kind == Kind::Service) {
+        commands.push(("man fairslice-policy", "the policy names no service that there is".to_owned()));
+    }
+    if commands.is_empty() {
+        commands.push(("fairslice status", "who uses what, and is due what".to_owned()));
+    }
+    commands
+}
+
+fn restarted(finding: &Finding) -> &[String] {
+    if let Fix::Restart(units) = &finding.fix { units } else { &[] }
+}

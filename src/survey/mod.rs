@@ -1,0 +1,17 @@
+//! One look at the machine, which every command shares.
+#![forbid(unsafe_code)]
+
+pub mod controller;
+mod declared;
+mod files;
+pub mod named;
+pub mod outside;
+mod service;
+pub mod snapshot;
+pub mod unmatched;
+
+pub use declared::{declared, resolve};
+pub use fairslice_base::survey::*;
+pub use files::loaded_files;
+pub use service::Service;
+pub use snapshot::whole_tree;

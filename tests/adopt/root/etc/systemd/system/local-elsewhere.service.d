@@ -1,0 +1,1 @@
+/srv/shared.d

@@ -1,1 +1,0 @@
-/srv/shared.d
