@@ -19,7 +19,6 @@ import sys
 import tarfile
 import tempfile
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,13 +33,6 @@ BOOT_DEADLINE = 180  # seconds; 16 is usual on two free cores
 COMMAND_DEADLINE = 120
 SSH_FAILED = 255  # ssh's own exit status
 HUNG_AFTER = 60  # seconds without sshd's banner
-
-
-class MachineHung(VmError):
-    """The machine stopped answering, and has been started again: the emulation's fault, once in many runs.
-
-    The test is run again (conftest.py); if that is no emulator's whim, it fails then.
-    """
 
 
 @dataclass(frozen=True)
@@ -295,7 +287,7 @@ class Machine:
         return done
 
     def look(self) -> None:
-        """Starts the machine again if it hangs, and says so."""
+        """Stops the machine if it hangs, so that whatever else is asked of it fails at once."""
         end_at = time.monotonic() + HUNG_AFTER
         while not self.sshd_answers():
             if self.qemu.poll() is not None:
@@ -303,11 +295,7 @@ class Machine:
             if time.monotonic() > end_at:
                 found = f"QEMU: {self.emulator_state()}\nthe console ends with\n{self.console_tail()}"
                 end(self.qemu)
-                end(self.master)
-                self.boot()
-                # Shown at the end of the run, where a test that is run again shows nothing.
-                warnings.warn(f"a machine hung and was started again. {found}", stacklevel=1)
-                raise MachineHung(f"no answer for {HUNG_AFTER} s, started again. {found}")
+                raise VmError(f"no answer for {HUNG_AFTER} s, stopped. {found}")
             time.sleep(1)
 
     def emulator_state(self) -> str:
