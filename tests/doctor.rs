@@ -688,6 +688,7 @@ fn what_the_kernel_still_has_of_any_limit_is_found() {
         machine.set("pinned.service", property, value);
     }
     let defaults = [
+        ("cpu.weight", "100"),
         ("cpu.max", "max 100000"),
         ("cpuset.cpus", ""),
         ("cpuset.mems", ""),

@@ -198,8 +198,10 @@ fn machine(root: &Path) -> Result<()> {
         let weight = if services.len() - index <= FINDINGS { "200" } else { "[not set]" };
         let (slice, name) = service.rsplit_once('/').unwrap_or(("-.slice", service));
         let slice = slice.rsplit('/').next().unwrap_or(slice);
+        let main =
+            if name.ends_with(".service") { format!("MainPID={}\n", index + 2) } else { String::new() };
         format!(
-            "Id={name}\nLoadState=loaded\nActiveState=active\nSlice={slice}\nControlGroup=/{service}\nCPUWeight={weight}\n"
+            "Id={name}\nLoadState=loaded\nActiveState=active\nSlice={slice}\nControlGroup=/{service}\nCPUWeight={weight}\n{main}"
         )
     };
     let units: Vec<String> = services.iter().enumerate().map(unit).collect();

@@ -95,11 +95,8 @@ pub(super) fn status(root: &Path, options: &Options) -> Result<u8> {
         [] => Extent::Screen,
         names => Extent::Named(names),
     };
-    let (picture, scores) = look(root, &loaded, extent, None)?;
-    let mut details = Vec::new();
-    for name in &options.names {
-        details.push(detail(root, &picture, name)?);
-    }
+    let View { picture, scores, named } = look(root, &loaded, extent, None)?;
+    let details: Vec<Detail<'_>> = named.into_iter().map(|named| detail(root, &picture, named)).collect();
     let mut unread = picture.unread.clone();
     unread.extend(details.iter().flat_map(|detail| detail.unread.iter().cloned()));
     let mut missed = report::missed(&picture.tree, &unread);
@@ -155,7 +152,7 @@ fn openmetrics(root: &Path, loaded: &Loaded, options: &Options) -> Result<u8> {
 /// and the rest is read without it.
 pub(super) fn look_with_doctor(root: &Path, loaded: &Loaded) -> Result<(Picture, Diagnosis)> {
     if let Some(found) = look::on_v1(root) {
-        let (picture, _) = look(root, loaded, Extent::Everything, None)?;
+        let picture = look(root, loaded, Extent::Everything, None)?.picture;
         return Ok((picture, Diagnosis { findings: found.findings, is_whole: true }));
     }
     match look::Look::at(root, Some(loaded)) {
@@ -164,12 +161,11 @@ pub(super) fn look_with_doctor(root: &Path, loaded: &Loaded) -> Result<(Picture,
             let findings = look.examine(Some(loaded)).findings;
             let found = Diagnosis { findings, is_whole: missed_parts(&look).is_empty() };
             let scores = OomScores::begin(root);
-            let (picture, _) =
-                picture(root, loaded, look.machine, look.live, scores, Extent::Everything, None)?;
-            Ok((picture, found))
+            let looked = picture(root, loaded, look.machine, look.live, scores, Extent::Everything, None)?;
+            Ok((looked.picture, found))
         }
         Err(error) => {
-            let (picture, _) = look(root, loaded, Extent::Everything, None)?;
+            let picture = look(root, loaded, Extent::Everything, None)?.picture;
             say(format_args!("fairslice: not looked at: what \"fairslice doctor\" finds: {error:#}"));
             Ok((picture, Diagnosis::default()))
         }
@@ -184,15 +180,19 @@ fn cpu_times(picture: &Picture) -> Before {
     picture.seen.iter().filter_map(time).collect()
 }
 
-/// Reads the machine; the OOM scores of all its processes, the lowest first, come with it.
+/// What was looked at.
+struct View {
+    picture: Picture,
+    /// The OOM scores of all processes, the lowest first.
+    scores: Vec<u16>,
+    /// What the names stand for, in their order.
+    named: Vec<Named>,
+}
+
+/// Reads the machine.
 ///
 /// Of thousands of cgroups only what decides about CPU time is read; all else, of those that are shown.
-fn look(
-    root: &Path,
-    loaded: &Loaded,
-    extent: Extent<'_>,
-    before: Option<&Before>,
-) -> Result<(Picture, Vec<u16>)> {
+fn look(root: &Path, loaded: &Loaded, extent: Extent<'_>, before: Option<&Before>) -> Result<View> {
     let scores = OomScores::begin(root);
     let machine = Machine::read(root)?;
     let tree = match extent {
@@ -215,19 +215,17 @@ fn picture(
     scores: OomScores,
     extent: Extent<'_>,
     before: Option<&Before>,
-) -> Result<(Picture, Vec<u16>)> {
+) -> Result<View> {
     let carried = effect::ancestors(&loaded.policy, machine.ram);
     let status = Status::new(&loaded.policy, &carried, machine, &live);
     let mut tree = live.tree;
+    let mut named = Vec::new();
     let ids = match extent {
         Extent::Screen => screen::worth_a_look(&tree, &status),
         Extent::Everything => screen::everything(&tree),
         Extent::Named(names) => {
-            let mut found = Vec::new();
-            for name in names {
-                found.extend(find(root, &tree, &status, name)?.cgroup);
-            }
-            found.into_iter().flat_map(|id| tree.upwards(id)).collect()
+            named = find(root, &tree, &status, names)?;
+            named.iter().filter_map(|named| named.cgroup).flat_map(|id| tree.upwards(id)).collect()
         }
     };
     let unread: Vec<Id> = ids.iter().copied().filter(|id| tree[*id].memory.is_none()).collect();
@@ -247,7 +245,7 @@ fn picture(
     let seen = seen.collect();
     let mut picture = Picture::new(machine, usage::memory_used(root), tree, status, seen);
     let scores = fill_figures(root, &mut picture, scores, extent, cpus);
-    Ok((picture, scores))
+    Ok(View { picture, scores, named })
 }
 
 /// The tree with every `cpu.max` that makes a difference while everything is busy: of thousands of cgroups,
@@ -334,25 +332,26 @@ fn read_claims(root: &Path, tree: &mut Tree) {
     }
 }
 
-fn find(root: &Path, tree: &Tree, status: &Status, name: &str) -> Result<Named> {
+fn find(root: &Path, tree: &Tree, status: &Status, names: &[String]) -> Result<Vec<Named>> {
     let known: Vec<&str> = status.units.iter().map(|unit| unit.name.as_str()).collect();
-    named::find(root, tree, &named::users(tree), &known, name)
+    let users = named::users(tree);
+    names.iter().map(|name| named::find(root, tree, &users, &known, name)).collect()
 }
 
-fn detail<'p>(root: &Path, picture: &'p Picture, name: &str) -> Result<Detail<'p>> {
-    let Named { unit, cgroup, main } = find(root, &picture.tree, &picture.status, name)?;
+fn detail<'p>(root: &Path, picture: &'p Picture, named: Named) -> Detail<'p> {
+    let Named { unit, cgroup, main } = named;
     let unit = unit.and_then(|name| picture.status.units.iter().find(|unit| unit.name == name));
     let path = cgroup.map(|id| picture.tree.path(id));
     let pids = path.as_deref().map(|path| cgroup::processes(root, path)).unwrap_or_default();
     let Processes { all: processes, unread } = processes::of(root, &pids);
-    Ok(Detail {
+    Detail {
         cgroup,
         unit,
         events: path.map(|path| usage::numbers(root, &path, "memory.events")).unwrap_or_default(),
         processes,
         unread,
         main,
-    })
+    }
 }
 
 /// A terminal's own size, of one that does not say, that of the oldest; elsewhere, lines are as long as

@@ -11,7 +11,8 @@ use crate::effect::holds;
 use crate::host::cgroup;
 use crate::host::logins::Logins;
 use crate::host::machine::Machine;
-use crate::host::pam::{JOBS, Module, Stack};
+use crate::host::pam::{Module, Stack};
+use crate::host::pam_service::{Opens, opens};
 use crate::host::processes::Process;
 use crate::host::settings::Settings;
 use crate::host::sshd::UsePam;
@@ -110,7 +111,7 @@ fn pam(policy: &Policy, seen: &Logins) -> Vec<Finding> {
 }
 
 fn is_job(stack: &Stack) -> bool {
-    JOBS.contains(&stack.service.as_str())
+    opens(&stack.service) == Some(Opens::Job)
 }
 
 fn names<'a>(stacks: impl Iterator<Item = &'a Stack>) -> Subjects {

@@ -30,7 +30,7 @@ use crate::host::v1;
 use crate::policy::{Loaded, Policy};
 use crate::survey;
 use crate::survey::outside::{Outside, outside};
-use crate::survey::snapshot::{self, Extent, Snapshot};
+use crate::survey::snapshot::{self, AlreadyRead, Extent, Snapshot};
 use crate::survey::unmatched::unmatched;
 use crate::units::file::Assignment;
 use crate::units::{ServiceName, SliceName};
@@ -107,15 +107,17 @@ impl Look {
         let policy = loaded.map(|loaded| loaded.policy.clone()).unwrap_or_default();
         let machine = Machine::read(root)?;
         let (units, tree) = both(&|| Units::read(root), || survey::whole_tree(root));
-        let tree = tree?;
+        let mut tree = tree?;
         let mut missed = Vec::new();
         let mut units = units.unwrap_or_else(|error| {
             missed.push(format!("what PID 1 says of its units: {error:#}"));
             Units::default()
         });
-        let live = snapshot::read(root, tree, &policy, Extent::Everything, Some(&units))
-            .context("looking at the machine")?;
         let Processes { all: processes, unread } = processes::read(root)?;
+        tree.read_affinity_of(root, &processes);
+        let known = Some(AlreadyRead { units: &units, processes: &processes });
+        let live = snapshot::read(root, tree, &policy, Extent::Everything, known)
+            .context("looking at the machine")?;
         let mut facts = Facts::read(root, &units);
         if loaded.is_none() {
             // What the generator made of the policy is then no more than what other files set.

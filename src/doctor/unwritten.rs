@@ -10,6 +10,7 @@ use super::settings::{Unwritten, write_again};
 use crate::host::cpu_set::CpuSet;
 use crate::host::recorded::Recorded;
 use crate::host::settings::Settings;
+use crate::host::tree::Bandwidth;
 use crate::host::units::{Unit, Units};
 use crate::paths;
 use crate::survey::loaded_files;
@@ -113,21 +114,22 @@ impl Looked<'_> {
     /// `CPUQuota=`: PID 1 has it for a second, the kernel for a period.
     fn quota(&self) -> Option<Limit> {
         let known = span(self.unit.text("CPUQuotaPerSecUSec")?, SECOND)?;
-        let (quota, period) = self.live.get("cpu.max")?.split_once(' ')?;
-        let period: u64 = period.parse().ok().filter(|period| *period > 0)?;
-        let quota = if quota == "max" { None } else { Some(quota.parse::<u64>().ok()?) };
-        let wanted = || known.checked_mul(period).map(|quota| (quota / SECOND).max(LEAST_QUOTA));
+        let tree = &self.scene.live.tree;
+        let max = tree[tree.find(&self.cgroup)?].cpu?.max;
+        let wanted = |period| known.checked_mul(period).map(|quota| (quota / SECOND).max(LEAST_QUOTA));
         Some(Limit {
             key: "CPUQuota",
             attribute: "cpu.max",
             known: percent(known),
-            live: quota
-                .map_or_else(|| UNSET.to_owned(), |quota| percent(quota.saturating_mul(SECOND) / period)),
+            live: max.map_or_else(
+                || UNSET.to_owned(),
+                |Bandwidth { quota, period }| percent(quota.saturating_mul(SECOND) / period),
+            ),
             // Where PID 1 has none, it writes none, and else it may round.
-            holds: match quota {
+            holds: match max {
                 None => known == u64::MAX,
-                Some(quota) => {
-                    known != u64::MAX && wanted().is_some_and(|wanted| wanted.abs_diff(quota) <= 1)
+                Some(Bandwidth { quota, period }) => {
+                    known != u64::MAX && wanted(period).is_some_and(|wanted| wanted.abs_diff(quota) <= 1)
                 }
             },
             cause: None,

@@ -7,18 +7,34 @@ use std::{fs, io};
 use super::cgroup;
 use super::cpu_set::CpuSet;
 use super::parallel;
+use super::processes::{Process, allowed_cpus};
 use super::tree::Tree;
+use crate::bounded::read_attribute;
 use crate::text::utf8_of;
 
 impl Tree {
     /// Adds the threads that are bound to some of their cgroup's CPUs. Those in the root are the kernel's.
     pub fn read_affinity(&mut self, root: &Path) {
-        self.hides_processes = hides_processes(root);
-        let Some(online) = self.online.clone() else { return };
         let entries = fs::read_dir(root.join("proc")).into_iter().flatten().flatten();
         let pids: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-        let bound =
-            parallel::map(&pids, |part| part.iter().map(|pid| bound_of(root, *pid, &online)).collect());
+        self.bind(root, &pids, |pid| Some((*pid, Status::read(root, &pid.to_string())?)));
+    }
+
+    /// The same, of processes that have been read.
+    pub fn read_affinity_of(&mut self, root: &Path, processes: &[Process]) {
+        let status = |Process { pid, cpus, threads, .. }: &Process| {
+            Some((*pid, Status { cpus: cpus.clone()?, threads: (*threads).into() }))
+        };
+        self.bind(root, processes, status);
+    }
+
+    fn bind<T: Sync>(&mut self, root: &Path, all: &[T], first: impl Fn(&T) -> Option<(u32, Status)> + Sync) {
+        self.hides_processes = hides_processes(root);
+        let Some(online) = self.online.clone() else { return };
+        let bound = parallel::map(all, |part| {
+            let each = part.iter().filter_map(&first);
+            each.map(|(pid, first)| bound_of(root, pid, first, &online)).collect()
+        });
         for Bound { cgroup, cpus, threads } in bound.into_iter().flatten() {
             let Some(id) = self.find(&cgroup).filter(|id| *id != Self::ROOT) else { continue };
             let effective = self.upwards(id).find_map(|id| self[id].cpus.as_ref());
@@ -50,8 +66,7 @@ struct Bound {
     threads: u64,
 }
 
-fn bound_of(root: &Path, pid: u32, online: &CpuSet) -> Vec<Bound> {
-    let Some(first) = Status::read(root, &pid.to_string()) else { return Vec::new() };
+fn bound_of(root: &Path, pid: u32, first: Status, online: &CpuSet) -> Vec<Bound> {
     let tasks = if first.threads > 1 { tasks(root, pid) } else { Vec::new() };
     let all = if tasks.is_empty() {
         vec![(pid.to_string(), first)]
@@ -83,13 +98,9 @@ struct Status {
 
 impl Status {
     fn read(root: &Path, process: &str) -> Option<Self> {
-        let text = fs::read(root.join("proc").join(process).join("status")).ok()?;
-        let value = |name: &[u8]| -> Option<&str> {
-            let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))?;
-            Some(str::from_utf8(line).ok()?.trim())
-        };
-        let cpus = CpuSet::parse(value(b"Cpus_allowed_list:")?)?;
-        Some(Self { cpus, threads: value(b"Threads:").and_then(|threads| threads.parse().ok()).unwrap_or(1) })
+        let text = utf8_of(&read_attribute(&root.join("proc").join(process).join("status")).ok()?);
+        let threads = text.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse().ok());
+        Some(Self { cpus: allowed_cpus(&text)?, threads: threads.unwrap_or(1) })
     }
 }
 

@@ -7,10 +7,9 @@
 use std::path::Path;
 
 use super::cgroup::attribute;
-use super::parallel;
 use super::pressure::Stalls;
-use super::tree::{Each, Id, Tree};
-use super::usage::{numbers, pairs};
+use super::tree::{Cgroup, CgroupDirectory, Each, Id, Tree};
+use super::usage::pairs;
 
 /// What one cgroup says of its limits.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -72,10 +71,12 @@ pub struct TasksLimit {
 #[must_use]
 pub fn read(root: &Path, tree: &Tree) -> Each<Met> {
     let ids: Vec<Id> = tree.ids().filter(|id| *id != Tree::ROOT).collect();
-    let all = parallel::map(&ids, |part| part.iter().map(|id| of(root, tree, *id)).collect());
+    let all = tree.read_each(root, &ids, |id, directory| Some(of(&tree[id], &directory)));
     let mut met = Each::none(tree);
-    for (id, one) in ids.into_iter().zip(all).filter(|(_, one)| *one != Met::default()) {
-        met.insert(id, one);
+    for (id, one) in ids.into_iter().zip(all) {
+        if let Some(one) = one.filter(|one| *one != Met::default()) {
+            met.insert(id, one);
+        }
     }
     met
 }
@@ -89,17 +90,17 @@ pub fn tasks_limit(root: &Path, tree: &Tree, id: Id) -> Option<TasksLimit> {
     Some(TasksLimit { max, peak: number("pids.peak").or(tree[id].tasks)? })
 }
 
-fn of(root: &Path, tree: &Tree, id: Id) -> Met {
-    let (cgroup, path) = (&tree[id], tree.path(id));
-    let pressure = |name| Stalls::parse(&attribute(root, &path, name)?);
+fn of(cgroup: &Cgroup, directory: &CgroupDirectory<'_>) -> Met {
+    let pressure = |name| Stalls::parse(&directory.text(name)?);
+    let numbers = |name| pairs(&directory.text(name).unwrap_or_default());
     let has_limit = cgroup.memory.is_some_and(|memory| memory.high != u64::MAX || memory.max != u64::MAX);
     let memory = has_limit.then(|| {
         let mut met = MemoryMet {
-            peak: attribute(root, &path, "memory.peak").and_then(|text| text.parse().ok()),
+            peak: directory.number("memory.peak"),
             pressure: pressure("memory.pressure"),
             ..MemoryMet::default()
         };
-        for (key, count) in numbers(root, &path, "memory.events.local") {
+        for (key, count) in numbers("memory.events.local") {
             match key.as_str() {
                 "high" => met.high = count,
                 "oom" => met.oom = count,
@@ -111,7 +112,7 @@ fn of(root: &Path, tree: &Tree, id: Id) -> Met {
     });
     let cpu = cgroup.cpu.and_then(|cpu| cpu.max).map(|_| {
         let mut met = CpuMet { pressure: pressure("cpu.pressure"), ..CpuMet::default() };
-        for (key, count) in numbers(root, &path, "cpu.stat") {
+        for (key, count) in numbers("cpu.stat") {
             match key.as_str() {
                 "nr_periods" => met.periods = count,
                 "nr_throttled" => met.throttled = count,
@@ -121,9 +122,9 @@ fn of(root: &Path, tree: &Tree, id: Id) -> Met {
         met
     });
     let tasks = cgroup.tasks.and_then(|_| {
-        let local = attribute(root, &path, "pids.events.local");
+        let local = directory.text("pids.events.local");
         let own = local.is_some();
-        let text = local.or_else(|| attribute(root, &path, "pids.events"))?;
+        let text = local.or_else(|| directory.text("pids.events"))?;
         let (_, refused) = pairs(&text).into_iter().find(|(key, _)| key == "max")?;
         (refused > 0).then_some(TasksMet { refused, own })
     });

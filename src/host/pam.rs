@@ -9,43 +9,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::pam_service::SERVICES;
 use crate::text::shown;
+
 /// Where services have their files, the strongest first.
 const DIRECTORIES: [&str; 2] = ["etc/pam.d", "usr/lib/pam.d"];
 /// What a service without a file gets.
 const OTHER: &str = "other";
 /// libpam's own limit on files that include one another.
 const MOST_LEVELS: usize = 32;
-
-/// The services whose sessions fairslice has something to do with, as far as Debian has them.
-pub const SERVICES: [&str; 24] = [
-    "sshd",
-    "login",
-    "remote",
-    "su",
-    "su-l",
-    "cockpit",
-    "gdm-autologin",
-    "gdm-fingerprint",
-    "gdm-password",
-    "gdm-smartcard",
-    "greetd",
-    "lightdm",
-    "lightdm-autologin",
-    "lxdm",
-    "sddm",
-    "sddm-autologin",
-    "wdm",
-    "xdm",
-    "xrdp-sesman",
-    "systemd-user",
-    "cron",
-    "atd",
-    "sudo",
-    "sudo-i",
-];
-/// Those of [`SERVICES`] that open no login: a job, a change of user within a login, a user's manager.
-pub const JOBS: [&str; 5] = ["systemd-user", "cron", "atd", "sudo", "sudo-i"];
 
 /// What runs when a session of one service opens.
 #[derive(Debug, Clone)]
@@ -84,7 +56,8 @@ pub struct Module {
 /// either is left out.
 #[must_use]
 pub fn stacks(root: &Path) -> Vec<Stack> {
-    let services = SERVICES.into_iter().filter(|service| find(root, service).is_some());
+    let services =
+        SERVICES.into_iter().map(|(service, _)| service).filter(|service| find(root, service).is_some());
     services.filter_map(|service| stack(root, service).ok()).collect()
 }
 

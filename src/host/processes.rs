@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::cgroup;
+use super::cpu_set::CpuSet;
 use super::machine::amount;
 use super::parallel;
 use super::process::Stat;
 use super::unread::Unread;
+use crate::bounded::read_attribute;
 use crate::text::{Foreign, shown, utf8_of};
 
 /// One process, `proc_pid(5)`.
@@ -31,6 +33,8 @@ pub struct Process {
     pub is_kernel: bool,
     /// How many threads it has.
     pub threads: u32,
+    /// The CPUs that its first thread may use, `Cpus_allowed_list`.
+    pub cpus: Option<CpuSet>,
     /// When it started, in clock ticks after the boot.
     pub started: u64,
     /// `oom_score_adj`, -1000 to 1000.
@@ -88,7 +92,8 @@ fn one(root: &Path, pid: u32) -> Result<Process> {
     /// `PF_KTHREAD` of the kernel's `include/linux/sched.h`.
     const KERNEL_THREAD: u32 = 0x0020_0000;
     let path = |file: &str| root.join("proc").join(pid.to_string()).join(file);
-    let bytes = |file: &str| fs::read(path(file)).with_context(|| format!("reading {}", shown(&path(file))));
+    let bytes =
+        |file: &str| read_attribute(&path(file)).with_context(|| format!("reading {}", shown(&path(file))));
     let wrong = |file: &str| format!("{}: not understood", shown(&path(file)));
     let number = |file: &str| -> Result<i16> {
         let text = bytes(file)?;
@@ -107,6 +112,7 @@ fn one(root: &Path, pid: u32) -> Result<Process> {
         cgroup: placed(root, pid)?,
         is_kernel: stat.flags & KERNEL_THREAD != 0,
         threads: stat.threads,
+        cpus: allowed_cpus(&status),
         started: stat.started,
         oom_score_adj: number("oom_score_adj")?,
         oom_score: number("oom_score")?.try_into().with_context(|| wrong("oom_score"))?,
@@ -114,6 +120,11 @@ fn one(root: &Path, pid: u32) -> Result<Process> {
         swapped: amount("VmSwap"),
         page_tables: amount("VmPTE"),
     })
+}
+
+/// The CPUs that a thread may use, from the text of its `status`.
+pub(super) fn allowed_cpus(status: &str) -> Option<CpuSet> {
+    CpuSet::parse(status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?)
 }
 
 /// The real user of a process. `None` where it is gone.

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use super::json::json_text;
 use crate::effect::Headcount;
-use crate::enforce::decision::{Place, SWITCHES};
+use crate::enforce::decision::Place;
 use crate::enforce::login::explain::{Directory, Explained, Live, Session};
 use crate::host::pam::Module;
+use crate::host::pam_service::{Opens, opens};
 use crate::policy::Origin;
 use crate::text::{Foreign, shown};
 use crate::units::SliceName;
@@ -155,7 +156,7 @@ fn session(session: &Session, service: &str, slice: &SliceName) -> String {
         ),
         Place::Manager => format!("{service}: PID 1 starts it in {slice} ({})", line(ours)),
         Place::ThroughPid1 | Place::Directly => {
-            let unless = if SWITCHES.contains(&service) {
+            let unless = if opens(service) == Some(Opens::Switch) {
                 "a session or a service calls it"
             } else {
                 "another module puts it into a cgroup"

@@ -46,7 +46,12 @@ pub fn disabling(unit: &str, files: &Files<'_>) -> Vec<Disabling> {
 /// The controller that has an attribute: `memory` for `memory.max`.
 #[must_use]
 pub fn controller(property: Property) -> &'static str {
-    property.attribute.split('.').next().unwrap_or_default()
+    of_attribute(property.attribute)
+}
+
+/// The controller to which an attribute belongs.
+pub(super) fn of_attribute(attribute: &str) -> &str {
+    attribute.split('.').next().unwrap_or_default()
 }
 
 /// Why a unit's cgroup, which is not the root, lacks the attribute of a property. `disabling` is what [`disabling`]

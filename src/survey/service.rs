@@ -1,6 +1,7 @@
 //! A running service, found once: its cgroup, its main process, and what earlier starts have left elsewhere.
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -26,11 +27,11 @@ pub struct Service {
 /// The services that run, of those that are `wanted`, in the order of their names. `ask` gives what PID 1 says of
 /// units, as far as it can be asked: only it knows which of two cgroups of one name is the unit's, and which of its
 /// processes is the main one.
-pub(super) fn running(
+pub(super) fn running<'u>(
     root: &Path,
     tree: &Tree,
     wanted: impl Fn(&ServiceName) -> bool,
-    ask: impl FnOnce(&[String]) -> Option<Units>,
+    ask: impl FnOnce(&[String]) -> Option<Cow<'u, Units>>,
 ) -> Vec<Service> {
     let mut found: BTreeMap<ServiceName, Vec<Id>> = BTreeMap::new();
     let mut scopes: Vec<(&str, Id)> = Vec::new();
@@ -74,7 +75,7 @@ pub(super) fn running(
 /// The running service of this name, with its ending; `None` where none runs.
 pub(super) fn find(root: &Path, tree: &Tree, unit: &str) -> Option<Service> {
     let service = ServiceName::new(unit).ok().filter(|service| service.as_str() == unit)?;
-    running(root, tree, |name| *name == service, |names| ask(root, names)).pop()
+    running(root, tree, |name| *name == service, |names| ask(root, names).map(Cow::Owned)).pop()
 }
 
 /// What PID 1 says of these units; `None` where it is not systemd, or cannot be asked.

@@ -1,6 +1,7 @@
 //! What the policy is compared with, read from the live machine.
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -8,12 +9,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::controller::of_attribute;
 use super::service::{self, Service};
 use crate::host::account::Account;
-use crate::host::tree::{Id, Tree};
+use crate::host::processes::{self, Process};
+use crate::host::tree::{self, CgroupDirectory, Id, Tree};
 use crate::host::units::Units;
-use crate::host::{cgroup, parallel, process, processes};
-use crate::paths;
+use crate::host::{cgroup, process};
 use crate::policy::{LoginRule, Policy, Who};
 use crate::units::{OomScoreAdj, PROPERTIES, ServiceName, SliceName};
 
@@ -31,8 +33,8 @@ pub struct Snapshot {
 }
 
 /// What a policy cannot set, and units can.
-const OTHERS: [&str; 6] =
-    ["cpu.max", "cpuset.cpus", "cpuset.cpus.effective", "cpuset.mems", "cpuset.mems.effective", "io.max"];
+const OTHERS: [&str; 5] =
+    ["cpuset.cpus", "cpuset.cpus.effective", "cpuset.mems", "cpuset.mems.effective", "io.max"];
 
 /// One cgroup's attributes by name, such as `cpu.weight`; one whose controller is off is left out.
 pub type Attributes = BTreeMap<&'static str, String>;
@@ -127,19 +129,27 @@ pub enum Extent {
     Everything,
 }
 
-/// The whole tree below `root`, with its memory and the CPUs that its processes may run on.
+/// The whole tree below `root`, with its memory.
 ///
 /// # Errors
 /// The tree cannot be read.
 pub fn whole_tree(root: &Path) -> Result<Tree> {
     let mut tree = Tree::read(root).context("looking at the machine")?;
     tree.read_memory(root, tree.ids());
-    tree.read_affinity(root);
     Ok(tree)
 }
 
-/// Reads what `policy` is compared with, below `root`. `units` is what PID 1 says of its units, if it has been asked:
-/// else it is asked about those services that the policy concerns.
+/// What has been read before a [`Snapshot`], and need not be read again.
+#[derive(Debug, Clone, Copy)]
+pub struct AlreadyRead<'a> {
+    /// What PID 1 says of its units.
+    pub units: &'a Units,
+    /// Every process, in the order of their numbers.
+    pub processes: &'a [Process],
+}
+
+/// Reads what `policy` is compared with, below `root`. Of what is not `known`, PID 1 is asked about those services
+/// that the policy concerns.
 ///
 /// # Errors
 /// NSS failed.
@@ -148,33 +158,35 @@ pub fn read(
     tree: Tree,
     policy: &Policy,
     extent: Extent,
-    units: Option<&Units>,
+    known: Option<AlreadyRead<'_>>,
 ) -> Result<Snapshot> {
     let slices: Vec<Id> = tree.in_slices().filter(|id| tree.is_slice(*id)).collect();
     let above = |path: &Path| policy.slices.keys().any(|slice| slice.cgroup().starts_with(path));
     let logins = SliceName::user().cgroup();
     let is_wanted = |path: &PathBuf| extent == Extent::Everything || path.starts_with(&logins) || above(path);
-    let slices = slices.iter().map(|id| tree.path(*id)).filter(is_wanted);
+    let slices = slices.into_iter().filter(|id| is_wanted(&tree.path(*id)));
     let concerned = |name: &ServiceName| extent == Extent::Everything || policy.concerns(name);
-    let ask = |names: &[String]| units.cloned().or_else(|| service::ask(root, names));
+    let ask = |names: &[String]| match known {
+        Some(known) => Some(Cow::Borrowed(known.units)),
+        None => service::ask(root, names).map(Cow::Owned),
+    };
     let services = service::running(root, &tree, concerned, ask);
     let is_scope =
         |id: &Id| extent == Extent::Everything && tree.unit(*id).is_some_and(|unit| unit.ends_with(".scope"));
-    let scopes = tree.in_slices().filter(is_scope).map(|id| tree.path(id));
-    let wanted: Vec<(PathBuf, Option<u32>)> = slices
-        .chain(scopes)
-        .map(|path| (path, None))
-        .chain(services.iter().map(|service| (service.cgroup.clone(), service.main)))
-        .collect();
-    let one = |(path, main): &(PathBuf, Option<u32>)| {
-        let main_score = main.and_then(|main| main_score(root, main));
-        let attributes = attributes(root, path, extent);
-        // The last session of a user may have ended since the tree was read.
-        let is_there = !attributes.is_empty() || root.join(paths::CGROUPFS).join(path).exists();
-        is_there.then(|| (path.clone(), Cgroup { attributes, main_score }))
-    };
-    let cgroups = parallel::map(&wanted, |part| part.iter().filter_map(one).collect());
-    let cgroups: BTreeMap<PathBuf, Cgroup> = cgroups.into_iter().collect();
+    let scopes = tree.in_slices().filter(is_scope);
+    let mains: BTreeMap<Id, Option<u32>> =
+        services.iter().filter_map(|service| Some((tree.find(&service.cgroup)?, service.main))).collect();
+    let mut wanted: Vec<Id> = slices.chain(scopes).chain(mains.keys().copied()).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let read = tree.read_each(root, &wanted, |id, directory| {
+        let attributes = attributes(&tree[id], &directory, extent)?;
+        let main = mains.get(&id).copied().flatten();
+        Some(Cgroup { attributes, main_score: main.and_then(|main| main_score(root, main, known)) })
+    });
+    let read = wanted.into_iter().zip(read);
+    let cgroups: BTreeMap<PathBuf, Cgroup> =
+        read.filter_map(|(id, cgroup)| Some((tree.path(id), cgroup?))).collect();
     let in_logins = tree.find(&logins).map_or(&[][..], |id| &tree[id].children);
     let populated = in_logins.iter().filter(|id| tree[**id].populated);
     let mut users: Vec<u32> = populated.filter_map(|id| tree.user(*id)).collect();
@@ -187,17 +199,27 @@ pub fn read(
     Ok(Snapshot { tree, cgroups, services, users })
 }
 
-fn main_score(root: &Path, main: u32) -> Option<OomScoreAdj> {
+fn main_score(root: &Path, main: u32, known: Option<AlreadyRead<'_>>) -> Option<OomScoreAdj> {
+    if let Some(AlreadyRead { processes, .. }) = known {
+        let place = processes.binary_search_by_key(&main, |process| process.pid).ok()?;
+        let main = processes.get(place)?;
+        let is_ready = !process::is_being_started(&main.name, || Some(main.uid));
+        return OomScoreAdj::new(main.oom_score_adj.into()).filter(|_| is_ready);
+    }
     if process::is_being_started(&process::Stat::read(root, main)?.name, || processes::user_of(root, main)) {
         return None;
     }
     process::oom_score_adj(root, &main.to_string()).ok()
 }
 
-fn attributes(root: &Path, cgroup: &Path, extent: Extent) -> Attributes {
+/// `None` where the cgroup is gone: the last session of a user may have ended since the tree was read.
+fn attributes(cgroup: &tree::Cgroup, directory: &CgroupDirectory<'_>, extent: Extent) -> Option<Attributes> {
     let others = if extent == Extent::Everything { OTHERS.as_slice() } else { &[] };
-    let names = PROPERTIES.iter().map(|property| property.attribute).chain(others.iter().copied());
-    names.filter_map(|name| Some((name, cgroup::attribute(root, cgroup, name)?))).collect()
+    // Of most cgroups the cpuset controller is off: systemd hands it on only where a unit asks for it.
+    let others = others.iter().copied().filter(|name| cgroup.controllers.has(of_attribute(name)));
+    let names = PROPERTIES.iter().map(|property| property.attribute).chain(others);
+    let text = |name| cgroup.attribute(name).or_else(|| directory.text(name));
+    directory.exists().then(|| names.filter_map(|name| Some((name, text(name)?))).collect())
 }
 
 pub(super) fn user(root: &Path, uid: u32, policy: &Policy) -> Result<User> {
@@ -222,4 +244,60 @@ pub(super) fn user(root: &Path, uid: u32, policy: &Policy) -> Result<User> {
         }
     }
     Ok(User { uid, account, names, groups, lowest_score })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::fixture::write;
+
+    #[test]
+    fn what_has_been_read_is_not_read_again_and_what_is_gone_is_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let cgroup = |file: &str, text: &str| write(root, &format!("sys/fs/cgroup/{file}"), text);
+        write(root, "proc/self/cgroup", "0::/\n");
+        cgroup("cgroup.controllers", "cpu memory pids\n");
+        cgroup("cgroup.subtree_control", "cpu memory pids\n");
+        for slice in ["a.slice", "b.slice"] {
+            for (name, text) in [
+                ("cpu.weight", "200\n"),
+                ("pids.current", "1\n"),
+                ("pids.max", "100\n"),
+                ("memory.current", "0\n"),
+                ("memory.min", "0\n"),
+                ("memory.low", "0\n"),
+                ("memory.high", "max\n"),
+                ("memory.max", "8192\n"),
+                ("memory.swap.max", "4096\n"),
+                // Its controller is off.
+                ("cpuset.cpus", "0\n"),
+            ] {
+                cgroup(&format!("{slice}/{name}"), text);
+            }
+        }
+        let tree = whole_tree(root).unwrap();
+        cgroup("a.slice/memory.max", "16384\n");
+        fs::remove_dir_all(root.join("sys/fs/cgroup/b.slice")).unwrap();
+        let units = Units::default();
+        let known = AlreadyRead { units: &units, processes: &[] };
+        let live = read(root, tree, &Policy::default(), Extent::Everything, Some(known)).unwrap();
+        let expected = [
+            ("cpu.weight", "200"),
+            ("memory.high", "max"),
+            ("memory.low", "0"),
+            ("memory.max", "8192"),
+            ("memory.min", "0"),
+            ("memory.swap.max", "4096"),
+            ("pids.max", "100"),
+        ];
+        let [(path, slice)] = live.cgroups.iter().collect::<Vec<_>>()[..] else {
+            panic!("{:?}", live.cgroups)
+        };
+        let found: Vec<(&str, &str)> =
+            slice.attributes.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        assert_eq!((path.as_path(), found.as_slice()), (Path::new("a.slice"), expected.as_slice()));
+    }
 }

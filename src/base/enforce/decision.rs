@@ -22,38 +22,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::host::cgroup;
+use crate::host::pam_service::{Opens, opens};
 use crate::host::process::{Stat, is_being_started};
 use crate::paths;
 
-/// The programs that log somebody in, by the names of their PAM configurations in Debian. A session
-/// of any other is a job (cron, atd), a change of user within a login (sudo), or a daemon's own
-/// business, and belongs to what called it.
-pub const LOGINS: [&str; 17] = [
-    "sshd",
-    "login",
-    "remote",
-    "cockpit",
-    "gdm-autologin",
-    "gdm-fingerprint",
-    "gdm-password",
-    "gdm-smartcard",
-    "greetd",
-    "lightdm",
-    "lightdm-autologin",
-    "lxdm",
-    "sddm",
-    "sddm-autologin",
-    "wdm",
-    "xdm",
-    "xrdp-sesman",
-];
-/// The programs that change the user: a login where neither a login nor a service called them.
-pub const SWITCHES: [&str; 2] = ["su", "su-l"];
-/// Those of [`LOGINS`] whose names others borrow, because every machine has them. `login(1)` itself always has a
-/// terminal.
+/// The services that log in whose names others borrow, because every machine has them. `login(1)` itself always has
+/// a terminal.
 const BORROWED: [&str; 2] = ["login", "remote"];
-/// The PAM service of `systemd --user`.
-pub const MANAGER: &str = "systemd-user";
 
 /// Where the process that opens a session is when the module's turn comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,7 +156,9 @@ pub fn place(root: &Path, opening: Opening<'_>, opener: &impl Opener) -> Result<
         _ if !opens_logins(opening.service) => Some(Why::NoLogin),
         _ if opening.noplace => Some(Why::NoPlace),
         At::Moved => Some(Why::Moved),
-        At::Origin { of_a_unit: true } if SWITCHES.contains(&opening.service) => Some(Why::PartOfACaller),
+        At::Origin { of_a_unit: true } if opens(opening.service) == Some(Opens::Switch) => {
+            Some(Why::PartOfACaller)
+        }
         At::Origin { .. } if !opener.is_made_for_it() => Some(Why::OpensInItself),
         At::Origin { .. } if !opening.is_declared => Some(Why::NothingDeclared),
         At::Origin { .. } => None,
@@ -197,7 +174,7 @@ pub fn place(root: &Path, opening: Opening<'_>, opener: &impl Opener) -> Result<
 /// Whether the programs of this PAM service log somebody in, or may do so.
 #[must_use]
 pub fn opens_logins(service: &str) -> bool {
-    LOGINS.contains(&service) || SWITCHES.contains(&service)
+    matches!(opens(service), Some(Opens::Login | Opens::Switch))
 }
 
 /// This process, which opens a session.

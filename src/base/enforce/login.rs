@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::decision::{self, Caller, MANAGER, Opener, Opening, Place, Why};
+use super::decision::{self, Caller, Opener, Opening, Place, Why};
 use super::placement::{self, Login};
 use super::private_dir::{Wanted, ensure, wanted};
 use super::user_slice;
 use crate::host::account::Account;
+use crate::host::pam_service::MANAGER;
 use crate::host::process;
 use crate::paths;
 use crate::policy::{self, ForLogins, LoginRule, Policy, RuleOf, is_person};

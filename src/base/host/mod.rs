@@ -9,6 +9,7 @@ pub mod cgroup_directory;
 pub mod directory;
 pub mod machine;
 pub mod mount;
+pub mod pam_service;
 pub mod pid1;
 pub mod process;
 pub mod recorded;

@@ -35,7 +35,7 @@ const CLEAR_BELOW: &str = "\x1b[J";
 
 /// Goes on until a signal ends it.
 pub(super) fn watch(root: &Path, loaded: &Loaded, interval: Duration) -> Result<u8> {
-    let mut before = (cpu_times(&look(root, loaded, Extent::Screen, None)?.0), Instant::now());
+    let mut before = (cpu_times(&look(root, loaded, Extent::Screen, None)?.picture), Instant::now());
     if !io::stdout().is_terminal() {
         thread::sleep(FIRST);
         loop {
@@ -77,7 +77,7 @@ pub(super) fn watch(root: &Path, loaded: &Loaded, interval: Duration) -> Result<
 /// The next screen; the policy of now, for it may be edited meanwhile.
 fn screen(root: &Path, before: &mut (Before, Instant)) -> Result<String> {
     let loaded = crate::survey::declared(root);
-    let (picture, _) = look(root, &loaded, Extent::Screen, Some(&before.0))?;
+    let picture = look(root, &loaded, Extent::Screen, Some(&before.0))?.picture;
     // Between two screens that follow quickly, as when a window is resized, there is nothing to measure.
     if before.1.elapsed() >= FIRST {
         *before = (cpu_times(&picture), Instant::now());

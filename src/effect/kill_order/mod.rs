@@ -418,6 +418,7 @@ pub(crate) mod tests {
             cgroup: PathBuf::from(cgroup),
             is_kernel: false,
             threads: 1,
+            cpus: None,
             started: pid.into(),
             oom_score_adj: adj,
             oom_score: 0,

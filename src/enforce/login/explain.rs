@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::{Asked, decide, weigh};
 use crate::effect::{self, Headcount};
-use crate::enforce::decision::{At, MANAGER, Opener, Place, SWITCHES};
+use crate::enforce::decision::{At, Opener, Place};
 use crate::enforce::private_dir::{Looked, Wanted, look, others, overridden, wanted};
 use crate::enforce::user_slice;
 use crate::host::account::Account;
@@ -15,6 +15,7 @@ use crate::host::assigned::Assigned;
 use crate::host::cgroup;
 use crate::host::machine::Machine;
 use crate::host::pam::{self, Module, Stack};
+use crate::host::pam_service::{MANAGER, Opens, opens};
 use crate::host::unit_file::Units;
 use crate::paths;
 use crate::policy::{Filled, LoginRule, Origin, Policy, RuleOf};
@@ -190,7 +191,7 @@ fn session(
     } else if adopts {
         At::Moved
     } else {
-        At::Origin { of_a_unit: !SWITCHES.contains(&service) }
+        At::Origin { of_a_unit: opens(service) != Some(Opens::Switch) }
     };
     let ours = line(first);
     let noplace = ours.as_ref().is_some_and(|ours| ours.arguments.iter().any(|word| word == "noplace"));
@@ -223,19 +224,4 @@ fn logind_answers(root: &Path) -> Result<bool> {
         return Ok(true);
     }
     Ok(!Units::read(root)?.find(&service)?.is_some_and(|unit| unit.masked))
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::enforce::decision::{LOGINS, SWITCHES, opens_logins};
-    use crate::host::pam::{JOBS, SERVICES};
-
-    /// What is looked for in PAM is what runs there.
-    #[test]
-    fn the_services_that_doctor_looks_at_are_those_that_log_in() {
-        for service in SERVICES {
-            assert_ne!(opens_logins(service), JOBS.contains(&service), "{service}");
-        }
-        assert_eq!(SERVICES.len(), LOGINS.len() + SWITCHES.len() + JOBS.len());
-    }
 }

@@ -5,6 +5,8 @@
 
 mod read;
 
+pub(crate) use self::read::CgroupDirectory;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -367,6 +369,23 @@ impl Tree {
         let slice = self.unit(id).filter(|_| self.is_slice(id))?;
         let uid = slice.strip_prefix("user-")?.strip_suffix(".slice")?.parse().ok()?;
         (SliceName::of_user(uid).as_str() == slice).then_some(uid)
+    }
+}
+
+impl Cgroup {
+    /// What an attribute says, of those that have been read: with `memory.swap.max`, no limit is not told from no
+    /// such attribute.
+    #[must_use]
+    pub fn attribute(&self, name: &str) -> Option<String> {
+        let number = match name {
+            "cpu.weight" => self.cpu?.weight,
+            "memory.min" => self.memory?.min,
+            "memory.low" => self.memory?.low,
+            "memory.high" => self.memory?.high,
+            "memory.max" => self.memory?.max,
+            _ => return None,
+        };
+        Some(cgroup::text(number))
     }
 }
 

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
 use rustix::io::{Errno, read};
 
 use super::{Bandwidth, Cgroup, Controllers, Cpu, Cut, Id, Memory, Standing, Tree, online};
@@ -85,7 +85,7 @@ impl Tree {
                 && above.next().zip(above.next()).is_some_and(|(own, parents)| own.and(parents).is_empty())
         });
         let partitions: Vec<Id> = partitions.collect();
-        let kinds = self.read_each(root, &partitions, |directory| directory.text("cpuset.cpus.partition"));
+        let kinds = self.read_each(root, &partitions, |_, directory| directory.text("cpuset.cpus.partition"));
         for (id, kind) in partitions.into_iter().zip(kinds) {
             let Some(cgroup) = self.cgroups.get_mut(id.0) else { continue };
             cgroup.is_partition = matches!(kind.as_deref(), Some("root" | "isolated"));
@@ -98,7 +98,7 @@ impl Tree {
     /// Reads `cpu.max` of these cgroups; siblings are best next to each other.
     pub fn read_limits(&mut self, root: &Path, of: impl IntoIterator<Item = Id>) {
         let of: Vec<Id> = of.into_iter().filter(|id| self[*id].cpu.is_some()).collect();
-        let read = self.read_each(root, &of, |directory| Bandwidth::parse(&directory.text("cpu.max")?));
+        let read = self.read_each(root, &of, |_, directory| Bandwidth::parse(&directory.text("cpu.max")?));
         for (id, max) in of.into_iter().zip(read) {
             if let Some(cpu) = self.cgroups.get_mut(id.0).and_then(|cgroup| cgroup.cpu.as_mut()) {
                 cpu.max = max;
@@ -109,7 +109,7 @@ impl Tree {
     /// Reads the memory attributes of these cgroups; siblings are best next to each other.
     pub fn read_memory(&mut self, root: &Path, of: impl IntoIterator<Item = Id>) {
         let of: Vec<Id> = of.into_iter().filter(|id| self[*id].controllers.memory).collect();
-        let read = self.read_each(root, &of, |directory: Directory<'_>| directory.memory());
+        let read = self.read_each(root, &of, |_, directory| directory.memory());
         for (id, memory) in of.into_iter().zip(read) {
             if let Some(cgroup) = self.cgroups.get_mut(id.0) {
                 cgroup.memory = memory;
@@ -117,15 +117,18 @@ impl Tree {
         }
     }
 
-    fn read_each<R: Send>(
+    /// What `each` reads of each of these; `None` for one that is gone. Siblings are best next to each other.
+    pub(crate) fn read_each<R: Send>(
         &self,
         root: &Path,
         of: &[Id],
-        each: impl Fn(Directory<'_>) -> Option<R> + Sync,
+        each: impl Fn(Id, CgroupDirectory<'_>) -> Option<R> + Sync,
     ) -> Vec<Option<R>> {
         let parent = |id: &Id| self[*id].parent.unwrap_or(Self::ROOT);
         let name = |id: &Id| if *id == Self::ROOT { OsStr::new(OPENED) } else { &self[*id].name };
-        by_parent(root, self, of, parent, |reader, id| each(Directory { parent: &reader.0, name: name(id) }))
+        by_parent(root, self, of, parent, |reader, id| {
+            each(*id, CgroupDirectory { parent: &reader.0, name: name(id) })
+        })
     }
 }
 
@@ -201,7 +204,7 @@ impl Bounds {
         cut.map(|(id, (count, _))| {
             let name = OsStr::new(OPENED);
             let directory = open_cgroup(root, &tree.path(id)).ok();
-            let all = directory.and_then(|parent| Directory { parent: &parent, name }.descendants());
+            let all = directory.and_then(|parent| CgroupDirectory { parent: &parent, name }.descendants());
             let count = u64::try_from(count).unwrap_or(u64::MAX);
             Cut { id, left: all.map(|all| all.saturating_sub(count)) }
         })
@@ -243,7 +246,7 @@ impl Reader {
     /// A cgroup and those in it; `None` where it is gone.
     fn cgroup(&self, found: &Found) -> Option<(Cgroup, Children)> {
         let controllers = found.controllers;
-        let directory = Directory { parent: &self.0, name: &found.name };
+        let directory = CgroupDirectory { parent: &self.0, name: &found.name };
         let children = if found.is_leaf { Ok(Children::default()) } else { directory.children() };
         let mut children = match children {
             Err(error) if is_gone(error) => return None,
@@ -285,12 +288,12 @@ impl Reader {
 }
 
 /// A cgroup's directory.
-struct Directory<'a> {
+pub(crate) struct CgroupDirectory<'a> {
     parent: &'a OwnedFd,
     name: &'a OsStr,
 }
 
-impl Directory<'_> {
+impl CgroupDirectory<'_> {
     /// The cgroups in it.
     fn children(&self) -> Result<Children, Errno> {
         let names = cgroups_in(self.parent, self.name)?;
@@ -310,12 +313,24 @@ impl Directory<'_> {
         openat(self.parent, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
     }
 
-    /// An attribute of at most a page, as those that are read here are.
-    fn text(&self, attribute: &str) -> Option<String> {
+    /// Whether it still is there.
+    pub(crate) fn exists(&self) -> bool {
+        statat(self.parent, self.name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// What an attribute says; `None` where there is none.
+    pub(crate) fn text(&self, attribute: &str) -> Option<String> {
         let file = self.open(attribute).ok()?;
-        let mut page = [0; 4096];
-        let length = read(&file, &mut page).ok()?;
-        Some(str::from_utf8(page.get(..length)?).ok()?.trim_end().to_owned())
+        let (mut page, mut text) = ([0; 4096], Vec::new());
+        loop {
+            let length = read(&file, &mut page).ok()?;
+            text.extend_from_slice(page.get(..length)?);
+            // The kernel writes an attribute at one go: one that does not fill a page has been read.
+            if length < page.len() {
+                break;
+            }
+        }
+        Some(str::from_utf8(&text).ok()?.trim_end().to_owned())
     }
 
     /// How many lines `cgroup.threads` has, one for each thread directly in it.
@@ -331,7 +346,8 @@ impl Directory<'_> {
         }
     }
 
-    fn number(&self, attribute: &str) -> Option<u64> {
+    /// The same, of one that says a number.
+    pub(crate) fn number(&self, attribute: &str) -> Option<u64> {
         self.text(attribute)?.parse().ok()
     }
 
@@ -410,6 +426,21 @@ mod tests {
         let memory = tree[service].memory.unwrap();
         assert_eq!((memory.current, memory.low, memory.max, memory.oom_group), (4096, u64::MAX, 8192, false));
         assert_eq!(tree[slice].memory, None);
+    }
+
+    #[test]
+    fn an_attribute_is_read_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        write(root, "proc/self/cgroup", "0::/\n");
+        for length in [1, 4095, 4096, 4097, 20_000] {
+            let text = "x".repeat(length);
+            write(root, "sys/fs/cgroup/a.slice/io.max", &text);
+            let tree = Tree::read(root).unwrap();
+            let slice = tree.find(Path::new("a.slice")).unwrap();
+            let read = tree.read_each(root, &[slice], |_, directory| directory.text("io.max"));
+            assert_eq!(read, [Some(text)], "{length}");
+        }
     }
 
     #[test]
