@@ -1069,11 +1069,11 @@ fn a_score_that_was_never_set_is_told_from_one_that_was_changed() {
     machine.write("proc/10/oom_score_adj", "0\n");
     assert_eq!(machine.found(), ["FS030 local-fs.service /proc/10/oom_score_adj apply"]);
     machine.set("local-fs.service", "ExecMainStartTimestampMonotonic", "60000000");
-    assert_eq!(machine.found(), ["FS031 local-fs.service /proc/10/oom_score_adj edit"]);
+    assert_eq!(machine.found(), ["FS031 local-fs.service /proc/10/oom_score_adj apply"]);
     // PID 1 has not set it yet, if it is root's process still: others may call themselves as they like.
     machine.rename(10, "(sleep)");
     machine.write("proc/10/status", "Name:\t(sleep)\nUid:\t1001\t0\t0\t0\n");
-    assert_eq!(machine.found(), ["FS031 local-fs.service /proc/10/oom_score_adj edit"]);
+    assert_eq!(machine.found(), ["FS031 local-fs.service /proc/10/oom_score_adj apply"]);
     machine.write("proc/10/status", "Name:\t(sleep)\nUid:\t0\t0\t0\t0\n");
     assert_eq!(machine.found(), [""; 0]);
     let machine = Machine::new();

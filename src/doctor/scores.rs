@@ -82,10 +82,9 @@ fn differs(scene: &Scene<'_>, unit: &Unit, main: &Process, score: OomScoreAdj) -
         fix,
     };
     if has_set_itself(main, unit, scene.facts.reloaded()) {
-        let cause = "PID 1 gave it the score at its start: it has changed it since, or somebody with choom";
-        let fix =
-            "restart it; if it does that by itself, set_by = \"service\" in the policy with its own score";
-        return found(Code::ScoreChanged, cause, Some(score_file(main)), Fix::Edit(fix.to_owned()));
+        let cause = "PID 1 gave it the score at its start: somebody has changed it with choom, or it has itself; \
+                     one that does so at each start needs set_by = \"service\" in the policy, with its own score";
+        return found(Code::ScoreChanged, cause, Some(score_file(main)), Fix::Apply);
     }
     let cause =
         "it was started before the last daemon-reload, when it had no such score (or has changed it since)";
