@@ -102,7 +102,9 @@ fn by_itself(chain: &Chain, main: &Process, score: OomScoreAdj) -> Finding {
         cost: Some(cost(live, score)),
         cause: "with set_by = \"service\" the service sets it, and has not".to_owned(),
         at: chain.origin().cloned(),
-        fix: Fix::Edit(format!("remove set_by at {at}, or see why the service does not set it")),
+        fix: Fix::Edit(format!(
+            "remove set_by beside {at}, or have the service set it, then: fairslice apply"
+        )),
     }
 }
 
