@@ -113,7 +113,7 @@ pub(super) fn written(units: &BTreeSet<&str>, is_policys: bool) -> String {
     let start = |unit: &&str| {
         let name = quoted(unit);
         let slice = if unit.ends_with(".slice") {
-            name.to_string()
+            name
         } else {
             format!("$(systemctl show --value -p Slice {name})")
         };

@@ -3,7 +3,7 @@
 //! A service's processes have the score that their unit gave the first one, but for those that were given
 //! another on purpose: a database's children, a container's payload. Those are left alone. The first one gets what is
 //! declared whoever has given it another: that is not known any more once PID 1 has read its units anew, and a service
-//! that sees to its own score has set_by = "service".
+//! that sees to its own score has `set_by = "service"`.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
