@@ -119,11 +119,14 @@ root-test: ## private directories, the lock and policy files, as root
 	    $(SUDO) $$test --quiet; \
 	done
 
-build-test: ## two users who build one workspace, as root
+build-test: ## two users who build one workspace, and what max_age removes of builds, as root
 	$(call say,two users who build one workspace)
 	@cargo build --locked --quiet -p pam_fairslice
 	@$(SUDO) $$(cargo test --locked --no-run --message-format short -p pam_fairslice --test builds 2>&1 | \
 	    sed -n 's/.*Executable.*(\(.*\))/\1/p') --ignored --nocapture --test-threads=1
+	$(call say,months of builds under max_age)
+	@$(SUDO) env PATH="$$PATH" RUSTUP_HOME="$${RUSTUP_HOME:-$$HOME/.rustup}" $$(cargo test --locked --no-run --message-format short --test ageing 2>&1 | \
+	    sed -n 's/.*Executable.*(\(.*\))/\1/p') --ignored --quiet
 
 package-test: ## the package's launcher, its module with its generator, its binaries, and lintian
 	$(call say,the launcher as it is packaged)

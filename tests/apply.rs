@@ -681,19 +681,22 @@ fn what_the_administrator_has_set_is_named_and_stays() {
     assert_eq!((machine.calls().len(), machine.files(true)), (0, before));
 }
 
-/// PID 1 has not read the unit since it started the service: what it has is what it gave.
+/// Whether PID 1 has read the unit since it started the service, and so may have given it that, or not.
 #[test]
-fn a_service_that_has_set_its_own_score_is_left_alone() {
-    let machine = Machine::new();
-    write(machine.path(), "run/systemd/show-manager", "UnitsLoadTimestampMonotonic=500000\n");
-    write(machine.path(), "proc/10/oom_score_adj", "-77\n");
-    let (code, out, _) = machine.run(&[]);
-    assert!(
-        code == Some(1)
-            && out.contains("local (pid 10) has -77, declared -500: changed since it was started"),
-        "{out}"
-    );
-    assert_eq!(read(machine.path(), "proc/10/oom_score_adj"), "-77");
+fn a_main_process_with_another_score_gets_the_declared_one_whether_or_not_a_reload_is_due() {
+    for loaded_at in ["500000", "900000000"] {
+        for policy in [BEFORE, AFTER] {
+            let machine = Machine::new();
+            let loaded_at = format!("UnitsLoadTimestampMonotonic={loaded_at}\n");
+            write(machine.path(), "run/systemd/show-manager", &loaded_at);
+            write(machine.path(), "proc/10/oom_score_adj", "-77\n");
+            machine.edit(policy);
+            let (code, out, err) = machine.run(&[]);
+            assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+            let declared = if policy == BEFORE { "-500" } else { "-400" };
+            assert_eq!(read(machine.path(), "proc/10/oom_score_adj").trim(), declared, "{out}");
+        }
+    }
 }
 
 #[test]

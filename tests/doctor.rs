@@ -379,24 +379,26 @@ fn memory_settings_that_do_not_hold_are_named_as_they_are_written() {
             format!("{code} {what}\n{cause}\n{fix}")
         })
         .collect();
-    let reload = "then: systemctl daemon-reload && fairslice apply";
+    let reload = "then: systemctl daemon-reload";
+    let [in_slice, beside] = [SLICE, "$(systemctl show --value -p Slice local-fs.service)"]
+        .map(|slice| format!("systemd-run --quiet --wait --slice={slice} true"));
     let expected = [
         format!(
             "FS023 foundry-services.slice: memory.min = 12G protects nothing; \
              local-fs.service: memory.min = 2G protects nothing\n\
              foundry.slice, which it is in, has memory.min = 0\n\
              systemctl set-property foundry.slice MemoryMin=768M; MemoryMin=768M at {fragment}:2; \
-             MemoryMin=768M at {limits}:2, {reload}"
+             MemoryMin=768M at {limits}:2, {reload} && {in_slice} && {beside}"
         ),
         format!(
             "FS025 memory.high = 5.37G and memory.max = 6G never hold\n\
              the machine has 2G of RAM; foundry-services.slice, which it is in, is limited to 1G with all below it\n\
-             MemoryHigh=1G at {limits}:3; MemoryMax=75% at {limits}:4, {reload}"
+             MemoryHigh=1G at {limits}:3; MemoryMax=75% at {limits}:4, {reload} && {beside}"
         ),
         format!(
             "FS074 MemoryMin=12G is above MemoryHigh=1G\n\
              MemoryMin=12G is set at {fragment}:2, MemoryHigh=50% is set at /etc/fairslice/policy.toml:4\n\
-             MemoryMin=768M at {fragment}:2, {reload}"
+             MemoryMin=768M at {fragment}:2, {reload} && {in_slice}"
         ),
     ];
     assert_eq!(said, expected);
@@ -420,7 +422,7 @@ fn memory_settings_that_do_not_hold_are_named_as_they_are_written() {
         found[0]["fix"]["text"],
         format!(
             "memory_min = \"512M\" at /etc/fairslice/policy.toml:3, then: fairslice apply; \
-             or MemoryMin=204M at {limits}:2, {reload}"
+             or MemoryMin=204M at {limits}:2, {reload} && {beside}"
         )
     );
 }
@@ -740,11 +742,9 @@ fn what_the_kernel_still_has_of_any_limit_is_found() {
         assert_eq!(machine.findings(&[])[0]["fix"]["text"], write);
         // One CPU that there is not: the kernel refuses them all.
         machine.set("pinned.service", "AllowedCPUs", "0-7");
-        assert!(
-            machine.found().iter().any(|line| line.ends_with("cpuset.cpus edit")),
-            "{:?}",
-            machine.found()
-        );
+        let fixes = machine.findings(&[]);
+        let those_there_are = "systemctl set-property pinned.service AllowedCPUs=0-1";
+        assert!(fixes.iter().any(|one| one["fix"]["text"] == those_there_are), "{fixes:?}");
     }
 }
 
@@ -844,6 +844,49 @@ fn a_line_without_an_equals_sign_is_found_and_the_fix_sets_what_it_meant() {
         let written = fix.split_whitespace().nth(2).unwrap().trim_end_matches(',');
         machine.write(file, &format!("[Service]\n{written}\n"));
         assert_eq!(machine.found(), [""; 0]);
+    }
+}
+
+/// What is wrong with a line of a unit's file, and the file with what the fix says done.
+#[test]
+fn a_line_that_systemd_does_not_take_is_found_and_the_fix_sets_it_right() {
+    let file = "etc/systemd/system/local-fs.service.d/50-mine.conf";
+    for (code, text, line, words, mended) in [
+        ("FS070", "[Service]\nCPUWeigth=50\n", 2, "write CPUWeight=", "[Service]\nCPUWeight=50\n"),
+        ("FS070", "[Unit]\nTasksMax=90\n", 2, "put it into a section [Service]", "[Service]\nTasksMax=90\n"),
+        ("FS071", "[Service]\nMemoryLimit=1G\n", 2, "write MemoryMax=", "[Service]\nMemoryMax=1G\n"),
+        ("FS072", "[Service]\nMemoryMax=512MB\n", 2, "give it ", "[Service]\nMemoryMax=512M\n"),
+        (
+            "FS072",
+            "[Service]\nTasksMax=90 # few\n",
+            2,
+            "put the comment on a line of its own",
+            "[Service]\n# few\nTasksMax=90\n",
+        ),
+        (
+            "FS075",
+            "[Service\nTasksMax=90\n",
+            1,
+            "write the line in UTF-8, with the \"]\" of a section",
+            "[Service]\nTasksMax=90\n",
+        ),
+    ] {
+        let mut machine = Machine::new();
+        machine.drop_in("local-fs.service", file, text);
+        let found = machine.findings(&[]);
+        assert_eq!(
+            found.iter().map(self::line).collect::<Vec<_>>(),
+            [format!("{code} local-fs.service /{file}:{line} edit")],
+            "{text}"
+        );
+        let fix = found[0]["fix"]["text"].as_str().unwrap();
+        let said = fix.strip_prefix(&format!("/{file}:{line}: ")).unwrap();
+        let said = said.strip_suffix(", then \"systemctl daemon-reload\"").unwrap();
+        assert!(said.starts_with(words), "{said}");
+        machine.write(file, mended);
+        // After the reload, PID 1 and the kernel have it.
+        let left = machine.findings(&[]);
+        assert!(left.iter().all(|one| one["code"] != code), "{left:?}");
     }
 }
 
@@ -1070,11 +1113,11 @@ fn a_score_that_was_never_set_is_told_from_one_that_was_changed() {
     machine.write("proc/10/oom_score_adj", "0\n");
     assert_eq!(machine.found(), ["FS030 local-fs.service /proc/10/oom_score_adj apply"]);
     machine.set("local-fs.service", "ExecMainStartTimestampMonotonic", "60000000");
-    assert_eq!(machine.found(), ["FS031 local-fs.service /proc/10/oom_score_adj edit"]);
+    assert_eq!(machine.found(), ["FS031 local-fs.service /proc/10/oom_score_adj apply"]);
     // PID 1 has not set it yet, if it is root's process still: others may call themselves as they like.
     machine.rename(10, "(sleep)");
     machine.write("proc/10/status", "Name:\t(sleep)\nUid:\t1001\t0\t0\t0\n");
-    assert_eq!(machine.found(), ["FS031 local-fs.service /proc/10/oom_score_adj edit"]);
+    assert_eq!(machine.found(), ["FS031 local-fs.service /proc/10/oom_score_adj apply"]);
     machine.write("proc/10/status", "Name:\t(sleep)\nUid:\t0\t0\t0\t0\n");
     assert_eq!(machine.found(), [""; 0]);
     let machine = Machine::new();

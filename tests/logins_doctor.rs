@@ -153,11 +153,74 @@ fn the_fix_of_a_missing_line_works() {
     assert_eq!(found(root), []);
 }
 
+/// Does what the words of the one finding say, letter for letter; then nothing is found.
+fn mend(root: &Path) {
+    let found = found(root);
+    let [finding] = found.as_slice() else { panic!("{found:#?}") };
+    let Fix::Edit(words) = &finding.fix else { panic!("{finding:?}") };
+    let words = words.replace(root.to_str().unwrap(), "");
+    let place = |text: &str| {
+        let (file, line) = text.rsplit_once(':').unwrap();
+        (file.to_owned(), line.parse::<usize>().unwrap() - 1)
+    };
+    let lines = |file: &str| -> Vec<String> {
+        let text = fs::read_to_string(root.join(file.trim_start_matches('/'))).unwrap();
+        text.lines().map(str::to_owned).collect()
+    };
+    let put = |file: &str, lines: &[String]| write(root, file, &(lines.join("\n") + "\n"));
+    let quoted = || words.split('"').nth(1).unwrap().to_owned();
+    if let Some(moved) = words.strip_prefix("move line ") {
+        let (from, below) = moved.split_once(" below ").unwrap();
+        let ((file, from), (other, below)) = (place(from), place(below));
+        assert_eq!(file, other);
+        let mut all = lines(&file);
+        let line = all[from].clone();
+        all.insert(below + 1, line);
+        all.remove(from);
+        put(&file, &all);
+    } else if let Some((_, below)) = words.split_once("\" below ") {
+        let (file, below) = place(below);
+        let mut all = lines(&file);
+        all.insert(below + 1, quoted());
+        put(&file, &all);
+    } else if let Some((_, file)) = words.split_once("\" at the end of ") {
+        let mut all = lines(file);
+        all.push(quoted());
+        put(file, &all);
+    } else if let Some(made) = words.strip_prefix("make ") {
+        let (file, line) = place(made.split(' ').next().unwrap());
+        let mut all = lines(&file);
+        all[line] = quoted();
+        put(&file, &all);
+    } else if words.starts_with("write ") {
+        let (_, at) = words.split_once(" in ").unwrap();
+        let at = at.strip_suffix(", then \"systemctl reload ssh\"").unwrap();
+        if at.contains(':') {
+            let (file, line) = place(at);
+            let mut all = lines(&file);
+            all[line] = quoted();
+            put(&file, &all);
+        } else {
+            let mut all = lines(at);
+            all.push(quoted());
+            put(at, &all);
+        }
+    } else {
+        panic!("{words}");
+    }
+    assert_eq!(self::found(root), [], "{words}");
+}
+
 #[test]
 fn a_service_that_includes_nothing_is_named_with_its_file() {
     let machine = well();
-    replace(machine.path(), "/etc/pam.d/sshd", "@include common-session\n", "");
-    assert_eq!(only(machine.path()), "FS040 sshd: sessions open without pam_fairslice.so (/etc/pam.d/sshd)");
+    let root = machine.path();
+    for own in ["", "session optional pam_systemd.so\nsession optional pam_echo.so\n"] {
+        let sshd = fs::read_to_string(well().path().join("etc/pam.d/sshd")).unwrap();
+        write(root, "/etc/pam.d/sshd", &sshd.replace("@include common-session\n", own));
+        assert_eq!(only(root), "FS040 sshd: sessions open without pam_fairslice.so (/etc/pam.d/sshd)");
+        mend(root);
+    }
 }
 
 #[test]
@@ -180,6 +243,7 @@ fn a_line_before_logind_s_is_found() {
              which makes the session (/etc/pam.d/common-session:{line})"
         )
     );
+    mend(root);
 }
 
 #[test]
@@ -213,6 +277,7 @@ fn an_edited_line_is_found_where_it_changes_something() {
             None => assert_eq!(found(machine.path()), [], "{line}"),
         }
     }
+    mend(machine.path());
 }
 
 #[test]
@@ -237,6 +302,9 @@ fn a_missing_module_is_found_wherever_libpam_looks() {
     );
     write(root, "/opt/pam_fairslice.so", "");
     assert_eq!(found(root), []);
+    fs::remove_file(root.join("opt/pam_fairslice.so")).unwrap();
+    write(root, &format!("/{MODULE}"), "");
+    mend(root);
 }
 
 #[test]
@@ -245,8 +313,10 @@ fn an_sshd_without_pam_is_found() {
     let root = machine.path();
     write(root, "/etc/ssh/sshd_config.d/05-x.conf", "# mine\nUsePAM no\n");
     assert_eq!(only(root), "FS044 sshd: sshd opens no PAM session (/etc/ssh/sshd_config.d/05-x.conf:2)");
+    mend(root);
     write(root, "/etc/ssh/sshd_config", "Port 22\n");
     assert_eq!(only(root), "FS044 sshd: sshd opens no PAM session (/etc/ssh/sshd_config)");
+    mend(root);
     fs::remove_file(root.join("etc/ssh/sshd_config")).unwrap();
     assert_eq!(found(root), []);
 }

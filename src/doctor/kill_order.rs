@@ -2,10 +2,11 @@
 #![forbid(unsafe_code)]
 
 use std::cell::LazyCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use super::SetBy;
+use super::remedy;
 use crate::doctor::finding::{Code, Finding, Fix, Place, Subjects};
 use crate::effect::kill_order::{
     Domain, KillScene, NEVER, Ranked, Source, contradicted, keeping_order, ranked, source,
@@ -278,8 +279,21 @@ fn unit_group<'a>(
             Source::Unit(_) => "the unit has OOMScoreAdjust=-1000".to_owned(),
             _ => "the process has a score of -1000 by itself or its parent".to_owned(),
         },
-        Fix::Edit(format!("OOMPolicy=stop for {name}, or a score above -1000")),
+        everything_or_stop(scene, name, survivor, set_by),
     ))
+}
+
+/// Without `OOMPolicy=kill`, what is killed is what is meant.
+fn everything_or_stop(scene: &KillScene<'_>, name: &str, survivor: &Process, set_by: SetBy<'_>) -> Fix {
+    let stop = match set_by(name, "OOMPolicy") {
+        Some(at) => format!("OOMPolicy=stop at {at}"),
+        None => format!("OOMPolicy=stop in a drop-in of {}", quoted(name)),
+    };
+    let score = match source(scene, survivor) {
+        Source::Unit(_) => "another OOMScoreAdjust= than -1000, and a restart".to_owned(),
+        _ => format!("choom -n -999 -p {}", survivor.pid),
+    };
+    Fix::Edit(format!("{stop}, then: {}; or {score}", remedy::written(&BTreeSet::from([name]), false)))
 }
 
 #[cfg(test)]

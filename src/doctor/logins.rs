@@ -23,7 +23,7 @@ use crate::survey::controller::controller;
 use crate::survey::snapshot::{Snapshot, User};
 use crate::survey::{Means, loaded_files};
 use crate::text::{and_more, shown};
-use crate::units::{CPU_WEIGHT, SliceName};
+use crate::units::{CPU_WEIGHT, OomScoreAdj, SliceName};
 
 const OURS: &str = "pam_fairslice.so";
 const LOGINDS: &str = "pam_systemd.so";
@@ -156,7 +156,12 @@ fn without_line(group: &[(&Path, Vec<&Stack>)], is_updated: bool) -> Finding {
                 "add \"{LINE}\" at the end of {file}, which pam-auth-update does not change any more"
             ))
         } else {
-            Fix::Edit(format!("add \"{LINE}\" to {file}, below {LOGINDS}"))
+            let mut modules = group.iter().flat_map(|(_, stacks)| stacks).flat_map(|stack| &stack.modules);
+            let place = match modules.find(|module| module.name == LOGINDS) {
+                Some(logind) => format!("below {}", Place::from(logind)),
+                None => format!("at the end of {file}"),
+            };
+            Fix::Edit(format!("add \"{LINE}\" {place}"))
         },
     }
 }
@@ -266,23 +271,31 @@ fn slice(seen: &Seen<'_>, user: &User, declared: &Setting<'_>) -> Option<Finding
     let slice = SliceName::of_user(user.uid);
     let Setting { property, value, origin } = *declared;
     let live = seen.live.cgroups.get(&slice.cgroup())?.attributes.get(property.attribute);
-    if live.is_some_and(|live| holds(value, live, seen.machine)) {
-        return None;
-    }
+    let is_live = live.is_some_and(|live| holds(value, live, seen.machine));
     let unit = seen.units.get(slice.as_str());
     let known = unit.and_then(|unit| unit.number(property.unit));
+    let is_known = known == Some(seen.machine.number(value));
+    let over = || {
+        let recorded = seen.logins.recorded.get(slice.as_str()).cloned().unwrap_or_default();
+        loaded_files(slice.as_str(), unit, seen.settings, recorded).over(Means::Told, property.unit)
+    };
+    if is_live {
+        // What PID 1 has instead it writes when it next starts a unit there.
+        let instead = unit.filter(|_| !is_known).and_then(|unit| property.value(unit.resource(property)))?;
+        let Override { code, cause, at, fix } = Override::by(&over()?);
+        let what = format!("{} {value} is overridden by {instead}", property.key);
+        return Some(Finding { code, subject: subject(user), what, cost: None, cause, at, fix });
+    }
     let lacks = |id| !seen.live.tree[id].controllers.has(controller(property));
-    if known == Some(seen.machine.number(value)) && seen.live.tree.find(&slice.cgroup()).is_some_and(lacks) {
+    if is_known && seen.live.tree.find(&slice.cgroup()).is_some_and(lacks) {
         // That is found of every unit with a setting: FS020.
         return None;
     }
-    let (code, cause, at, fix) = if known == Some(seen.machine.number(value)) {
+    let (code, cause, at, fix) = if is_known {
         let cause = format!("PID 1 has {}={value} and has not written it to the cgroup", property.unit);
         (Code::NotWritten, cause, Place::from(origin), Fix::Apply)
     } else {
-        let recorded = seen.logins.recorded.get(slice.as_str()).cloned().unwrap_or_default();
-        let files = loaded_files(slice.as_str(), unit, seen.settings, recorded);
-        files.over(Means::Told, property.unit).map_or_else(
+        over().map_or_else(
             || {
                 let cause = format!("the login is older than {origin}, or got nothing of it");
                 (Code::LoginOlder, cause, Place::from(origin), Fix::Apply)
@@ -336,6 +349,16 @@ fn score(processes: &[Process], user: &User, rule: &LoginRule) -> Option<Finding
         cost: Some("the OOM killer takes others first".to_owned()),
         cause: format!("the login is older than {}, or root lowered the score", declared.origin),
         at: Some(Place::from(&declared.origin)),
-        fix: Fix::Apply,
+        fix: raised(&spared, declared.value),
     })
+}
+
+/// Applying a policy changes no process of a login.
+fn raised(spared: &[&Process], score: OomScoreAdj) -> Fix {
+    const MOST_NAMED: usize = 20;
+    if spared.len() > MOST_NAMED {
+        return Fix::Edit("log in anew: a login gets its score when it begins".to_owned());
+    }
+    let pids: Vec<String> = spared.iter().map(|process| process.pid.to_string()).collect();
+    Fix::Command(format!("for pid in {}; do choom -n {score} -p $pid; done", pids.join(" ")))
 }

@@ -6,9 +6,10 @@ mod applied;
 mod ceilings;
 mod protected;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::SetBy;
+use super::remedy::{self, Change, rounded};
 use crate::doctor::finding::{Code, Finding, Fix};
 use crate::effect::Carried;
 use crate::effect::memory::{Guard, Protections, ceiling, is_less, size};
@@ -67,8 +68,28 @@ impl MemoryScene<'_> {
             cost: Some("what it covers is reclaimed as the rest is, a little later".to_owned()),
             cause: "the multi-gen LRU is on: /sys/kernel/mm/lru_gen/enabled".to_owned(),
             at,
-            fix: Fix::Edit("MemoryMin= instead of MemoryLow=, which holds".to_owned()),
+            fix: self.lasting(&names),
         })
+    }
+
+    /// Who sets `MemoryLow=` gets `MemoryMin=` instead; what a slice carries for those below follows.
+    fn lasting(&self, names: &[&str]) -> Fix {
+        let (mut changes, mut units, mut has_policys) = (Vec::new(), BTreeSet::new(), false);
+        for name in names {
+            match (self.set_by)(name, Guard::Low.property()) {
+                None => changes.push(format!("set MemoryMin= of {name} and not MemoryLow=")),
+                Some(at) if remedy::is_carried(&at) => continue,
+                Some(at) if remedy::is_policys(&at) => {
+                    has_policys = true;
+                    changes.push(format!("write memory_min for memory_low at {at}"));
+                    continue;
+                }
+                Some(at) => changes.push(format!("write MemoryMin= for MemoryLow= at {at}")),
+            }
+            units.insert(*name);
+        }
+        changes.dedup();
+        Fix::Edit(format!("{}, then: {}", changes.join("; "), remedy::written(&units, has_policys)))
     }
 
     /// Children that together set more than there is for them.
@@ -88,13 +109,22 @@ impl MemoryScene<'_> {
         let (attribute, property) = (guard.attribute(), guard.property());
         let claim = |(child, setting): &(Id, u64)| format!("{} {}", self.name(*child), size(*setting));
         let claims: Vec<String> = settings.iter().map(claim).collect();
-        let (largest, _) = settings.iter().max_by_key(|(_, setting)| setting)?;
+        let (largest, most) = settings.iter().max_by_key(|(_, setting)| setting)?;
         let largest = self.name(*largest);
         let can_be_raised = !is_root && sum <= self.ram.min(ceiling(self.tree, parent).of_memory());
-        let otherwise = if can_be_raised {
-            format!("or raise that of {subject} to {}", size(sum))
-        } else {
-            format!("so that they sum to no more than {}", size(own))
+        let left = most.checked_sub(sum - own).filter(|left| *left > 0);
+        let lower = left.map(|left| Change::bytes(&largest, property, rounded(left)));
+        let raise = can_be_raised.then(|| Change::bytes(&subject, property, sum));
+        let [lower, raise] = [lower, raise].map(|change| Some(remedy::fix(&[change?], self.set_by)));
+        let fix = match (lower, raise) {
+            (Some(Fix::Command(lower) | Fix::Edit(lower)), Some(Fix::Command(raise) | Fix::Edit(raise))) => {
+                Fix::Edit(format!("{lower}; or {raise}"))
+            }
+            (Some(one), _) | (_, Some(one)) => one,
+            (None, None) => Fix::Edit(format!(
+                "lower {property}= of them, so that they sum to no more than {}",
+                size(own)
+            )),
         };
         Some(Finding {
             code: Code::Overcommitted,
@@ -105,7 +135,7 @@ impl MemoryScene<'_> {
             )),
             cause: claims.join(", "),
             at: (self.set_by)(&largest, property),
-            fix: Fix::Edit(format!("lower {property}= of {largest} or of another, {otherwise}")),
+            fix,
             subject: subject.into(),
         })
     }
@@ -219,7 +249,9 @@ mod tests {
         let two = [("a.slice", low(9)), ("a.slice/a-b.slice", low(9)), ("b.slice", low(0))];
         let expected = "FS028 a.slice: memory.low of a.slice, a-b.slice holds once, and not the next time; what it \
                         covers is reclaimed as the rest is, a little later; the multi-gen LRU is on: \
-                        /sys/kernel/mm/lru_gen/enabled (/MemoryLow:3); MemoryMin= instead of MemoryLow=, which holds";
+                        /sys/kernel/mm/lru_gen/enabled (/MemoryLow:3); set MemoryMin= of a.slice and not MemoryLow=; \
+                        write MemoryMin= for MemoryLow= at /MemoryLow:3, then: systemctl daemon-reload && \
+                        systemd-run --quiet --wait --slice=a-b.slice true";
         assert!(said(&tree(&two[..1]))[0].contains("memory.low of a.slice holds"));
         let with_use = [
             ("a.slice", Memory { current: 9, ..two[0].1 }),
@@ -236,8 +268,8 @@ mod tests {
             ("a.slice/c.service", min(0, 300)),
         ];
         let expected = "FS024 a.slice: memory.min of what is in it sums to 600M, and there is 400M; if all use what \
-                        they set, 66% of it is protected; b.service 300M, c.service 300M; lower MemoryMin= of \
-                        c.service or of another, or raise that of a.slice to 600M";
+                        they set, 66% of it is protected; b.service 300M, c.service 300M; \
+                        systemctl set-property c.service MemoryMin=100M; or systemctl set-property a.slice MemoryMin=600M";
         assert_eq!(said(&tree(&two)), [expected]);
         let ram = said(&tree(&[("a.slice", min(0, 700)), ("b.slice", min(0, 600))]));
         assert_eq!(ram.len(), 1, "{ram:?}");

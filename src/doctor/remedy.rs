@@ -1,6 +1,7 @@
 //! How units are given other values, so that these hold.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::SetBy;
@@ -44,9 +45,9 @@ impl Change {
         let file = at.file.as_path();
         let is_in = |directory: &str| file.starts_with(paths::absolute(directory));
         let name = file.file_name().unwrap_or_default();
-        if is_in(paths::POLICY) || is_in(paths::POLICY_DIR) {
+        if is_policys(&at) {
             Way::Policy(at)
-        } else if name == paths::DROP_IN && is_in(paths::GENERATED) {
+        } else if is_carried(&at) {
             Way::PolicysSlice
         } else if is_in(paths::LASTING_CONTROL) || is_in(paths::RUNTIME_CONTROL) {
             Way::SetProperty
@@ -77,6 +78,16 @@ impl Change {
     }
 }
 
+/// Whether a line is the policy's.
+pub(super) fn is_policys(at: &Place) -> bool {
+    [paths::POLICY, paths::POLICY_DIR].iter().any(|path| at.file.starts_with(paths::absolute(path)))
+}
+
+/// Whether a line is the generator's: of what a slice carries for those below it, the policy has none.
+pub(super) fn is_carried(at: &Place) -> bool {
+    at.file.ends_with(paths::DROP_IN) && at.file.starts_with(paths::absolute(paths::GENERATED))
+}
+
 /// One fix that makes all of these changes.
 pub(super) fn fix(changes: &[Change], set_by: SetBy<'_>) -> Fix {
     let ways: Vec<Way> = changes.iter().map(|change| change.way(set_by)).collect();
@@ -84,9 +95,38 @@ pub(super) fn fix(changes: &[Change], set_by: SetBy<'_>) -> Fix {
         return Fix::Command(commands(changes));
     }
     let words: Vec<String> = changes.iter().zip(&ways).map(|(change, way)| change.words(way)).collect();
-    let reload = ways.iter().any(|way| matches!(way, Way::Line(_) | Way::DropInAfter(_)));
-    let reload = if reload { "systemctl daemon-reload && " } else { "" };
-    Fix::Edit(format!("{}, then: {reload}fairslice apply", words.join("; ")))
+    let of_file = |way: &&Way| matches!(way, Way::Line(_) | Way::DropInAfter(_));
+    let units = changes.iter().zip(&ways).filter(|(_, way)| of_file(way)).map(|(change, _)| &*change.unit);
+    let is_policys = ways.iter().any(|way| matches!(way, Way::Policy(_) | Way::PolicysSlice));
+    Fix::Edit(format!("{}, then: {}", words.join("; "), written(&units.collect(), is_policys)))
+}
+
+/// The commands after which cgroups have what the files of these units say, and the policy where that changes too: a
+/// reload, and the start of a unit in each slice, for which PID 1 writes all that is beside it and above. Without that
+/// start, the cgroups of units that the policy does not know stay as they are.
+pub(super) fn written(units: &BTreeSet<&str>, is_policys: bool) -> String {
+    let is_inside = |unit: &str, slice: &str| {
+        let slice = slice.strip_suffix(".slice");
+        slice.is_some_and(|slice| unit.strip_prefix(slice).is_some_and(|rest| rest.starts_with('-')))
+    };
+    let innermost = units.iter().filter(|unit| !units.iter().any(|other| is_inside(other, unit)));
+    let start = |unit: &&str| {
+        let name = quoted(unit);
+        let slice = if unit.ends_with(".slice") {
+            name
+        } else {
+            format!("$(systemctl show --value -p Slice {name})")
+        };
+        format!("systemd-run --quiet --wait --slice={slice} true")
+    };
+    let mut all: Vec<String> = innermost.map(start).collect();
+    if !all.is_empty() {
+        all.insert(0, "systemctl daemon-reload".to_owned());
+    }
+    if is_policys {
+        all.push("fairslice apply".to_owned());
+    }
+    all.join(" && ")
 }
 
 /// Of a cgroup that is no unit: whoever made it has the number.
@@ -164,7 +204,7 @@ mod tests {
             (
                 "/etc/systemd/system/a.slice.d/memory.conf",
                 "MemoryMin=1M at /etc/systemd/system/a.slice.d/memory.conf:3, then: systemctl daemon-reload && \
-                 fairslice apply",
+                 systemd-run --quiet --wait --slice=a.slice true",
             ),
             (
                 "/etc/fairslice/policy.d/10.toml",
@@ -177,7 +217,8 @@ mod tests {
             (
                 "/usr/lib/systemd/system/a.slice.d/90-x.conf",
                 "MemoryMin=1M in a drop-in of a.slice whose name sorts after \
-                 /usr/lib/systemd/system/a.slice.d/90-x.conf, then: systemctl daemon-reload && fairslice apply",
+                 /usr/lib/systemd/system/a.slice.d/90-x.conf, then: systemctl daemon-reload && \
+                 systemd-run --quiet --wait --slice=a.slice true",
             ),
         ] {
             let changed = fixed(&[("a.slice", "MemoryMin", 1 << 20)], &[("a.slice", file)]);
@@ -188,7 +229,7 @@ mod tests {
             &[("a.slice", "/etc/systemd/system/a.slice")],
         );
         let words = "systemctl set-property b.slice MemoryMin=1; MemoryMin=1 at /etc/systemd/system/a.slice:3, \
-                     then: systemctl daemon-reload && fairslice apply";
+                     then: systemctl daemon-reload && systemd-run --quiet --wait --slice=a.slice true";
         assert_eq!(two, Fix::Edit(words.to_owned()));
     }
 }

@@ -39,10 +39,15 @@ pub fn findings(tree: &Tree, units: &Units, cpus: u32, set_by: SetBy<'_>) -> Vec
             )),
             cause: "the kernel divides a weight among the CPUs, and leaves 2 of 1024 on each".to_owned(),
             at: set_by(name, CPU_WEIGHT.unit),
-            fix: Fix::Edit("give those beside it more weight, or it CPUQuota= or AllowedCPUs=".to_owned()),
+            fix: Fix::Edit(format!("give each of those beside it {} times its weight", times(effective))),
         })
     };
     if not_computed(tree).is_some() { Vec::new() } else { units.iter().filter_map(one).collect() }
+}
+
+/// How many times what the others weigh makes a part of this size one that is not worth a word.
+fn times(effective: f64) -> f64 {
+    (effective / (1.0 - effective) / WORTH_A_WORD).ceil()
 }
 
 /// The part of its parent's time that a cgroup has by the weights as they are set, and as they count.
@@ -83,6 +88,14 @@ mod tests {
               the time, not 0.2%"
             ]
         );
+        // As the fix says.
+        let [one] = findings(&tree, &units, 64, &|_, _| None).try_into().unwrap();
+        assert_eq!(one.fix, Fix::Edit("give each of those beside it 3 times its weight".to_owned()));
+        let mut heavier = Tree::new(Cgroup::default());
+        for (name, weight) in [("idle.slice", 0), ("twenty.slice", 60), ("user.slice", 300)] {
+            heavier.add(Tree::ROOT, name, weighing(weight));
+        }
+        assert_eq!(findings(&heavier, &units, 64, &|_, _| None), []);
         // Two of them, and nobody beside.
         assert_eq!(found(512).len(), 2);
         let units = Units::parse(&unit("idle.slice", "idle"));

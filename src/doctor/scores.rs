@@ -82,10 +82,9 @@ fn differs(scene: &Scene<'_>, unit: &Unit, main: &Process, score: OomScoreAdj) -
         fix,
     };
     if has_set_itself(main, unit, scene.facts.reloaded()) {
-        let cause = "PID 1 gave it the score at its start: it has changed it since, or somebody with choom";
-        let fix =
-            "restart it; if it does that by itself, set_by = \"service\" in the policy with its own score";
-        return found(Code::ScoreChanged, cause, Some(score_file(main)), Fix::Edit(fix.to_owned()));
+        let cause = "PID 1 gave it the score at its start: somebody has changed it with choom, or it has itself; \
+                     one that does so at each start needs set_by = \"service\" in the policy, with its own score";
+        return found(Code::ScoreChanged, cause, Some(score_file(main)), Fix::Apply);
     }
     let cause =
         "it was started before the last daemon-reload, when it had no such score (or has changed it since)";
@@ -103,7 +102,9 @@ fn by_itself(chain: &Chain, main: &Process, score: OomScoreAdj) -> Finding {
         cost: Some(cost(live, score)),
         cause: "with set_by = \"service\" the service sets it, and has not".to_owned(),
         at: chain.origin().cloned(),
-        fix: Fix::Edit(format!("remove set_by at {at}, or see why the service does not set it")),
+        fix: Fix::Edit(format!(
+            "remove set_by beside {at}, or have the service set it, then: fairslice apply"
+        )),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::host::units::Unit;
 use crate::paths;
 use crate::policy::{Diagnostic, InForce, Loaded, Origin, Severity, TotalWeight};
 use crate::survey::controller::{self, Absent, Disabling};
-use crate::survey::snapshot::Attributes;
+use crate::survey::snapshot::{Attributes, User};
 use crate::survey::unmatched::Unmatched;
 use crate::text::{quoted, shown};
 use crate::trust::Exposed;
@@ -215,9 +215,9 @@ pub fn undeclared(scene: &Scene<'_>) -> Vec<Chain> {
         .collect();
     let mut chains = Vec::new();
     for (name, unit) in scene.units.iter().filter(|(_, unit)| unit.is_active()) {
-        // What the policy says of users' slices is set at logins.
-        let at_logins = name.starts_with("user-") && name.ends_with(".slice") && !scene.policy.is_empty();
-        let Some(live) = unit.cgroup().and_then(|cgroup| scene.live.cgroups.get(&cgroup)) else { continue };
+        let Some(cgroup) = unit.cgroup() else { continue };
+        let Some(live) = scene.live.cgroups.get(&cgroup) else { continue };
+        let at_logins = set_at_logins(scene, name);
         for property in PROPERTIES {
             let number = unit.resource(property);
             let Some(value) = property.value(number) else { continue };
@@ -227,13 +227,13 @@ pub fn undeclared(scene: &Scene<'_>) -> Vec<Chain> {
                 property,
                 value,
                 origin: None,
-                cgroup: unit.cgroup(),
+                cgroup: Some(cgroup.clone()),
             };
             let Some(text) = live.attributes.get(property.attribute) else {
                 chains.extend(value.without_controller(scene, unit));
                 continue;
             };
-            if at_logins {
+            if at_logins.contains(&property) {
                 continue;
             }
             let is_default = number == property.unset();
@@ -258,6 +258,14 @@ pub fn undeclared(scene: &Scene<'_>) -> Vec<Chain> {
     chains
 }
 
+/// What the policy says of a unit that is a user's slice: it is set at logins, and followed there.
+fn set_at_logins(scene: &Scene<'_>, unit: &str) -> Vec<Property> {
+    let user = scene.live.users.iter().find(|user| SliceName::of_user(user.uid).as_str() == unit);
+    let of_user =
+        |user: &User| user.rule(scene.policy).resources.settings().map(|set| set.property).collect();
+    user.map(of_user).unwrap_or_default()
+}
+
 /// Has PID 1 write what it has to the cgroups of a unit: at the next start of any unit in the same slice, after it has
 /// forgotten at a reload what it has written. systemd 252 writes it at the reload.
 pub(super) fn write_again(name: &str, unit: &Unit) -> Fix {
@@ -266,6 +274,49 @@ pub(super) fn write_again(name: &str, unit: &Unit) -> Fix {
     let slice = slice.filter(|slice| *slice != "-.slice").unwrap_or("system.slice");
     let start = format!("systemd-run --quiet --wait --slice={} true", quoted(slice));
     Fix::Command(format!("systemctl daemon-reload && {start}"))
+}
+
+/// Why a unit's cgroup lacks the attribute of a property, which would be at `at`, where that is decided, and what to
+/// do. What the policy declares, applying it enables.
+pub(super) fn absent(
+    scene: &Scene<'_>,
+    unit: &str,
+    property: Property,
+    is_declared: bool,
+    cgroup: &Path,
+    at: Option<Place>,
+) -> (Absent, Option<Place>, Fix) {
+    let tree = &scene.live.tree;
+    let id = tree.nearest(cgroup);
+    let units = tree.upwards(id).filter_map(|id| tree.unit(id));
+    let lines: Vec<Disabling> =
+        units.flat_map(|unit| controller::disabling(unit, &scene.files(unit))).collect();
+    let why = controller::why(tree, id, property, &lines);
+    let name = controller::controller(property);
+    let again = || scene.units.get(unit).map_or(Fix::Apply, |known| write_again(unit, known));
+    let (at, fix) = match &why {
+        Absent::Disabled(lines) => (lines.first().map(|by| Place::from(&by.line)), enable(lines, again())),
+        Absent::CommandLine => {
+            let fix = format!(
+                "take {name} out of cgroup_disable= on the kernel's command line (/etc/default/grub, then: \
+                 update-grub), then: systemctl reboot"
+            );
+            (Some(Place::of_file("/proc/cmdline")), Fix::Edit(fix))
+        }
+        Absent::NotDelegated => {
+            let fix = "set Delegate=yes for the container's unit, on the machine that it runs on";
+            (at, Fix::Edit(fix.to_owned()))
+        }
+        Absent::NoController => {
+            (at, Fix::Edit("boot a kernel that has the controller, without cgroup v1".to_owned()))
+        }
+        Absent::Threaded(id) => (at, Fix::Command(format!("systemctl restart {}", quoted(&tree.name(*id))))),
+        Absent::NotEnabled(_) => (at, if is_declared { Fix::Apply } else { again() }),
+        Absent::NoAttribute => {
+            (at, Fix::Edit(format!("remove {}, which this kernel does not have", property.key)))
+        }
+    };
+    (why, at, fix)
 }
 
 /// Has PID 1 enable controllers again that these lines disable; `again` has it write what it then has.
@@ -412,49 +463,15 @@ impl Wanted<'_> {
 
     /// The finding that the cgroup lacks the attribute, which is at `at`.
     fn absent(&self, scene: &Scene<'_>, cgroup: &Path, at: Option<Place>) -> Finding {
-        let tree = &scene.live.tree;
-        let id = tree.nearest(cgroup);
-        let units = tree.upwards(id).filter_map(|id| tree.unit(id));
-        let lines: Vec<Disabling> =
-            units.flat_map(|unit| controller::disabling(unit, &scene.files(unit))).collect();
-        let why = controller::why(tree, id, self.property, &lines);
-        let name = controller::controller(self.property);
-        let again = || {
-            let unit = scene.units.get(self.unit);
-            unit.map_or(Fix::Apply, |unit| write_again(self.unit, unit))
-        };
-        let (at, fix) = match &why {
-            Absent::Disabled(lines) => {
-                (lines.first().map(|by| Place::from(&by.line)), enable(lines, again()))
-            }
-            Absent::CommandLine => {
-                let fix = format!(
-                    "take {name} out of cgroup_disable= on the kernel's command line (/etc/default/grub, then: \
-                     update-grub), then: systemctl reboot"
-                );
-                (Some(Place::of_file("/proc/cmdline")), Fix::Edit(fix))
-            }
-            Absent::NotDelegated => {
-                let fix = "set Delegate=yes for the container's unit, on the machine that it runs on";
-                (at, Fix::Edit(fix.to_owned()))
-            }
-            Absent::NoController => {
-                (at, Fix::Edit("boot a kernel that has the controller, without cgroup v1".to_owned()))
-            }
-            Absent::Threaded(id) => {
-                (at, Fix::Command(format!("systemctl restart {}", quoted(&tree.name(*id)))))
-            }
-            Absent::NotEnabled(_) => (at, if self.origin.is_some() { Fix::Apply } else { again() }),
-            Absent::NoAttribute => {
-                (at, Fix::Edit(format!("remove {}, which this kernel does not have", self.key)))
-            }
-        };
+        let (why, at, fix) = absent(scene, self.unit, self.property, self.origin.is_some(), cgroup, at);
         let what = format!("{} {} has no effect", self.key, self.value);
         let cost = (self.property == CPU_WEIGHT && why != Absent::NoAttribute).then(|| {
-            let above = tree.name(controller::not_handing_on(tree, id, name));
+            let tree = &scene.live.tree;
+            let above = tree.name(controller::not_handing_on(tree, tree.nearest(cgroup), "cpu"));
             format!("their threads compete one by one with the others in {}", shown(&above))
         });
-        self.finding(Code::ControllerOff, what, cost, why.said(tree, self.property), at, fix)
+        let cause = why.said(&scene.live.tree, self.property);
+        self.finding(Code::ControllerOff, what, cost, cause, at, fix)
     }
 
     fn finding(

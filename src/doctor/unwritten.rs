@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::chain::{Chain, Link, Scene, Stage};
-use super::finding::{Finding, Fix, Place};
-use super::settings::{Unwritten, write_again};
+use super::finding::{Code, Finding, Fix, Place};
+use super::remedy::{self, Change};
+use super::settings::{Unwritten, absent, write_again};
 use crate::host::cpu_set::CpuSet;
 use crate::host::recorded::Recorded;
 use crate::host::settings::Settings;
@@ -16,6 +17,7 @@ use crate::paths;
 use crate::survey::loaded_files;
 use crate::survey::snapshot::{Attributes, Snapshot};
 use crate::text::{quoted, shown};
+use crate::units::Property;
 use crate::units::span::{SECOND, span};
 
 /// Limits of devices, and what they are called in `io.max`.
@@ -40,6 +42,8 @@ struct Limit {
     /// As the kernel has it.
     live: String,
     holds: bool,
+    /// Whether the cgroup has the attribute at all.
+    is_there: bool,
     /// Why it does not, if that is known better than of any attribute.
     cause: Option<&'static str>,
     fix: Fix,
@@ -51,7 +55,7 @@ pub(super) fn undeclared(scene: &Scene<'_>) -> Vec<Chain> {
     let mut chains = Vec::new();
     let (cpus, nodes) = (all(scene, CPUS), all(scene, NODES));
     for (name, unit) in scene.units.iter().filter(|(_, unit)| unit.is_active()) {
-        let Some(cgroup) = unit.cgroup() else { continue };
+        let Some(cgroup) = unit.cgroup().filter(|cgroup| !cgroup.as_os_str().is_empty()) else { continue };
         let Some(live) = scene.live.cgroups.get(&cgroup).map(|live| &live.attributes) else { continue };
         let looked = Looked { scene, name, unit, cgroup, live };
         let limits =
@@ -115,7 +119,10 @@ impl Looked<'_> {
     fn quota(&self) -> Option<Limit> {
         let known = span(self.unit.text("CPUQuotaPerSecUSec")?, SECOND)?;
         let tree = &self.scene.live.tree;
-        let max = tree[tree.find(&self.cgroup)?].cpu?.max;
+        let Some(cpu) = tree[tree.find(&self.cgroup)?].cpu else {
+            return (known != u64::MAX).then(|| self.absent("CPUQuota", "cpu.max", percent(known)));
+        };
+        let max = cpu.max;
         let wanted = |period| known.checked_mul(period).map(|quota| (quota / SECOND).max(LEAST_QUOTA));
         Some(Limit {
             key: "CPUQuota",
@@ -132,23 +139,32 @@ impl Looked<'_> {
                     known != u64::MAX && wanted(period).is_some_and(|wanted| wanted.abs_diff(quota) <= 1)
                 }
             },
+            is_there: true,
             cause: None,
             fix: write_again(self.name, self.unit),
         })
     }
 
+    /// Of a cgroup that has no such attribute.
+    fn absent(&self, key: &'static str, attribute: &'static str, known: String) -> Limit {
+        let (live, fix) = (UNSET.to_owned(), write_again(self.name, self.unit));
+        Limit { key, attribute, known, live, holds: false, is_there: false, cause: None, fix }
+    }
+
     /// A set of CPUs or nodes. The kernel takes back none from a cgroup with processes: what PID 1 writes for it
     /// then, nothing, is refused (`cpuset_can_attach`, ENOSPC), and what it had stays.
     fn set(&self, Set { key, attribute, effective }: Set, all: &CpuSet) -> Option<Limit> {
-        let live = self.live.get(attribute)?;
         if !self.unit.has(key) {
             return None;
         }
         let known = self.unit.text(key);
+        let Some(live) = self.live.get(attribute) else {
+            return Some(self.absent(key, attribute, known?.to_owned()));
+        };
         let limit = |holds, fix| {
             let or_unset = |text: &str| if text.is_empty() { UNSET.to_owned() } else { text.to_owned() };
             let (known, live) = (or_unset(known.unwrap_or_default()), or_unset(live));
-            Some(Limit { key, attribute, known, live, holds, cause: None, fix })
+            Some(Limit { key, attribute, known, live, holds, is_there: true, cause: None, fix })
         };
         let Some(known) = known else {
             let own = numbers(live);
@@ -162,12 +178,10 @@ impl Looked<'_> {
         }
         // With one that there is not, the kernel refuses all of them.
         if !numbers(known).is_within(all) {
-            let fix = format!(
-                "name in {key}= of {} no more than there are: {}",
-                quoted(self.name),
-                all.iter().map(|number| number.to_string()).collect::<Vec<_>>().join(" ")
-            );
-            return limit(false, Fix::Edit(fix));
+            let value = all.and(&numbers(known)).to_string();
+            let change = Change { unit: self.name.to_owned(), property: key, value };
+            let set_by = |unit: &str, key: &str| self.scene.place_of(unit, key);
+            return limit(false, remedy::fix(&[change], &set_by));
         }
         limit(false, write_again(self.name, self.unit))
     }
@@ -214,6 +228,7 @@ impl Looked<'_> {
                 holds: known == live,
                 known: self.on_devices(&known),
                 live: self.on_devices(&live),
+                is_there: true,
                 cause: is_left.then_some(LEFT),
                 fix: if is_left {
                     Fix::Command(take_back.clone())
@@ -246,13 +261,26 @@ impl Looked<'_> {
     }
 
     fn chain(&self, limit: Limit) -> Chain {
-        let Limit { key, attribute, known, live, holds, cause, fix } = limit;
+        let Limit { key, attribute, known, live, holds, is_there, cause, fix } = limit;
         let mut chain = Chain::new(self.name, key);
         let at = self.scene.place_of(self.name, key);
         let property = Link { stage: Stage::Property, value: Some(known.clone()), at, holds: true };
         chain.links.push(property);
         let at = Some(Place { file: file(&self.cgroup, attribute), line: None });
         chain.add(Link { stage: Stage::Cgroup, value: Some(live.clone()), at: at.clone(), holds }, |_| {
+            if !is_there {
+                let property = Property { key, unit: key, attribute };
+                let (why, at, fix) = absent(self.scene, self.name, property, false, &self.cgroup, at);
+                return Finding {
+                    code: Code::ControllerOff,
+                    subject: self.name.into(),
+                    what: format!("{key} {known} has no effect"),
+                    cost: None,
+                    cause: why.said(&self.scene.live.tree, property),
+                    at,
+                    fix,
+                };
+            }
             let unwritten = Unwritten::new(self.scene, self.name, &self.cgroup);
             Finding {
                 code: unwritten.code,

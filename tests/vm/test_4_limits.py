@@ -28,8 +28,7 @@ def apply(machine, fix: dict):
             machine.root(f"sed -i '{line}s/.*/{setting}/' {file}")
         else:
             machine.root(edit)
-    # Without a policy there is nothing to apply; a unit that is started has PID 1 write the cgroups.
-    machine.root(f"{after.split(' && fairslice')[0]}; systemd-run --quiet --wait true")
+    machine.root(after)
 
 
 @pytest.fixture
@@ -74,6 +73,16 @@ def test_a_service_that_stands_still_at_memory_high(installed, unit):
         " sleep 0.2; done; exit 1"
     )
     assert "FS036" not in findings(installed, "stuck.service")
+
+
+def test_a_service_of_which_processes_are_killed(installed, unit):
+    # Its one process is killed again and again, and the unit's cgroup counts it.
+    command = "/bin/sh -c 'while :; do /usr/local/bin/load --name killed --hold 90; sleep 1; done'"
+    file = unit("killed", command, "MemoryMax=60M\nOOMPolicy=continue\n")
+    found = until(installed, "killed", "FS037")
+    assert (found["file"], found["line"], found["severity"]) == (file, 2, "moderate"), found
+    apply(installed, found["fix"])
+    assert "FS037" not in findings(installed, "killed.service")
 
 
 def test_forks_that_are_refused(installed, unit):

@@ -1,8 +1,10 @@
-"""What the kernel still has of limits that PID 1 has no more, of units that no policy names; each fix is run."""
+"""What the kernel still has of limits that PID 1 has no more; each fix is run."""
 
+import contextlib
 import json
 
 import measure
+import pytest
 
 SLEEP = "[Service]\nExecStart=/usr/bin/sleep infinity\n"
 # The neighbour keeps the controllers on.
@@ -56,3 +58,64 @@ def test_what_a_reload_leaves_in_the_kernel_is_found_and_each_fix_takes_it_away(
             "systemctl stop neighbour pinned sandbox engine.scope;"
             f" cd {measure.UNITS}; rm {' '.join(UNITS)}; systemctl daemon-reload"
         )
+
+
+# Of a user's slice, of which the policy declares the CPU weight alone.
+LOGIN = "user-1000.slice"
+THEIRS = f"{measure.UNITS}/{LOGIN}.d/x.conf"
+LIMITS = (
+    "[Slice]\nCPUWeight=50\nCPUQuota=40%\nAllowedCPUs=0\nMemoryHigh=500M\nMemoryMax=600M\nMemorySwapMax=5M\n"
+    "TasksMax=444\n"
+)
+ATTRIBUTES = "cpu.weight cpu.max cpuset.cpus memory.high memory.max memory.swap.max pids.max"
+
+
+@pytest.fixture
+def alice(installed):
+    """A login of hers, without drop-ins of an administrator's for her slice."""
+    with contextlib.closing(installed.session("alice")) as session:
+        session.run("true")
+        installed.root(f"rm -rf {measure.UNITS}/{LOGIN}.d; systemctl daemon-reload; fairslice apply")
+        assert found(installed) == []
+        yield session
+        installed.root(
+            f"rm -rf {measure.UNITS}/{LOGIN}.d; systemctl daemon-reload;"
+            f" systemd-run --quiet --wait --slice={LOGIN} true; fairslice apply"
+        )
+
+
+def test_a_drop_in_of_a_users_slice_is_followed_when_it_comes_and_when_it_goes(installed, alice):
+    def live() -> list[str]:
+        return installed.root(f"cd /sys/fs/cgroup/user.slice/{LOGIN}; grep -sH . {ATTRIBUTES}; true").splitlines()
+
+    def attributes(findings: list[dict]) -> set[str]:
+        assert {finding["subject"].split()[0] for finding in findings} == {LOGIN}, findings
+        return {part.split()[0] for finding in findings for part in finding["what"].split("; ")}
+
+    before = live()
+    limits = {"memory_high", "memory_max", "memory_swap_max", "tasks_max"}
+    installed.put({THEIRS: LIMITS})
+    installed.root("systemctl daemon-reload")
+    came = found(installed)
+    # systemd 252 has written them; the weight is the policy's, and overridden either way.
+    overridden = [finding for finding in came if finding["code"] == "FS011"]
+    assert [(one["file"], one["line"]) for one in overridden] == [(THEIRS, 2)], came
+    unwritten = attributes(came) - {"cpu_weight"}
+    assert unwritten in (set(), limits | {"CPUQuota", "AllowedCPUs"}), came
+    # It is written when a unit is started there.
+    installed.root(f"systemd-run --quiet --wait --slice={LOGIN} true")
+    assert attributes(found(installed)) == {"cpu_weight"} and live() != before
+
+    installed.root(f"rm {THEIRS}; systemctl daemon-reload")
+    gone = found(installed)
+    assert {finding["code"] for finding in gone} == {"FS013"}, gone
+    assert "AllowedCPUs" in attributes(gone), gone
+    if live()[0] != before[0]:
+        assert attributes(gone) == limits | {"cpu_weight", "CPUQuota", "AllowedCPUs"}, gone
+    # What the policy can set, apply writes; the rest is doctor's.
+    plan = json.loads(installed.root("fairslice apply --dry-run --json; true"))
+    changed = {change["setting"] for unit in plan["units"] if unit["unit"] == LOGIN for change in unit["changes"]}
+    assert changed == attributes(gone) - {"CPUQuota", "AllowedCPUs"}, plan
+    for fix in {finding["fix"]["text"] for finding in gone}:
+        installed.root(fix)
+    assert found(installed) == [] and set(live()) - set(before) <= {"cpuset.cpus:0-1"}

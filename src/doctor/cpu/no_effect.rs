@@ -266,7 +266,8 @@ mod tests {
         assert_eq!(found.cause, "cpu.max of b.service allows 0.20 of 2 CPUs");
         assert_eq!(found.at.unwrap().to_string(), "/b.service/CPUQuota");
         let found = with(20_000, "a.slice").only();
-        let fix = "CPUQuota= at /a.slice/CPUQuota, then: systemctl daemon-reload && fairslice apply";
+        let fix = "CPUQuota= at /a.slice/CPUQuota, then: systemctl daemon-reload && \
+                   systemd-run --quiet --wait --slice=a.slice true";
         assert_eq!(
             (found.fix, found.at.unwrap().to_string().as_str()),
             (Fix::Edit(fix.to_owned()), "/a.slice/CPUQuota")

@@ -35,12 +35,20 @@ impl Doctor<'_> {
         let parent = self.name(*ancestors.first()?);
         let (cause, fix) = if names.is_empty() {
             let cause = "the weights in an ancestor sum to more than 10000, the most that it can carry";
-            (cause.to_owned(), "divide the cpu_weight of each slice by the same number".to_owned())
+            (
+                cause.to_owned(),
+                "divide the cpu_weight of each slice by the same number, then: fairslice apply".to_owned(),
+            )
         } else {
             let more = and_more(names.len().saturating_sub(MOST_NAMED));
             names.truncate(MOST_NAMED);
             let cause = format!("the policy does not know {}{more}, which compete with it", names.join(", "));
-            (cause, format!("move them out of {parent}, or give their slices a cpu_weight in the policy"))
+            (
+                cause,
+                format!(
+                    "give their slices a cpu_weight in the policy, or move them out of {parent}, then: fairslice apply"
+                ),
+            )
         };
         Some(Finding {
             code: Code::Siblings,
@@ -91,7 +99,9 @@ impl Doctor<'_> {
             cause: "all users compete inside of user.slice, and the policy declares no total_weight"
                 .to_owned(),
             at: Some(Place::from(&each.origin)),
-            fix: Fix::Edit("add total_weight = \"sum\" to [logins] in the policy".to_owned()),
+            fix: Fix::Edit(
+                "add total_weight = \"sum\" to [logins] in the policy, then: fairslice apply".to_owned(),
+            ),
         })
     }
 

@@ -413,12 +413,23 @@ fn unused(path: &Path, file: &File, loaded: &[&str]) -> Option<Finding> {
             format!("systemd knows no {}", file.unit)
         },
         fix: match nearest {
-            _ if is_users => Fix::Edit(format!("rename {} to user-UID.slice.d", directory(path))),
-            Some(nearest) => Fix::Edit(format!("rename {} to {nearest}.d", directory(path))),
+            _ if is_users => Fix::Edit(format!(
+                "rename {} to user-UID.slice.d, then: systemctl daemon-reload",
+                directory(path)
+            )),
+            // Not into one that is there.
+            Some(nearest) => Fix::Command(renamed(path, nearest)),
             None => Fix::Edit(format!("remove {}, or install what it is for", shown(&path))),
         },
         at: Some(at),
     })
+}
+
+/// The drop-ins are another unit's.
+fn renamed(path: &Path, unit: &str) -> String {
+    let directory = path.parent().unwrap_or(path);
+    let right = directory.with_file_name(format!("{unit}.d"));
+    format!("mv -T {} {} && systemctl daemon-reload", quoted(&directory), quoted(&right))
 }
 
 fn directory(path: &Path) -> String {

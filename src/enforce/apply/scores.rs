@@ -1,7 +1,9 @@
 //! The OOM scores of running services.
 //!
 //! A service's processes have the score that their unit gave the first one, but for those that were given
-//! another on purpose: a database's children, a container's payload. Those are left alone.
+//! another on purpose: a database's children, a container's payload. Those are left alone. The first one gets what is
+//! declared whoever has given it another: that is not known any more once PID 1 has read its units anew, and a service
+//! that sees to its own score has `set_by = "service"`.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -14,10 +16,8 @@ use rustix::fs::{Mode, OFlags, openat};
 
 use super::observed::Observed;
 use super::{Change, How, Left, Plan};
-use crate::effect::score::has_set_itself;
 use crate::host::process::Stat;
 use crate::host::processes::{self, Process};
-use crate::host::units;
 use crate::survey::{Means, Service};
 use crate::text::shown;
 use crate::units::{OOM_SCORE_ADJUST, OomScoreAdj};
@@ -43,20 +43,13 @@ pub(super) struct Rescore {
 /// Adds the processes that are given another score, and those that are left.
 pub(super) fn plan(look: &Observed<'_>, plan: &mut Plan<'_>) -> Result<()> {
     let mut all = None;
-    let mut loaded_at = None;
     for Service { name, cgroup, main, .. } in look.services() {
         let Some(declared) = look.policy.service(name).score_to_set() else { continue };
         if all.is_none() {
             all = Some(processes::read(look.root)?.all);
-            loaded_at = look
-                .units
-                .as_ref()
-                .map(|_| units::manager(look.root).map(|manager| manager.loaded_at))
-                .transpose()?;
         }
         let of_service = |process: &&Process| process.cgroup.starts_with(cgroup);
         let processes: Vec<Process> = all.iter().flatten().filter(of_service).cloned().collect();
-        let unit = look.units.as_ref().and_then(|units| units.get(name.as_str()));
         let Some(main) = processes.iter().find(|process| Some(process.pid) == *main) else { continue };
         let score = main.oom_score_adj;
         let wanted = declared.get();
@@ -65,14 +58,6 @@ pub(super) fn plan(look: &Observed<'_>, plan: &mut Plan<'_>) -> Result<()> {
             let over = look.files(name.as_str())?.over(Means::DropIn, OOM_SCORE_ADJUST);
             if let Some(admins) = over.filter(|over| !over.sets(&declared.to_string())) {
                 plan.left.push(left(format!("{score}, declared {declared}: {}", admins.said()), true));
-                continue;
-            }
-            if unit.is_some_and(|unit| has_set_itself(main, unit, loaded_at)) {
-                let (name, pid) = (shown(&main.name), main.pid);
-                let why = format!(
-                    "{name} (pid {pid}) has {score}, declared {wanted}: changed since it was started, by itself or by hand; a restart sets it"
-                );
-                plan.left.push(left(why, true));
                 continue;
             }
         }
