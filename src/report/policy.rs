@@ -42,6 +42,10 @@ pub fn policy(policy: &Policy) -> String {
         for (name, rule) in rules {
             let mut table = Table::new(format!("logins.{kind}.{}", key(name)));
             table.login(rule);
+            let budget = policy.logins.budgets.get(name).filter(|_| kind == "group");
+            if let Some(total) = budget {
+                table.line("total_weight", total.value, &total.origin);
+            }
             tables.push(table);
         }
     }

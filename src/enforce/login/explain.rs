@@ -5,9 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{Asked, decide, weigh};
+use super::{Asked, decide};
 use crate::effect::{self, Headcount};
 use crate::enforce::decision::{At, MANAGER, Opener, Place, SWITCHES};
+use crate::enforce::due::{Due, Shared};
 use crate::enforce::private_dir::{Looked, Wanted, look, others, overridden, wanted};
 use crate::enforce::user_slice;
 use crate::host::account::Account;
@@ -42,6 +43,8 @@ pub struct Explained<'p> {
     pub total: Option<Live>,
     /// How it is counted with this user, if it is a sum.
     pub headcount: Option<Headcount>,
+    /// The weight that the user shares with other members of a group, if there is one.
+    pub shared: Option<Shared>,
     /// Private directories, by variable.
     pub directories: Vec<(String, Origin, Directory)>,
 }
@@ -98,7 +101,10 @@ pub enum Directory {
 /// There is no such user or service, or the machine cannot be looked at.
 pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -> Result<Explained<'p>> {
     let account = Account::by_name(user)?.with_context(|| format!("there is no user \"{}\"", shown(user)))?;
-    let (won, rule) = user_slice::rule(policy, Some(&account))?;
+    let users = user_slice::users_with(root, account.uid)?;
+    let due = Due::of(policy, &users)?;
+    let (won, rule) = due.get(account.uid).context("the user is gone")?;
+    let rule = rule.clone();
     let machine = Machine::read(root)?;
     let live = |slice: &SliceName, property: Property, value, origin: &Origin| {
         let live = cgroup::attribute(root, &slice.cgroup(), property.attribute);
@@ -107,8 +113,8 @@ pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -
     };
     let slice = SliceName::of_user(account.uid);
     let settings = rule.resources.settings().map(|s| live(&slice, s.property, s.value, s.origin)).collect();
-    let users = user_slice::users_with(root, account.uid)?;
-    let counted = user_slice::headcount(root, policy, &users, &weigh(root, account.uid, &rule))?;
+    let shared = due.shared(policy, account.uid);
+    let counted = user_slice::headcount(root, policy, &users, &|_| Ok(due.weights()))?;
     let weight = user_slice::total(policy, counted.as_ref()).into_iter().next();
     let total = policy.logins.total_weight.as_ref().zip(weight);
     let total = total
@@ -139,6 +145,7 @@ pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -
         settings,
         total,
         headcount: counted,
+        shared,
         directories,
         account,
     })
@@ -159,14 +166,13 @@ fn notes(root: &Path, stacks: &[Stack], account: &Account, variable: &str, fille
 /// the defaults.
 fn candidates<'p>(policy: &'p Policy, won: RuleOf<'p>) -> Result<Vec<(RuleOf<'p>, Option<Origin>, bool)>> {
     let logins = &policy.logins;
-    let users = logins.users.iter().filter(|(name, _)| won == RuleOf::User(name));
-    let mut candidates: Vec<_> = users.map(|(name, rule)| (RuleOf::User(name), rule)).collect();
-    candidates.extend(logins.groups.iter().map(|(name, rule)| (RuleOf::Group(name), rule)));
+    let users = logins.users.iter().map(|(name, _)| RuleOf::User(name)).filter(|of| *of == won);
+    let groups = logins.groups.iter().map(|(name, _)| RuleOf::Group(name));
     let rest = if won == RuleOf::Transient { won } else { RuleOf::Everybody };
-    candidates.push((rest, &logins.default));
-    let end = candidates.iter().position(|(of, _)| *of == won).context("no rule holds")?;
+    let mut candidates: Vec<_> = users.chain(groups).chain([rest]).collect();
+    let end = candidates.iter().position(|of| *of == won).context("no rule holds")?;
     candidates.truncate(end + 1);
-    Ok(candidates.into_iter().map(|(of, rule)| (of, rule.origin().cloned(), of == won)).collect())
+    Ok(candidates.into_iter().map(|of| (of, logins.origin(of).cloned(), of == won)).collect())
 }
 
 /// By the code that runs at the login, of a process as it will be then.
