@@ -231,3 +231,24 @@ fn a_floor_that_cannot_hold_is_an_error_of_check() {
     let (status, out, _) = check(&two);
     assert!(status == 1 && out.contains("the floors add up to 100.50%"), "{out}");
 }
+
+/// What is no login is placed where the policy says so, for persons.
+#[test]
+fn sessions_that_the_policy_takes_are_explained_and_reviewed() {
+    let root = machine();
+    let policy = "[logins]\ncpu_weight = 100\nsessions = [\"cron\", \"runuser\", \"sshd\", \"nothing\"]\n";
+    write(root.path(), "etc/fairslice/policy.toml", policy);
+    let (_, cron, _) = fairslice(root.path(), &["explain", "login", "root", "--service", "cron"]);
+    assert!(cron.contains("cron: the session stays where cron runs"), "{cron}");
+    let (code, said, _) = fairslice(root.path(), &["check"]);
+    for line in [
+        "policy.toml:3:21: warning: sessions: /etc/pam.d/runuser has no line of pam_fairslice.so for sessions",
+        "warning: sessions of sshd are in their user's slice anyway: leave it out",
+        "warning: sessions: there is no PAM service \"nothing\" here (/etc/pam.d/nothing)",
+    ] {
+        assert!(code != 0 && said.contains(line), "{line}: {said}");
+    }
+    assert!(!said.contains("cron"), "{said}");
+    let (_, merged, _) = fairslice(root.path(), &["policy"]);
+    assert!(merged.contains("sessions = [\"cron\", \"runuser\", \"sshd\", \"nothing\"]"), "{merged}");
+}

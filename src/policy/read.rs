@@ -289,11 +289,12 @@ impl<'a> Reader<'a> {
     }
 
     fn logins(&mut self, value: &Value<'_>) -> Logins {
-        const OTHERS: [&str; 4] = ["total_weight", "oom_score_adj", "user", "group"];
+        const OTHERS: [&str; 5] = ["total_weight", "sessions", "oom_score_adj", "user", "group"];
         let mut logins = Logins::default();
         for (key, value) in self.table(value, "[logins]") {
             match key.get_ref().as_ref() {
                 "total_weight" => logins.total_weight = self.value(key, value),
+                "sessions" => logins.sessions = self.names(value, "sessions", "[\"cron\", \"su\"]"),
                 "user" => logins.users = self.login_rules(value, "user", None),
                 "group" => logins.groups = self.login_rules(value, "group", Some(&mut logins.budgets)),
                 _ => self.login_key(&mut logins.default, key, value, "[logins]", &OTHERS),

@@ -145,7 +145,7 @@ pub fn login_json(explained: &Explained<'_>, service: &str) -> String {
 }
 
 fn session(session: &Session, service: &str, slice: &SliceName) -> String {
-    let Session { ours: Some(ours), logind, is_too_early, place } = session else {
+    let Session { ours: Some(ours), logind, is_too_early, place, taken } = session else {
         return format!(
             "{service}: no line of pam_fairslice.so: nothing of this is done (\"fairslice doctor\" says where it belongs)"
         );
@@ -162,6 +162,11 @@ fn session(session: &Session, service: &str, slice: &SliceName) -> String {
             "{service}: logind puts the session into {slice} ({by}), unless it is opened inside another"
         ),
         Place::Manager => format!("{service}: PID 1 starts it in {slice} ({})", line(ours)),
+        Place::ThroughPid1 | Place::Directly if let Some(taken) = taken => format!(
+            "{service}: pam_fairslice.so puts the session into {slice}, as sessions of [logins] says ({taken}), unless it \
+             is in there already ({})",
+            line(ours)
+        ),
         Place::ThroughPid1 | Place::Directly => {
             let unless = if SWITCHES.contains(&service) {
                 "a session or a service calls it"

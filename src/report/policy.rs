@@ -37,6 +37,7 @@ pub fn policy(policy: &Policy) -> String {
     if let Some(total) = &policy.logins.total_weight {
         logins.line("total_weight", number_or_quoted(&total.value), &total.origin);
     }
+    logins.list("sessions", &policy.logins.sessions);
     tables.push(logins);
     for (kind, rules) in [("user", &policy.logins.users), ("group", &policy.logins.groups)] {
         for (name, rule) in rules {

@@ -174,7 +174,9 @@ pub fn decide(
 ) -> Result<Place> {
     let is_declared = policy.logins.total_weight.is_some() || !user_slice::settings(rule).is_empty();
     let Asked { service, noplace, .. } = asked;
-    decision::place(root, Opening { service, uid: account.uid, noplace, is_declared }, opener)
+    let uid = account.uid;
+    let is_taken = policy.logins.takes(service, uid);
+    decision::place(root, Opening { service, uid, noplace, is_taken, is_declared }, opener)
 }
 
 /// Puts this process where it goes.

@@ -117,6 +117,8 @@ pub struct Logins {
     pub default: LoginRule,
     /// `total_weight`: what `user.slice` weighs.
     pub total_weight: Declared<TotalWeight>,
+    /// `sessions`: the PAM services whose sessions are put into the slices of those whom they are for, logins or not.
+    pub sessions: Vec<Sourced<String>>,
     /// `[logins.user.NAME]`
     pub users: Vec<(String, LoginRule)>,
     /// `[logins.group.NAME]`, in file order: the first that a user is in wins.
@@ -390,6 +392,12 @@ impl Logins {
         self.is_counted() || !self.budgets.is_empty()
     }
 
+    /// Whether a session that a PAM service opens for a user goes into that user's slice, login or not: it is a person's.
+    #[must_use]
+    pub fn takes(&self, service: &str, uid: u32) -> bool {
+        is_person(uid) && self.sessions.iter().any(|taken| taken.value == service)
+    }
+
     /// Where the first value of a rule is declared, a group's own weight among them.
     #[must_use]
     pub fn origin(&self, of: RuleOf<'_>) -> Option<&Origin> {
@@ -485,6 +493,7 @@ impl Policy {
             && logins.groups.is_empty()
             && logins.budgets.is_empty()
             && logins.total_weight.is_none()
+            && logins.sessions.is_empty()
             && logins.default.oom_score_adj.is_none()
             && logins.default.resources.settings().next().is_none()
     }

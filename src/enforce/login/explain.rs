@@ -22,7 +22,7 @@ use crate::policy::{Filled, LoginRule, Origin, Policy, RuleOf};
 use crate::text::shown;
 use crate::units::{Property, ServiceName, SettingValue, SliceName};
 
-const OURS: &str = "pam_fairslice.so";
+pub(super) const OURS: &str = "pam_fairslice.so";
 const LOGINDS: &str = "pam_systemd.so";
 const LOGIND: &str = "systemd-logind";
 
@@ -60,6 +60,8 @@ pub struct Session {
     pub is_too_early: bool,
     /// Where the session goes when the turn is ours.
     pub place: Place,
+    /// Where the policy's `sessions` says so, of what is no login.
+    pub taken: Option<Origin>,
 }
 
 /// One setting.
@@ -201,14 +203,16 @@ fn session(
     let ours = line(first);
     let noplace = ours.as_ref().is_some_and(|ours| ours.arguments.iter().any(|word| word == "noplace"));
     let place = decide(root, policy, rule, account, Asked { user: "", service, noplace }, &Expected(at))?;
-    Ok(Session { is_too_early: is_too_early && ours.is_some(), ours, logind: line(second), place })
+    let taken = policy.logins.sessions.iter().find(|taken| taken.value == service);
+    let taken = taken.filter(|_| policy.logins.takes(service, account.uid)).map(|taken| taken.origin.clone());
+    Ok(Session { is_too_early: is_too_early && ours.is_some(), ours, logind: line(second), place, taken })
 }
 
 /// A process that will be made for a session.
 struct Expected(At);
 
 impl Opener for Expected {
-    fn at(&self) -> Result<At> {
+    fn at(&self, _: bool) -> Result<At> {
         Ok(self.0)
     }
 
