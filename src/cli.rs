@@ -202,6 +202,7 @@ fn check(root: &Path, files: &[PathBuf]) -> Result<u8> {
         let ram = Machine::read(root)?.ram;
         diagnostics.extend(policy::review(&loaded.policy, ram, account::group_called, account::user_called));
         diagnostics.extend(enforce::private_dir::review(root, &loaded.policy)?);
+        diagnostics.extend(enforce::login::review(root, &loaded.policy));
         // Without cgroupfs, there are the units with files.
         let services = unmatched::services(root, Tree::read_weights(root).ok().as_ref());
         let names = unmatched::unmatched(&loaded.policy, &services);

@@ -157,7 +157,10 @@ fn explain_login() {
                   [private_dir.GOCACHE]\npath = \"/file/{user}\"\nmin_uid = 1\n\
                   [private_dir.CARGO_TARGET_DIR]\npath = \"/srv/{user}\"\nonly_if = \"/none\"\n";
     let unlimited = policy.replace("cpu_floor = \"50%\"\n", "");
-    for policy in [policy, &unlimited, "[logins]\ntotal_weight = 100\n", "[service.a]\noom_score_adj = 0\n"] {
+    let shared = format!("[logins.group.\"{}\"]\ntotal_weight = 90\n", user.group());
+    for policy in
+        [policy, &unlimited, &shared, "[logins]\ntotal_weight = 100\n", "[service.a]\noom_score_adj = 0\n"]
+    {
         write(root, "etc/fairslice/policy.toml", policy);
         compile(root);
         for service in ["sshd", "cron", "early", "none"] {
@@ -264,6 +267,11 @@ fn explain_share() {
     write(root, "sys/devices/system/cpu/isolated", "0\n");
     checked(&schema, root, &["explain", "share", "--busy", "local-fs", "--json"]);
     write(root, "sys/devices/system/cpu/isolated", "\n");
+    // Somebody whom this machine knows, too.
+    write(root, "sys/fs/cgroup/user.slice/user-1.slice/cgroup.events", "populated 1\n");
+    let group = Account::by_uid(1).unwrap().unwrap().group();
+    write(root, "etc/fairslice/policy.toml", &format!("[logins.group.\"{group}\"]\ntotal_weight = 90\n"));
+    checked(&schema, root, &["explain", "share", "user-1.slice", "--json"]);
     with_missed(&schema, root, &["explain", "share", "--json"]);
     write(root, "sys/kernel/sched_ext/state", "enabled\n");
     schema.check(&fairslice(root, &["explain", "share", "--json"]).1);

@@ -115,6 +115,36 @@ fn a_users_own_rule_comes_first_and_the_user_is_counted() {
     assert_eq!(value["headcount"]["limit"]["slice"], "foundry-services.slice");
 }
 
+/// `daemon` is the one user of this machine that is in a group and is not root.
+#[test]
+fn members_of_a_group_share_its_weight_and_root_shares_with_nobody() {
+    let root = machine();
+    let policy = "[logins]\ncpu_weight = 100\n[logins.group.daemon]\ntotal_weight = 90\n\
+                  [logins.group.root]\ntotal_weight = 40\n";
+    write(root.path(), "etc/fairslice/policy.toml", policy);
+    let explain = |user: &str| fairslice(root.path(), &["explain", "login", user]).1;
+    let said = explain("daemon");
+    assert!(said.contains("[logins.group.daemon]  holds  /etc/fairslice/policy.toml:4"), "{said}");
+    assert!(said.contains("cpu_weight  90  set at the login  /etc/fairslice/policy.toml:4"), "{said}");
+    let how = "daemon with no other member of daemon logged in: 90 / 1 (exact while all of them are busy)";
+    assert!(said.contains(how), "{said}");
+    let said = explain("root");
+    assert!(said.contains("cpu_weight  100  in force") && !said.contains("member of root"), "{said}");
+    // Live, and in the sum.
+    write(root.path(), "sys/fs/cgroup/user.slice/user-1.slice/cgroup.events", "populated 1\n");
+    write(root.path(), "sys/fs/cgroup/user.slice/user-1.slice/cpu.weight", "100\n");
+    write(root.path(), "sys/fs/cgroup/user.slice/user-1.slice/cpu.stat", "usage_usec 1\n");
+    let (_, out, _) = fairslice(root.path(), &["apply", "--logins", "--dry-run"]);
+    assert_eq!(out, "user-1.slice: cpu_weight 100 -> 90\n");
+    write(
+        root.path(),
+        "etc/fairslice/policy.toml",
+        &format!("{policy}[logins.user.nobody]\ntotal_weight = 3\n"),
+    );
+    let (code, out, _) = fairslice(root.path(), &["check"]);
+    assert!(code != 0 && out.contains("in [logins.user.nobody]: a user's weight is cpu_weight"), "{out}");
+}
+
 #[test]
 fn the_pam_stack_decides_what_a_session_gets() {
     let root = machine();
@@ -200,4 +230,25 @@ fn a_floor_that_cannot_hold_is_an_error_of_check() {
         + "[slice.\"b.slice\"]\ncpu_floor = \"40.5%\"\n[slice.\"b-c.slice\"]\ncpu_floor = \"40%\"\n";
     let (status, out, _) = check(&two);
     assert!(status == 1 && out.contains("the floors add up to 100.50%"), "{out}");
+}
+
+/// What is no login is placed where the policy says so, for persons.
+#[test]
+fn sessions_that_the_policy_takes_are_explained_and_reviewed() {
+    let root = machine();
+    let policy = "[logins]\ncpu_weight = 100\nsessions = [\"cron\", \"runuser\", \"sshd\", \"nothing\"]\n";
+    write(root.path(), "etc/fairslice/policy.toml", policy);
+    let (_, cron, _) = fairslice(root.path(), &["explain", "login", "root", "--service", "cron"]);
+    assert!(cron.contains("cron: the session stays where cron runs"), "{cron}");
+    let (code, said, _) = fairslice(root.path(), &["check"]);
+    for line in [
+        "policy.toml:3:21: warning: sessions: /etc/pam.d/runuser has no line of pam_fairslice.so for sessions",
+        "warning: sessions of sshd are in their user's slice anyway: leave it out",
+        "warning: sessions: there is no PAM service \"nothing\" here (/etc/pam.d/nothing)",
+    ] {
+        assert!(code != 0 && said.contains(line), "{line}: {said}");
+    }
+    assert!(!said.contains("cron"), "{said}");
+    let (_, merged, _) = fairslice(root.path(), &["policy"]);
+    assert!(merged.contains("sessions = [\"cron\", \"runuser\", \"sshd\", \"nothing\"]"), "{merged}");
 }

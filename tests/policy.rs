@@ -377,6 +377,47 @@ fn the_rule_of_a_user() {
     assert_eq!(rule("gdm-greeter", 60578, &[]), expect("[logins] without its score", "9"));
 }
 
+/// What a group weighs together is divided, and the kernel's least is 1; a later file's total holds.
+#[test]
+fn the_weight_of_a_group_is_divided_among_its_members() {
+    let root = Root::new("");
+    let file = |name: &str, text: &str| {
+        let file = root.path(name);
+        fs::write(&file, text).unwrap();
+        file
+    };
+    let first =
+        file("1.toml", "[logins]\ncpu_weight = 7\n[logins.group.acme]\ntasks_max = 9\ntotal_weight = 100\n");
+    let later =
+        file("2.toml", "[logins.group.acme]\ntotal_weight = 50\n[logins.group.\"a b\"]\ntotal_weight = 2\n");
+    let policy = fairslice::policy::load_files(&[first, later]).policy;
+    let weight = |uid: u32, group: &str, members: usize| {
+        let who = Somebody { uid, name: "somebody", groups: &[group] };
+        let (of, rule) = policy.logins.rule(&who).unwrap();
+        policy.logins.among(of, uid, rule, members).cpu_weight().unwrap().to_string()
+    };
+    let weights = [1, 2, 3, 50, 51, 1000].map(|members| weight(1000, "acme", members));
+    assert_eq!(weights, ["50", "25", "16", "1", "1", "1"]);
+    assert_eq!(weight(1000, "a b", 1), "2");
+    assert_eq!((weight(0, "acme", 1), weight(1000, "other", 3)), ("7".to_owned(), "7".to_owned()));
+    let (code, merged, _) = Root::new("[logins.group.\"a b\"]\ntotal_weight = 2\n").run(&["policy"]);
+    assert!(code == 0 && merged.starts_with("[logins.group.\"a b\"]\ntotal_weight = 2  # "), "{merged}");
+}
+
+#[test]
+fn a_group_weighs_something_together_or_each_of_its_members_does() {
+    let policy = "[logins.group.daemon]\ncpu_weight = 200\ntotal_weight = 100\n";
+    let (code, out, _) = Root::new(policy).run(&["check"]);
+    assert!(code != 0 && out.contains("policy.toml:3:") && out.contains("cpu_weight"), "{out}");
+    let (code, out, _) = Root::new("[logins.group.no-such-group-here]\ntotal_weight = 100\n").run(&["check"]);
+    assert!(code != 0 && out.contains("policy.toml:2:") && out.contains("there is no such group"), "{out}");
+    for wrong in ["0", "10001", "\"idle\"", "\"sum\"", "1.5", "[]"] {
+        let policy = format!("[logins.group.daemon]\ntotal_weight = {wrong}\n");
+        let (code, out, _) = Root::new(policy).run(&["check"]);
+        assert!(code != 0 && out.contains("expected a weight from 1 to 10000"), "{wrong}: {out}");
+    }
+}
+
 /// What `trusted_groups` costs is said once, and is nothing wrong; who does not exist is trusted with nothing.
 #[test]
 fn whom_private_directories_are_trusted_with_is_a_note() {

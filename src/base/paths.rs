@@ -27,6 +27,8 @@ pub const LAST_GOOD: &str = "run/fairslice/last-good";
 pub const COMPILED: &str = "run/fairslice/policy.compiled";
 /// Which properties the PAM module set, one file per unit, so that removing the package undoes them.
 pub const RUNTIME_PROPERTIES: &str = "run/fairslice/properties";
+/// Who shares the weight of a group: a directory for each, with a file for each member who is logged in.
+pub const BUDGETS: &str = "run/fairslice/budgets";
 /// Where the logins came from that the PAM module placed itself, without systemd: one file per
 /// session. Only root may look into it.
 pub const SESSIONS: &str = "run/fairslice/sessions";

@@ -70,7 +70,7 @@ fn logins(root: &Path, dry_run: bool) -> Result<u8> {
     let changes = apply::logins(root, &loaded.policy).context("looking at the machine")?;
     print(&report::changes(&changes))?;
     if let Some(lock) = lock {
-        apply::set(root, &lock, &loaded.policy, &changes)?;
+        apply::set_logins(root, &lock, &loaded.policy)?;
     }
     Ok(complain(&loaded))
 }

@@ -108,9 +108,13 @@ fn all_logins(policy: &Policy) -> Text {
 fn every_user(policy: &Policy) -> Text {
     let mut text = Text::new("Slice");
     text.resources(&policy.logins.default.resources);
-    if let Some(total) = policy.logins.total_weight.as_ref().filter(|_| policy.logins.is_counted()) {
+    let sum = policy.logins.total_weight.as_ref().filter(|_| policy.logins.is_counted());
+    let counted = sum.map(|total| ("= \"sum\"".to_owned(), &total.origin));
+    let shared = policy.logins.budgets.iter().next();
+    let shared = || shared.map(|(group, budget)| (format!("of {group}"), &budget.origin));
+    if let Some((what, origin)) = counted.or_else(shared) {
         text.section("Unit");
-        text.comment(format!("total_weight = \"sum\" ({}): counted again when a user is gone", total.origin));
+        text.comment(format!("total_weight {what} ({origin}): counted again when a user is gone"));
         // %j is the user's number, see systemd.unit(5).
         text.set("OnSuccess", paths::HEADCOUNT_UNIT);
     }

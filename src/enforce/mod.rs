@@ -8,6 +8,8 @@ pub mod apply;
 #[cfg(feature = "cli")]
 mod drop_in;
 #[cfg(feature = "cli")]
+pub mod due;
+#[cfg(feature = "cli")]
 pub mod generator;
 #[cfg(feature = "cli")]
 pub mod import;

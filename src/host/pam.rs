@@ -56,9 +56,7 @@ pub struct Module {
 /// either is left out.
 #[must_use]
 pub fn stacks(root: &Path) -> Vec<Stack> {
-    let services =
-        SERVICES.into_iter().map(|(service, _)| service).filter(|service| find(root, service).is_some());
-    services.filter_map(|service| stack(root, service).ok()).collect()
+    SERVICES.into_iter().filter_map(|(service, _)| own_stack(root, service)).collect()
 }
 
 /// Whether libpam finds the file of a module, which a line names with its directories or without.
@@ -99,6 +97,13 @@ pub fn stack(root: &Path, service: &str) -> Result<Stack> {
         .with_context(|| format!("no PAM service \"{}\"", shown(service)))?;
     read(root, &file, 0, &mut stack)?;
     Ok(stack)
+}
+
+/// The same of a service that has a file of its own; `None` where it has none, or it cannot be read.
+#[must_use]
+pub fn own_stack(root: &Path, service: &str) -> Option<Stack> {
+    find(root, service)?;
+    stack(root, service).ok()
 }
 
 fn find(root: &Path, service: &str) -> Option<PathBuf> {

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use super::diagnostic::{Diagnostic, MOST_ERRORS};
 use super::toml::key;
 use super::{
-    Declared, LoginRule, Policy, PrivateDir, Resources, Service, SetBy, Slice, Sourced, VariableName,
+    Declared, LoginRule, Logins, Origin, Policy, PrivateDir, Resources, RuleOf, Service, SetBy, Slice,
+    Sourced, VariableName,
 };
 use crate::text::shown;
 use crate::units::{Amount, Memory, ServiceName, SliceName};
@@ -29,9 +30,24 @@ pub(super) fn contradictions(policy: &Policy) -> Vec<Diagnostic> {
     for rule in rules.chain([&policy.logins.default]) {
         found.extend(inverted_limits(&rule.resources));
     }
+    found.extend(two_weights(&policy.logins));
     found.extend(policy.private_dirs.iter().filter_map(|(variable, dir)| age(variable, dir)));
     found.extend(policy.private_dirs.values().filter_map(inverted_numbers));
     found
+}
+
+/// A group's members weigh something each, or something together.
+fn two_weights(logins: &Logins) -> Vec<Diagnostic> {
+    let two = |(name, rule): &(String, LoginRule)| {
+        let (own, together) = (rule.resources.cpu_weight.as_ref()?, logins.budgets.get(name)?);
+        let message = format!(
+            "[logins.group.{}]: cpu_weight ({}) is each member's, total_weight is of all of them together: declare one",
+            key(name),
+            own.origin
+        );
+        Some(Diagnostic::at(&together.origin, message))
+    };
+    logins.groups.iter().filter_map(two).collect()
 }
 
 /// A range of users that is none.
@@ -64,8 +80,8 @@ pub fn review(
     }
     found.extend(named().flat_map(|resources| no_room(resources, ram, "those whom this rule is for")));
     found.extend(no_room(&logins.default.resources, ram, "all for whom no rule says more, root included,"));
-    found.extend(about_rules("group", &logins.groups, group));
-    found.extend(about_rules("user", &logins.users, user));
+    found.extend(about_rules("group", logins, &logins.groups, group));
+    found.extend(about_rules("user", logins, &logins.users, user));
     for (variable, dir) in &policy.private_dirs {
         let groups = dir.groups.iter().map(|name| ("group", name, group(&name.value)));
         let users = dir.users.iter().map(|name| ("user", name, user(&name.value)));
@@ -88,6 +104,7 @@ pub fn review(
 /// Rules of nobody, and rules by a name that is another here: they hold by number, where NSS says so in time.
 fn about_rules(
     kind: &str,
+    logins: &Logins,
     rules: &[(String, LoginRule)],
     called: fn(&str) -> Option<String>,
 ) -> Vec<Diagnostic> {
@@ -101,7 +118,9 @@ fn about_rules(
             *first = if name == called { name } else { first };
         }
     }
-    for ((name, rule), called) in rules.iter().zip(&called) {
+    let of =
+        |name: &str| logins.origin(if kind == "group" { RuleOf::Group(name) } else { RuleOf::User(name) });
+    for ((name, _), called) in rules.iter().zip(&called) {
         let place = |name: &String| format!("[logins.{kind}.{}]", key(name));
         let Some(called) = called else {
             let remedy = match kind {
@@ -109,7 +128,7 @@ fn about_rules(
                 "group" => ": correct the name, or remove the rule".to_owned(),
                 _ => String::new(),
             };
-            found.extend(about_rule(rule, format!("{}: there is no such {kind}{remedy}", place(name))));
+            found.extend(about_rule(of(name), format!("{}: there is no such {kind}{remedy}", place(name))));
             continue;
         };
         let other = holding.get(called.as_str()).filter(|other| **other != name);
@@ -122,7 +141,7 @@ fn about_rules(
             }
             None => continue,
         };
-        found.extend(about_rule(rule, message));
+        found.extend(about_rule(of(name), message));
     }
     found
 }
@@ -135,8 +154,8 @@ fn can_be_added(group: &str) -> bool {
 }
 
 /// A warning at the first value of a rule; a rule without one has no effect to warn of.
-fn about_rule(rule: &LoginRule, message: String) -> Option<Diagnostic> {
-    Some(Diagnostic::at(rule.origin()?, message).warning())
+fn about_rule(origin: Option<&Origin>, message: String) -> Option<Diagnostic> {
+    Some(Diagnostic::at(origin?, message).warning())
 }
 
 /// Slices of logins are `[logins]`' business.

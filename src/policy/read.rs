@@ -17,7 +17,7 @@ use super::{
 };
 use crate::spelling::nearest;
 use crate::text::shown;
-use crate::units::{Memory, ServiceName, SliceName};
+use crate::units::{Memory, ServiceName, SliceName, Weight};
 
 type Key<'i> = Spanned<DeString<'i>>;
 type Value<'i> = Spanned<DeValue<'i>>;
@@ -289,20 +289,29 @@ impl<'a> Reader<'a> {
     }
 
     fn logins(&mut self, value: &Value<'_>) -> Logins {
-        const OTHERS: [&str; 4] = ["total_weight", "oom_score_adj", "user", "group"];
+        const OTHERS: [&str; 5] = ["total_weight", "sessions", "oom_score_adj", "user", "group"];
         let mut logins = Logins::default();
         for (key, value) in self.table(value, "[logins]") {
             match key.get_ref().as_ref() {
                 "total_weight" => logins.total_weight = self.value(key, value),
-                "user" => logins.users = self.login_rules(value, "user"),
-                "group" => logins.groups = self.login_rules(value, "group"),
+                "sessions" => logins.sessions = self.names(value, "sessions", "[\"cron\", \"su\"]"),
+                "user" => logins.users = self.login_rules(value, "user", None),
+                "group" => logins.groups = self.login_rules(value, "group", Some(&mut logins.budgets)),
                 _ => self.login_key(&mut logins.default, key, value, "[logins]", &OTHERS),
             }
         }
         logins
     }
 
-    fn login_rules(&mut self, value: &Value<'_>, kind: &str) -> Vec<(String, LoginRule)> {
+    /// `budgets` is where groups' own key goes.
+    fn login_rules(
+        &mut self,
+        value: &Value<'_>,
+        kind: &str,
+        mut budgets: Option<&mut BTreeMap<String, Sourced<Weight>>>,
+    ) -> Vec<(String, LoginRule)> {
+        let others: &[&str] =
+            if budgets.is_some() { &["total_weight", "oom_score_adj"] } else { &["oom_score_adj"] };
         let mut rules = Vec::new();
         for (name, body) in self.table(value, &format!("[logins.{kind}]")) {
             if self.is_part_of_a_name(&format!("logins.{kind}"), name.get_ref(), body) {
@@ -311,7 +320,18 @@ impl<'a> Reader<'a> {
             let place = format!("[logins.{kind}.{}]", key(name.get_ref()));
             let mut rule = LoginRule::default();
             for (key, value) in self.table(body, &place) {
-                self.login_key(&mut rule, key, value, &place, &["oom_score_adj"]);
+                match &mut budgets {
+                    Some(budgets) if key.get_ref() == "total_weight" => {
+                        let weight = self.value(key, value);
+                        budgets.extend(weight.map(|weight| (name.get_ref().to_string(), weight)));
+                    }
+                    None if key.get_ref() == "total_weight" => {
+                        let message =
+                            format!("unknown key \"total_weight\" in {place}: a user's weight is cpu_weight");
+                        self.error(key.span(), message);
+                    }
+                    _ => self.login_key(&mut rule, key, value, &place, others),
+                }
             }
             rules.push((name.get_ref().to_string(), rule));
         }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::json::json_text;
 use crate::effect::Headcount;
 use crate::enforce::decision::Place;
+use crate::enforce::due::Shared;
 use crate::enforce::login::explain::{Directory, Explained, Live, Session};
 use crate::host::pam::Module;
 use crate::host::pam_service::{Opens, opens};
@@ -15,6 +16,9 @@ use crate::policy::Origin;
 use crate::text::{Foreign, shown};
 use crate::units::SliceName;
 
+/// What holds of the weight of a group whose members have slices of their own: what one of them does not use goes to
+/// everybody in `user.slice`.
+pub(super) const EXACT_WHILE_BUSY: &str = "exact while all of them are busy";
 /// The version of the JSON's shape: raised when something is renamed or goes away.
 const JSON_VERSION: u32 = 1;
 
@@ -59,6 +63,9 @@ fn slices(text: &mut String, explained: &Explained<'_>, slice: &SliceName) {
         ]);
     }
     own.write_to(text, slice.as_str());
+    if let Some(shared) = &explained.shared {
+        let _ = writeln!(text, "  {}", shown(&share(shared, &explained.account.name)));
+    }
     let mut all = Table::default();
     explained.total.iter().for_each(|total| all.row(cells(total)));
     all.write_to(text, SliceName::user().as_str());
@@ -131,6 +138,7 @@ pub fn login_json(explained: &Explained<'_>, service: &str) -> String {
         "oom_score_adj": explained.rule.oom_score_adj.as_ref().map(|score| score.value.get()),
         "settings": explained.settings.iter().map(live_json).collect::<Vec<_>>(),
         "total": explained.total.as_ref().map(live_json),
+        "shared": explained.shared.as_ref().map(shared_json),
         "headcount": explained.headcount.as_ref().map(headcount_json),
         "private_dirs": directories.collect::<Vec<_>>(),
     });
@@ -138,7 +146,7 @@ pub fn login_json(explained: &Explained<'_>, service: &str) -> String {
 }
 
 fn session(session: &Session, service: &str, slice: &SliceName) -> String {
-    let Session { ours: Some(ours), logind, is_too_early, place } = session else {
+    let Session { ours: Some(ours), logind, is_too_early, place, taken } = session else {
         return format!(
             "{service}: no line of pam_fairslice.so: nothing of this is done (\"fairslice doctor\" says where it belongs)"
         );
@@ -155,6 +163,11 @@ fn session(session: &Session, service: &str, slice: &SliceName) -> String {
             "{service}: logind puts the session into {slice} ({by}), unless it is opened inside another"
         ),
         Place::Manager => format!("{service}: PID 1 starts it in {slice} ({})", line(ours)),
+        Place::ThroughPid1 | Place::Directly if let Some(taken) = taken => format!(
+            "{service}: pam_fairslice.so puts the session into {slice}, as sessions of [logins] says ({taken}), unless it \
+             is in there already ({})",
+            line(ours)
+        ),
         Place::ThroughPid1 | Place::Directly => {
             let unless = if opens(service) == Some(Opens::Switch) {
                 "a session or a service calls it"
@@ -193,6 +206,21 @@ fn sum(counted: &Headcount, user: &Foreign) -> String {
     }
 }
 
+/// How the weight of a member comes about.
+fn share(shared: &Shared, user: &Foreign) -> String {
+    let with = match shared.members.saturating_sub(1) {
+        0 => "no other member".to_owned(),
+        1 => "another member".to_owned(),
+        others => format!("{others} other members"),
+    };
+    let Shared { group, total, members } = shared;
+    format!(
+        "{} with {with} of {group} logged in: {} / {members} ({EXACT_WHILE_BUSY})",
+        user.shown(),
+        total.value
+    )
+}
+
 fn cells(setting: &Live) -> [String; 4] {
     let live = match &setting.live {
         _ if setting.holds => "in force".to_owned(),
@@ -207,6 +235,12 @@ fn live_json(setting: &Live) -> Value {
         "setting": setting.property.key, "declared": setting.value.to_string(), "live": setting.live,
         "holds": setting.holds, "origin": setting.origin.to_string(),
     })
+}
+
+/// For `explain share` too.
+pub(super) fn shared_json(Shared { group, total, members }: &Shared) -> Value {
+    let (total_weight, origin) = (total.value.get(), total.origin.to_string());
+    json!({ "group": group, "total_weight": total_weight, "members": members, "origin": origin })
 }
 
 fn headcount_json(counted: &Headcount) -> Value {

@@ -37,11 +37,16 @@ pub fn policy(policy: &Policy) -> String {
     if let Some(total) = &policy.logins.total_weight {
         logins.line("total_weight", number_or_quoted(&total.value), &total.origin);
     }
+    logins.list("sessions", &policy.logins.sessions);
     tables.push(logins);
     for (kind, rules) in [("user", &policy.logins.users), ("group", &policy.logins.groups)] {
         for (name, rule) in rules {
             let mut table = Table::new(format!("logins.{kind}.{}", key(name)));
             table.login(rule);
+            let budget = policy.logins.budgets.get(name).filter(|_| kind == "group");
+            if let Some(total) = budget {
+                table.line("total_weight", total.value, &total.origin);
+            }
             tables.push(table);
         }
     }

@@ -7,8 +7,10 @@ use std::fmt::Write as _;
 use anstyle::Style;
 use serde_json::{Value, json};
 
+use super::explain::{EXACT_WHILE_BUSY, shared_json};
 use super::json::json_text;
 use crate::effect::share::{Busy, Cap, Competing, Level, Limit, NotComputed, Shares, not_computed};
+use crate::enforce::due::Shared;
 use crate::host::cgroup::Standing;
 use crate::host::tree::{Id, Tree};
 use crate::text::{Foreign, shown};
@@ -34,6 +36,8 @@ pub struct ShareView<'a> {
     pub shares: Result<&'a Shares, &'a NotComputed>,
     /// The slices of users, with the users' names.
     pub users: &'a BTreeMap<Id, Foreign>,
+    /// Those whose users share the weight of a group.
+    pub shared: &'a BTreeMap<Id, Shared>,
 }
 
 /// The chain of one cgroup, or a table of all units, each below its parent, the largest share first.
@@ -152,6 +156,10 @@ impl Computed<'_> {
             }
             Competing::Weight(_) | Competing::Root => {}
         }
+        if let Some(Shared { group, total, members }) = self.view.shared.get(&id) {
+            let group = shown(group);
+            notes.push(format!("{} of {group} / {members} logged in, {EXACT_WHILE_BUSY}", total.value));
+        }
         if let Some(why) = self.kept_back(id, level) {
             notes.push(why);
         } else if self.factor(id, level) > level.weight / level.sum + FELT {
@@ -231,7 +239,7 @@ impl Computed<'_> {
         Some(json!({
             "cgroup": self.view.tree.absolute(id), "user": self.view.users.get(&id), "share": level.share, "weight": weight,
             "threads": threads, "counted": level.weight, "sum": level.sum,
-            "factor": self.factor(id, level), "cap": cap, "bound": bound,
+            "factor": self.factor(id, level), "cap": cap, "bound": bound, "shared": self.view.shared.get(&id).map(shared_json),
         }))
     }
 

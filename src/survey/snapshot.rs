@@ -16,7 +16,7 @@ use crate::host::processes::{self, Process};
 use crate::host::tree::{self, CgroupDirectory, Id, Tree};
 use crate::host::units::Units;
 use crate::host::{cgroup, process};
-use crate::policy::{LoginRule, Policy, Who};
+use crate::policy::{LoginRule, Policy, RuleOf, Who};
 use crate::units::{OomScoreAdj, PROPERTIES, ServiceName, SliceName};
 
 /// What is live of that which the policy names, or of everything: see [`Extent`].
@@ -59,6 +59,8 @@ pub struct User {
     pub names: Vec<String>,
     /// Those of the policy's groups which the user is in.
     pub groups: Vec<String>,
+    /// How many of those who are logged in share the weight of this one's group, with this one.
+    pub members: usize,
     /// The lowest OOM score adjustment of the processes in the user's sessions.
     pub lowest_score: Option<OomScoreAdj>,
 }
@@ -95,8 +97,15 @@ impl User {
     /// What the policy gives this user.
     #[must_use]
     pub fn rule(&self, policy: &Policy) -> LoginRule {
-        let Ok((_, rule)) = policy.logins.rule(self);
-        rule
+        let Ok((of, rule)) = policy.logins.rule(self);
+        policy.logins.among(of, self.uid, rule, self.members)
+    }
+
+    /// Which rule of the policy that is.
+    #[must_use]
+    pub fn held_by<'p>(&self, policy: &'p Policy) -> RuleOf<'p> {
+        let Ok((of, _)) = policy.logins.rule(self);
+        of
     }
 }
 
@@ -195,7 +204,13 @@ pub fn read(
         cgroups.contains_key(&slice) && cgroup::is_populated(root, &slice)
     });
     users.sort_unstable();
-    let users = users.into_iter().map(|uid| user(root, uid, policy)).collect::<Result<_>>()?;
+    let mut users = users.into_iter().map(|uid| user(root, uid, policy)).collect::<Result<Vec<_>>>()?;
+    let held: Vec<(u32, RuleOf<'_>)> = users.iter().map(|user| (user.uid, user.held_by(policy))).collect();
+    let members = policy.logins.members(held.iter().copied());
+    for (user, (uid, of)) in users.iter_mut().zip(held) {
+        let sharing = policy.logins.budget(of, uid).and_then(|(group, _)| members.get(group));
+        user.members = sharing.copied().unwrap_or(1);
+    }
     Ok(Snapshot { tree, cgroups, services, users })
 }
 
@@ -243,7 +258,7 @@ pub(super) fn user(root: &Path, uid: u32, policy: &Policy) -> Result<User> {
             }
         }
     }
-    Ok(User { uid, account, names, groups, lowest_score })
+    Ok(User { uid, account, names, groups, members: 1, lowest_score })
 }
 
 #[cfg(test)]

@@ -149,6 +149,52 @@ fn nss_is_asked_of_nobody_but_the_one_who_logs_in() {
     assert_eq!(told.asked, ["alice"]);
 }
 
+/// Who logs in has PID 1 told what the others of the group weigh then, whom NSS is not asked about.
+#[test]
+fn members_of_a_group_share_its_weight() {
+    let test = "members_of_a_group_share_its_weight";
+    if !as_root(test) || is_sanitized() {
+        eprintln!("{test}: skipped under a sanitizer, which takes the calls");
+        return;
+    }
+    let machine = Machine::new("strict");
+    machine.policy("[logins]\ncpu_weight = 100\n[logins.group.builders]\ntotal_weight = 90\n");
+    let live = |uid: u32, weight: u32| {
+        let slice = format!("sys/fs/cgroup/user.slice/user-{uid}.slice");
+        machine.write(&format!("{slice}/cpu.weight"), &format!("{weight}\n"));
+        machine.write(&format!("{slice}/cgroup.events"), "populated 1\nfrozen 0\n");
+    };
+    let told = |uid: u32| {
+        let record = format!("run/fairslice/properties/user-{uid}.slice");
+        fs::read_to_string(machine.root.join(record)).unwrap_or_default()
+    };
+    let login = |user: &str| {
+        let opened = machine.open(user);
+        assert_eq!((opened.open.as_str(), opened.log.len()), (PAM_SUCCESS, 0), "{:?}", opened.log);
+        assert_eq!(opened.asked, [user]);
+    };
+    machine.pid1(|peer| answer(peer, DONE));
+    // Somebody who is in no group of the policy's is there all the time.
+    live(60_000, 100);
+    machine.in_slice_of(MALLORY, 90);
+    live(MALLORY, 90);
+    login("mallory");
+    assert_eq!(told(MALLORY), "", "alone");
+    machine.in_slice_of(ALICE, 100);
+    live(ALICE, 100);
+    login("alice");
+    assert_eq!(
+        (told(ALICE).as_str(), told(MALLORY).as_str(), told(60_000).as_str()),
+        ("CPUWeight=45\n", "CPUWeight=45\n", "")
+    );
+    // Who is in the group no more shares nothing; the weight is that of all.
+    machine.write("etc/group", "builders:x:4100:mallory\n");
+    login("alice");
+    let members = machine.root.join("run/fairslice/budgets/builders");
+    let names = fs::read_dir(members).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), [MALLORY.to_string().as_str()]);
+}
+
 /// The score of the process that opens a session: in it, and after it. Before, it is `before`.
 fn scores(machine: &Machine, user: &str, before: &str) -> (String, String) {
     machine.write("proc/self/oom_score_adj", before);

@@ -50,9 +50,11 @@ pub enum At {
 
 /// The process that opens a session: the real one, or as one will be.
 pub trait Opener {
+    /// `may_be_placed` is whether it makes a difference that another module has put it where it is.
+    ///
     /// # Errors
     /// Its cgroup cannot be told.
-    fn at(&self) -> Result<At>;
+    fn at(&self, may_be_placed: bool) -> Result<At>;
 
     /// Whether the process was made for the session. Asked only where something depends on it.
     fn is_made_for_it(&self) -> bool;
@@ -67,6 +69,8 @@ pub struct Opening<'a> {
     pub uid: u32,
     /// The module's argument `noplace`.
     pub noplace: bool,
+    /// Whether the policy's `sessions` has what the service opens for a person in that person's slice.
+    pub is_taken: bool,
     /// Whether the policy declares a weight or a limit for the user's slice, or a weight for all.
     pub is_declared: bool,
 }
@@ -144,24 +148,27 @@ impl Place {
 /// # Errors
 /// It may be a login, and where it is cannot be told.
 pub fn place(root: &Path, opening: Opening<'_>, opener: &impl Opener) -> Result<Place> {
-    let at = match opener.at() {
-        Err(error) if opens_logins(opening.service) => return Err(error),
+    let Opening { service, uid, noplace, is_taken, is_declared } = opening;
+    let may_be_placed = opens_logins(service) || is_taken;
+    let at = match opener.at(may_be_placed) {
+        Err(error) if may_be_placed => return Err(error),
         Err(_) => return Ok(Place::Stays(Why::NoLogin)),
         Ok(at) => at,
     };
     let why = match at {
-        At::Session(uid) if uid == opening.uid => return Ok(Place::Session),
-        At::Manager(uid) if uid == opening.uid => return Ok(Place::Manager),
-        At::Session(_) | At::Manager(_) | At::Hidden => Some(Why::Inside),
-        _ if !opens_logins(opening.service) => Some(Why::NoLogin),
-        _ if opening.noplace => Some(Why::NoPlace),
+        At::Session(own) if own == uid => return Ok(Place::Session),
+        At::Manager(own) if own == uid => return Ok(Place::Manager),
+        At::Session(_) | At::Manager(_) if !is_taken => Some(Why::Inside),
+        At::Hidden => Some(Why::Inside),
+        _ if !may_be_placed => Some(Why::NoLogin),
+        _ if noplace => Some(Why::NoPlace),
         At::Moved => Some(Why::Moved),
-        At::Origin { of_a_unit: true } if opens(opening.service) == Some(Opens::Switch) => {
+        At::Origin { of_a_unit: true } if opens(service) == Some(Opens::Switch) && !is_taken => {
             Some(Why::PartOfACaller)
         }
-        At::Origin { .. } if !opener.is_made_for_it() => Some(Why::OpensInItself),
-        At::Origin { .. } if !opening.is_declared => Some(Why::NothingDeclared),
-        At::Origin { .. } => None,
+        _ if !opener.is_made_for_it() => Some(Why::OpensInItself),
+        _ if !is_declared => Some(Why::NothingDeclared),
+        At::Session(_) | At::Manager(_) | At::Origin { .. } => None,
     };
     Ok(match why {
         Some(why) => Place::Stays(why),
@@ -169,6 +176,11 @@ pub fn place(root: &Path, opening: Opening<'_>, opener: &impl Opener) -> Result<
         None if root.join(paths::LOGIND_RUNS).exists() => Place::Stays(Why::Elogind),
         None => Place::Directly,
     })
+}
+
+/// Whether the programs of this PAM service do nothing but log somebody in.
+pub(super) fn opens_logins_only(service: &str) -> bool {
+    opens(service) == Some(Opens::Login)
 }
 
 /// Whether the programs of this PAM service log somebody in, or may do so.
@@ -218,7 +230,7 @@ impl<'a> Caller<'a> {
 }
 
 impl Opener for Caller<'_> {
-    fn at(&self) -> Result<At> {
+    fn at(&self, may_be_placed: bool) -> Result<At> {
         let placed: PathBuf = cgroup::of_process(self.root, "self")?;
         Ok(match cgroup::user(&placed) {
             Some(uid) if cgroup::unit(&placed).is_some_and(|unit| unit.ends_with(".scope")) => {
@@ -226,7 +238,7 @@ impl Opener for Caller<'_> {
             }
             Some(uid) => At::Manager(uid),
             None if cgroup::is_in_a_users_slice(&placed) => At::Hidden,
-            None if opens_logins(self.service) && !self.is_where_it_was_started(&placed) => At::Moved,
+            None if may_be_placed && !self.is_where_it_was_started(&placed) => At::Moved,
             None => At::Origin { of_a_unit: !is_at_the_top(&placed) },
         })
     }
@@ -260,9 +272,7 @@ mod tests {
         on(stat, cgroup, service, true, false)
     }
 
-    fn on(stat: &str, cgroup: &str, service: &str, booted: bool, noplace: bool) -> Place {
-        let root = tempfile::tempdir().unwrap();
-        let root = root.path();
+    fn machine(root: &Path, stat: &str, cgroup: &str, booted: bool) {
         write(root, "proc/self/cgroup", &format!("0::/{cgroup}\n"));
         write(root, "proc/self/stat", &format!("8 {stat} -1 0 0 0 0 0 0 0 0 0 0 20 0 1 0 4711"));
         write(root, "proc/7/cgroup", "0::/system.slice/ssh.service\n");
@@ -270,8 +280,52 @@ mod tests {
         if booted {
             std::fs::create_dir_all(root.join(paths::SYSTEMD_BOOTED)).unwrap();
         }
-        let opening = Opening { service, uid: 1000, noplace, is_declared: true };
+    }
+
+    fn on(stat: &str, cgroup: &str, service: &str, booted: bool, noplace: bool) -> Place {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        machine(root, stat, cgroup, booted);
+        let opening = Opening { service, uid: 1000, noplace, is_taken: false, is_declared: true };
         place(root, opening, &Caller::new(root, service)).unwrap()
+    }
+
+    /// Where the policy's `sessions` has the service.
+    fn taken(stat: &str, cgroup: &str, service: &str) -> Place {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        machine(root, stat, cgroup, true);
+        let opening = Opening { service, uid: 1000, noplace: false, is_taken: true, is_declared: true };
+        place(root, opening, &Caller::new(root, service)).unwrap()
+    }
+
+    #[test]
+    fn what_the_policy_takes_goes_to_its_own_user() {
+        let of_another = "user.slice/user-1001.slice/session-1.scope";
+        let cron = "system.slice/ssh.service";
+        for (stat, cgroup, service, expected) in [
+            ("(cron) S 7 7 7 0", cron, "cron", Place::ThroughPid1),
+            ("(sudo) S 9 8 8 1025", of_another, "sudo", Place::ThroughPid1),
+            ("(su) S 7 8 8 0", cron, "su", Place::ThroughPid1),
+            (
+                "(su) S 9 8 8 0",
+                "user.slice/user-1001.slice/user@1001.service/app.slice",
+                "su",
+                Place::ThroughPid1,
+            ),
+            ("(sudo) S 9 8 8 0", "user.slice/user-1000.slice/session-1.scope", "sudo", Place::Session),
+            // The service's own process, and what a batch system has put elsewhere.
+            ("(hub) S 1 7 7 0", cron, "hub", Place::Stays(Why::OpensInItself)),
+            ("(cron) S 7 7 7 0", "system.slice/slurmstepd.scope/job_7", "cron", Place::Stays(Why::Moved)),
+            (
+                "(sudo) S 9 8 8 0",
+                "docker/7/user.slice/user-1001.slice/a.scope",
+                "sudo",
+                Place::Stays(Why::Inside),
+            ),
+        ] {
+            assert_eq!(taken(stat, cgroup, service), expected, "{stat} {cgroup} {service}");
+        }
     }
 
     const FORKED: &str = "(sshd) S 7 8 8 0";

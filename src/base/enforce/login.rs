@@ -6,12 +6,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::decision::{self, Caller, Opener, Opening, Place, Why};
 use super::placement::{self, Login};
 use super::private_dir::{Wanted, ensure, wanted};
-use super::user_slice;
+use super::{budget, user_slice};
 use crate::host::account::Account;
 use crate::host::pam_service::MANAGER;
 use crate::host::process;
@@ -85,10 +85,19 @@ pub fn open_session(root: &Path, asked: Asked<'_>) -> Opened {
         }
     };
     private_dirs(root, &policy, &account, &mut opened);
-    let (_, rule) = user_slice::rule(&policy, Some(&account)).unwrap_or_else(|error| {
+    let (of, rule) = user_slice::rule(&policy, Some(&account)).unwrap_or_else(|error| {
         opened.skipped.push(format!("{error:#}: {} holds", RuleOf::Everybody));
         (RuleOf::Everybody, policy.logins.default.clone())
     });
+    let group = policy.logins.budget(of, account.uid).map(|(group, _)| group);
+    let rule = match group.map(|group| budget::with(root, group, account.uid)) {
+        None => rule,
+        Some(Ok(members)) => policy.logins.among(of, account.uid, rule, members.len()),
+        Some(Err(error)) => {
+            opened.skipped.push(format!("{of}: who is logged in: {error:#}"));
+            rule
+        }
+    };
     let caller = Caller::new(root, asked.service);
     let deadline = Instant::now() + PATIENCE;
     let place = decide(root, &policy, &rule, &account, asked, &caller)
@@ -103,7 +112,9 @@ pub fn open_session(root: &Path, asked: Asked<'_>) -> Opened {
         Err(error) => opened.skipped.push(format!("OOM score not set: {error:#}")),
     }
     if place.is_in_own_slice() {
-        weights(root, &policy, &rule, &account, deadline, &mut opened);
+        if let Err(error) = weights(root, &policy, &rule, group, account.uid, deadline) {
+            opened.skipped.push(format!("{error:#}"));
+        }
     }
     opened.is_said_by_another =
         !opened.skipped.is_empty() && asked.service == MANAGER && !lingers(root, &account);
@@ -142,7 +153,10 @@ pub fn close_session(root: &Path, score: Option<Rescored>) -> Result<()> {
     if placement::leave(root, deadline)? {
         // Without a policy nothing is counted.
         let policy = policy::for_logins(root).unwrap_or_default().policy;
-        user_slice::count(root, &policy, &|uid| Ok(user_slice::as_set(root, uid)), deadline)?;
+        let groups = policy.logins.budgets.keys();
+        groups.into_iter().try_for_each(|group| user_slice::share(root, &policy, group, deadline))?;
+        let weigh = |users: &[u32]| Ok(users.iter().map(|uid| user_slice::as_set(root, *uid)).collect());
+        user_slice::count(root, &policy, &weigh, deadline)?;
     }
     restored
 }
@@ -161,7 +175,9 @@ pub fn decide(
 ) -> Result<Place> {
     let is_declared = policy.logins.total_weight.is_some() || !user_slice::settings(rule).is_empty();
     let Asked { service, noplace, .. } = asked;
-    decision::place(root, Opening { service, uid: account.uid, noplace, is_declared }, opener)
+    let uid = account.uid;
+    let is_taken = policy.logins.takes(service, uid);
+    decision::place(root, Opening { service, uid, noplace, is_taken, is_declared }, opener)
 }
 
 /// Puts this process where it goes.
@@ -194,9 +210,10 @@ fn put(
 }
 
 /// For the headcount: PID 1 may still be about to write the weight of the one who logs in.
-pub fn weigh(root: &Path, uid: u32, rule: &LoginRule) -> impl Fn(u32) -> Result<Option<CpuWeight>> {
+fn weigh(root: &Path, uid: u32, rule: &LoginRule) -> impl Fn(&[u32]) -> Result<Vec<Option<CpuWeight>>> {
     let own = rule.cpu_weight();
-    move |other| Ok(if other == uid { own } else { user_slice::as_set(root, other) })
+    let weight = move |other: &u32| if *other == uid { own } else { user_slice::as_set(root, *other) };
+    move |users| Ok(users.iter().map(weight).collect())
 }
 
 /// Makes the user's private directories; a variable is set only where its directory is right.
@@ -242,23 +259,26 @@ fn reset_score(
     }
 }
 
-/// Sets what differs of the user's slice, and of `user.slice`.
+/// Sets what differs of the user's slice, of those whose group's weight it shares, and of `user.slice`. PID 1 is waited
+/// for once: what cannot be set ends it.
 fn weights(
     root: &Path,
     policy: &Policy,
     rule: &LoginRule,
-    account: &Account,
+    group: Option<&str>,
+    uid: u32,
     deadline: Instant,
-    opened: &mut Opened,
-) {
-    let own = user_slice::of_user(root, account.uid, rule);
-    if let Err(error) = own.and_then(|change| user_slice::set(root, &change, deadline)) {
-        opened.skipped.push(format!("{}: {error:#}", SliceName::of_user(account.uid)));
-        // PID 1 is waited for once.
-        return;
+) -> Result<()> {
+    let slice = SliceName::of_user(uid);
+    let own = user_slice::of_user(root, uid, rule);
+    own.and_then(|change| user_slice::set(root, &change, deadline)).with_context(|| slice.to_string())?;
+    if !policy.logins.budgets.is_empty() {
+        budget::join(root, uid, group).with_context(|| format!("{slice}: whose weight it shares"))?;
     }
-    let weigh = weigh(root, account.uid, rule);
-    if let Err(error) = user_slice::count(root, policy, &weigh, deadline) {
-        opened.skipped.push(format!("{}: {error:#}", SliceName::user()));
+    if let Some(group) = group {
+        let shared = user_slice::share(root, policy, group, deadline);
+        shared.with_context(|| format!("the members of {}", RuleOf::Group(group)))?;
     }
+    let counted = user_slice::count(root, policy, &weigh(root, uid, rule), deadline);
+    counted.with_context(|| SliceName::user().to_string())
 }

@@ -1,6 +1,7 @@
 //! What changes the machine at a login, and what the commands and the launcher change in the same way.
 #![forbid(unsafe_code)]
 
+pub mod budget;
 pub mod cgroup2;
 pub mod decision;
 pub mod login;

@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::cgroup2::{Hierarchy, Settings};
-use super::{own, scope};
+use super::{decision, own, scope};
 use crate::host::cgroup;
-use crate::host::pid1::{Holds, Scope};
+use crate::host::pid1::{Holds, Manager, Scope};
 use crate::paths;
 use crate::text::{Foreign, shown};
 use crate::units::SliceName;
@@ -27,6 +27,8 @@ use crate::units::SliceName;
 /// Of the names of our scopes. logind's own are `session-N.scope`.
 const PREFIX: &str = "fairslice-login-";
 const SUFFIX: &str = ".scope";
+/// Where PID 1 itself is, which nobody stops: `systemd.special(7)`.
+const INIT_SCOPE: &str = "init.scope";
 /// How long to wait before asking again for what another login holds.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -38,27 +40,41 @@ pub(super) struct Login<'a> {
     pub(super) uid: u32,
 }
 
-/// Has PID 1 put this process into a scope in its user's slice.
+/// Has PID 1 put this process into a scope in its user's slice. What is no login is stopped with the unit that it comes
+/// from, as it would be there.
 ///
 /// # Errors
 /// This is no root's process; PID 1 refuses, or is silent until `deadline`; the cgroup namespace hides its slices.
 pub(super) fn through_pid1(root: &Path, login: &Login<'_>, deadline: Instant) -> Result<()> {
     check_rights()?;
-    if cgroup::is_hidden(&cgroup::of_process(root, "self")?) {
+    let placed = cgroup::of_process(root, "self")?;
+    if cgroup::is_hidden(&placed) {
         bail!("a cgroup namespace of its own hides from PID 1's slices");
     }
+    let is_ended = |unit: &&str| *unit != INIT_SCOPE && !decision::opens_logins_only(login.service);
+    let origin = cgroup::unit(&placed).filter(is_ended);
+    let service = origin.filter(|unit| unit.ends_with(".service"));
+    let running =
+        service.map(|service| Manager::below(root).service_properties(service, deadline)).transpose()?;
+    // With KillMode=process and none, what a service has started is meant to outlive it.
+    let outlives = running.as_ref().is_some_and(|service| !service.ends_what_it_started());
+    let stopped_with = origin.filter(|_| !outlives);
+    let holds = match &running {
+        Some(properties) => Holds::Service { stopped_with, properties: Some(properties) },
+        None => Holds::Login { stopped_with },
+    };
     let slice = SliceName::of_user(login.uid);
     let name = free_name(&cgroup::children_of(root, &slice.cgroup())?);
     let scope = Scope {
         name: &name,
         slice: &slice,
         description: &format!(
-            "Login of {} by {}, placed by pam_fairslice",
+            "Session of {} by {}, placed by pam_fairslice",
             shown(login.user),
             shown(login.service)
         ),
         documentation: "man:pam_fairslice(8)",
-        holds: Holds::Login,
+        holds,
         // As logind does: the limit is the slice's.
         resources: &[("TasksMax", u64::MAX)],
     };

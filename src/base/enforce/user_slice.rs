@@ -14,7 +14,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use super::cgroup2::{self, Hierarchy, Settings};
-use super::own;
+use super::{budget, own};
 use crate::effect::{self, Headcount};
 use crate::host::account::Account;
 use crate::host::cgroup;
@@ -95,8 +95,8 @@ pub fn users_with(root: &Path, uid: u32) -> Result<Vec<u32>> {
     Ok(users)
 }
 
-/// What a user's slice weighs, for the headcount; `None` is the kernel's default.
-pub type Weigh<'a> = &'a dyn Fn(u32) -> Result<Option<CpuWeight>>;
+/// What the slices of those who are logged in weigh, for the headcount; `None` is the kernel's default.
+pub type Weigh<'a> = &'a dyn Fn(&[u32]) -> Result<Vec<Option<CpuWeight>>>;
 
 /// What a user's slice has now, which is what it was given at the login. NSS is not asked: who logs in must not
 /// wait for what a directory service says of others.
@@ -117,7 +117,7 @@ pub fn headcount(root: &Path, policy: &Policy, users: &[u32], weigh: Weigh<'_>) 
     if !policy.logins.is_counted() {
         return Ok(None);
     }
-    let weights: Vec<_> = users.iter().map(|uid| weigh(*uid)).collect::<Result<_>>()?;
+    let weights = weigh(users)?;
     let limits = effect::limits(policy, &|cgroup| cgroup::weights_in(root, cgroup));
     Ok(Some(effect::headcount(&weights, limits)))
 }
@@ -153,6 +153,28 @@ pub fn count(root: &Path, policy: &Policy, weigh: Weigh<'_>, deadline: Instant) 
             Some(now) if now.weight() != counted.weight() => counted = now,
             _ => return Ok(()),
         }
+    }
+    Ok(())
+}
+
+/// Gives each of a group's members who are logged in the same part of its weight.
+///
+/// Logins and logouts go on meanwhile, each of which does the same: whoever sets something looks again afterwards, so
+/// that the last one has seen everybody.
+///
+/// # Errors
+/// cgroupfs cannot be read, and those of [`set`].
+pub fn share(root: &Path, policy: &Policy, group: &str, deadline: Instant) -> Result<()> {
+    let of = RuleOf::Group(group);
+    for _ in 0..ROUNDS {
+        let members = budget::present(root, group)?;
+        let rule = |uid: u32| policy.logins.among(of, uid, LoginRule::default(), members.len());
+        let changes =
+            members.iter().map(|uid| of_user(root, *uid, &rule(*uid))).collect::<Result<Vec<_>>>()?;
+        if changes.iter().all(|change| change.properties.is_empty()) {
+            break;
+        }
+        changes.iter().try_for_each(|change| set(root, change, deadline))?;
     }
     Ok(())
 }

@@ -117,10 +117,14 @@ pub struct Logins {
     pub default: LoginRule,
     /// `total_weight`: what `user.slice` weighs.
     pub total_weight: Declared<TotalWeight>,
+    /// `sessions`: the PAM services whose sessions are put into the slices of those whom they are for, logins or not.
+    pub sessions: Vec<Sourced<String>>,
     /// `[logins.user.NAME]`
     pub users: Vec<(String, LoginRule)>,
     /// `[logins.group.NAME]`, in file order: the first that a user is in wins.
     pub groups: Vec<(String, LoginRule)>,
+    /// `total_weight` of `[logins.group.NAME]`: what its members who are logged in weigh together.
+    pub budgets: BTreeMap<String, Sourced<Weight>>,
 }
 
 /// What a login gets.
@@ -275,6 +279,17 @@ impl LoginRule {
         self.resources.settings().map(|setting| setting.origin).chain(score).min_by_key(|o| o.line)
     }
 
+    /// This rule with the part of a group's weight that each of its members gets, of so many who are logged in. At
+    /// least 1, the kernel's least: more members than a group weighs outweigh it.
+    #[must_use]
+    fn sharing(mut self, budget: &Sourced<Weight>, members: usize) -> Self {
+        let members = u64::try_from(members).unwrap_or(u64::MAX).max(1);
+        let part = Weight::new((budget.value.get() / members).max(1)).unwrap_or(budget.value);
+        let origin = budget.origin.clone();
+        self.resources.cpu_weight = Some(Sourced { value: CpuWeight::Weight(part), origin });
+        self
+    }
+
     /// This rule, and `fallback`'s values where it says nothing.
     #[must_use]
     pub fn or(&self, fallback: &Self) -> Self {
@@ -371,6 +386,64 @@ impl Logins {
         self.total_weight.as_ref().is_some_and(|total| total.value == TotalWeight::Sum)
     }
 
+    /// Whether what a user's slice or `user.slice` weighs depends on who else is logged in.
+    #[must_use]
+    pub fn depends_on_others(&self) -> bool {
+        self.is_counted() || !self.budgets.is_empty()
+    }
+
+    /// Whether a session that a PAM service opens for a user goes into that user's slice, login or not: it is a person's.
+    #[must_use]
+    pub fn takes(&self, service: &str, uid: u32) -> bool {
+        is_person(uid) && self.sessions.iter().any(|taken| taken.value == service)
+    }
+
+    /// Where the first value of a rule is declared, a group's own weight among them.
+    #[must_use]
+    pub fn origin(&self, of: RuleOf<'_>) -> Option<&Origin> {
+        let find =
+            |rules: &'_ [(String, LoginRule)], name: &str| rules.iter().position(|(known, _)| known == name);
+        match of {
+            RuleOf::User(name) => self.users.get(find(&self.users, name)?)?.1.origin(),
+            RuleOf::Group(name) => {
+                let own = find(&self.groups, name).and_then(|at| self.groups.get(at)?.1.origin());
+                let budget = self.budgets.get(name).map(|budget| &budget.origin);
+                own.into_iter().chain(budget).min_by_key(|origin| origin.line)
+            }
+            RuleOf::Everybody | RuleOf::Transient => self.default.origin(),
+        }
+    }
+
+    /// The group whose weight a user shares, and that weight. Root shares with nobody.
+    #[must_use]
+    pub fn budget(&self, of: RuleOf<'_>, uid: u32) -> Option<(&str, &Sourced<Weight>)> {
+        let RuleOf::Group(name) = of else { return None };
+        let (name, budget) = self.budgets.get_key_value(name)?;
+        (uid != 0).then_some((name, budget))
+    }
+
+    /// What a rule comes to with so many members of its group logged in, this one among them, where they share a
+    /// weight.
+    #[must_use]
+    pub fn among(&self, of: RuleOf<'_>, uid: u32, rule: LoginRule, members: usize) -> LoginRule {
+        match self.budget(of, uid) {
+            Some((_, budget)) => rule.sharing(budget, members),
+            None => rule,
+        }
+    }
+
+    /// How many of these users share each group's weight.
+    #[must_use]
+    pub fn members<'p>(&'p self, users: impl Iterator<Item = (u32, RuleOf<'p>)>) -> BTreeMap<&'p str, usize> {
+        let mut members = BTreeMap::new();
+        for (uid, of) in users {
+            if let Some((group, _)) = self.budget(of, uid) {
+                *members.entry(group).or_default() += 1;
+            }
+        }
+        members
+    }
+
     /// Which rule a user gets, and what it comes to: the user's own, else the first group's in file
     /// order, and the defaults for what that leaves out. A number that is taken for a while gets no score by them.
     ///
@@ -418,7 +491,9 @@ impl Policy {
             && private_dirs.is_empty()
             && logins.users.is_empty()
             && logins.groups.is_empty()
+            && logins.budgets.is_empty()
             && logins.total_weight.is_none()
+            && logins.sessions.is_empty()
             && logins.default.oom_score_adj.is_none()
             && logins.default.resources.settings().next().is_none()
     }

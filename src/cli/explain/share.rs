@@ -1,7 +1,7 @@
 //! `fairslice explain share`.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Result;
@@ -10,9 +10,11 @@ use clap::Args;
 use crate::cli::out::print;
 use crate::cli::say_missed;
 use crate::effect::share::{Busy, not_computed, shares};
+use crate::enforce::due::{Due, Shared};
 use crate::host::tree::{self, Id, Tree};
+use crate::policy::Policy;
 use crate::report::{self, ShareView};
-use crate::survey::named;
+use crate::survey::{self, named};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Options {
@@ -45,7 +47,9 @@ pub(super) fn run(root: &Path, arguments: &Options) -> Result<u8> {
         None => Ok(shares(&tree, cpus, &busy)),
         Some(why) => Err(why),
     };
-    let view = ShareView { tree: &tree, cpus, busy: &busy, shares: shares.as_ref(), users: &users };
+    let shared = shared(&survey::declared(root).policy, &tree)?;
+    let view =
+        ShareView { tree: &tree, cpus, busy: &busy, shares: shares.as_ref(), users: &users, shared: &shared };
     let mut missed = report::missed(&tree, &[]);
     missed.extend(report::missed_shares(&tree));
     let text =
@@ -53,4 +57,15 @@ pub(super) fn run(root: &Path, arguments: &Options) -> Result<u8> {
     print(&text)?;
     say_missed(&missed);
     Ok(0)
+}
+
+/// The slices of users who share the weight of a group, by the policy.
+fn shared(policy: &Policy, tree: &Tree) -> Result<BTreeMap<Id, Shared>> {
+    let slices: Vec<(Id, u32)> = tree.ids().filter_map(|id| Some((id, tree.user(id)?))).collect();
+    if policy.logins.budgets.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let users: Vec<u32> = slices.iter().filter(|(id, _)| tree[*id].populated).map(|(_, uid)| *uid).collect();
+    let due = Due::of(policy, &users)?;
+    Ok(slices.into_iter().filter_map(|(id, uid)| Some((id, due.shared(policy, uid)?))).collect())
 }

@@ -20,14 +20,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::adopt;
+use super::due::Due;
 use super::generator;
 use super::lock::Lock;
 use super::user_slice::{self, SliceChange};
-use crate::host::account::Account;
 use crate::host::cgroup;
 use crate::host::pid1::Manager;
 use crate::paths;
-use crate::policy::{self, InForce, Loaded, Policy};
+use crate::policy::{self, InForce, Loaded, LoginRule, Policy};
 use crate::text::{Foreign, shown};
 use crate::units::{Property, SettingValue, SliceName};
 use observed::Observed;
@@ -268,7 +268,7 @@ impl<'a> Plan<'a> {
             return user_slice::count(
                 root,
                 policy,
-                &|uid| user_slices::declared(policy, uid),
+                &|users| Ok(Due::of(policy, users)?.weights()),
                 Instant::now() + PATIENCE,
             );
         }
@@ -315,37 +315,27 @@ pub(super) fn reload(root: &Path) -> Result<()> {
     Manager::below(root).reload(Instant::now() + RELOAD_PATIENCE)
 }
 
-/// What the slices of users lack of their rules, and `user.slice` of the headcount.
+/// What the slices of users lack of what they are due, and `user.slice` of the headcount.
 ///
 /// # Errors
 /// cgroupfs cannot be read, or NSS failed.
 pub fn logins(root: &Path, policy: &Policy) -> Result<Vec<SliceChange>> {
     let users = cgroup::users(root)?;
-    let mut changes = Vec::new();
-    for uid in &users {
-        let (_, rule) = user_slice::rule(policy, Account::by_uid(*uid)?.as_ref())?;
-        changes.push(user_slice::of_user(root, *uid, &rule)?);
-    }
-    if let Some(headcount) =
-        user_slice::headcount(root, policy, &users, &|uid| user_slices::declared(policy, uid))?
-    {
+    let due = Due::of(policy, &users)?;
+    let change = |(uid, _, rule): (u32, _, &LoginRule)| user_slice::of_user(root, uid, rule);
+    let mut changes = due.iter().map(change).collect::<Result<Vec<_>>>()?;
+    if let Some(headcount) = user_slice::headcount(root, policy, &users, &|_| Ok(due.weights()))? {
         changes.push(user_slice::of_all(root, policy, &headcount)?);
     }
     changes.retain(|change| !change.properties.is_empty() || !change.left.is_empty());
     Ok(changes)
 }
 
-/// Makes these changes, which were looked for under the same lock. The headcount is taken anew: logins go on.
+/// Makes the changes of [`logins`], under the lock. Logins go on meanwhile, which change the same: whoever sets
+/// something looks again afterwards, so that the last one has seen everybody.
 ///
 /// # Errors
-/// PID 1 cannot be reached or refuses.
-pub fn set(root: &Path, _lock: &Lock, policy: &Policy, changes: &[SliceChange]) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    for change in changes {
-        // A user who has gone meanwhile is no error.
-        if root.join(paths::CGROUPFS).join(change.slice.cgroup()).exists() {
-            user_slice::set(root, change, deadline)?;
-        }
-    }
-    user_slice::count(root, policy, &|uid| user_slices::declared(policy, uid), deadline)
+/// Those of [`logins`]; PID 1 cannot be reached or refuses.
+pub fn set_logins(root: &Path, _lock: &Lock, policy: &Policy) -> Result<()> {
+    user_slices::set(root, policy)
 }

@@ -77,7 +77,10 @@ fn targets(look: &Observed<'_>) -> Vec<Target> {
     let everybody = settings(&policy.logins.default.resources);
     for user in &look.live.users {
         let settings = user_slice::settings(&user.rule(policy)).into_iter();
-        let (given, told) = settings.partition(|setting| everybody.contains(setting));
+        // What is shared depends on who is logged in, and may be what everybody has by chance.
+        let shares = policy.logins.budget(user.held_by(policy), user.uid).is_some();
+        let (given, told) =
+            settings.partition(|setting| everybody.contains(setting) && !(shares && setting.0 == CPU_WEIGHT));
         let user_slice = slice(&SliceName::of_user(user.uid), given);
         let user = user.account.as_ref().map(|account| account.name.clone());
         targets.push(Target { user, told, drop_in: "user-.slice".to_owned(), ..user_slice });

@@ -8,15 +8,19 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use super::super::user_slice;
+use super::super::due::Due;
+use super::super::{budget, user_slice};
 use super::observed::{Observed, Reset};
 use super::{Change, How, Left, PATIENCE, Plan, logins};
-use crate::host::account::Account;
 use crate::host::cgroup;
+use crate::paths;
 use crate::policy::Policy;
 use crate::survey::runtime_file;
 use crate::text::shown;
-use crate::units::{CPU_WEIGHT, CpuWeight, PROPERTIES, Property, SliceName};
+use crate::units::{CPU_WEIGHT, PROPERTIES, Property, SliceName};
+
+/// How often what is set is looked at again, because somebody came or went meanwhile.
+const ROUNDS: usize = 10;
 
 /// What is to be taken back, also of users who have gone: it would hold at their next login.
 pub(super) fn resets(look: &Observed<'_>) -> Result<Vec<Reset>> {
@@ -39,7 +43,8 @@ fn wanted(policy: &Policy, slice: &SliceName) -> Result<Vec<Property>> {
         return Ok(policy.logins.is_counted().then_some(CPU_WEIGHT).into_iter().collect());
     }
     let Some(uid) = cgroup::user(&slice.cgroup()) else { return Ok(Vec::new()) };
-    let (_, rule) = user_slice::rule(policy, Account::by_uid(uid)?.as_ref())?;
+    let due = Due::of(policy, &[uid])?;
+    let rule = due.get(uid).map(|(_, rule)| rule.clone()).unwrap_or_default();
     Ok(user_slice::settings(&rule).into_iter().map(|(property, _)| property).collect())
 }
 
@@ -112,19 +117,31 @@ pub(super) fn forget(root: &Path, resets: &[Reset]) -> Result<()> {
     Ok(())
 }
 
-/// What is declared for a user.
-///
-/// # Errors
-/// NSS failed.
-pub(super) fn declared(policy: &Policy, uid: u32) -> Result<Option<CpuWeight>> {
-    Ok(user_slice::rule(policy, Account::by_uid(uid)?.as_ref())?.1.cpu_weight())
-}
-
-/// Tells PID 1 what differs, as a login does.
+/// Tells PID 1 what differs, as a login does, until nothing does.
 pub(super) fn set(root: &Path, policy: &Policy) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    for change in logins(root, policy)?.iter().filter(|change| change.slice != SliceName::user()) {
-        user_slice::set(root, change, deadline)?;
+    record(root, policy)?;
+    for _ in 0..ROUNDS {
+        let mut changes = logins(root, policy)?;
+        changes.retain(|change| !change.properties.is_empty());
+        if changes.is_empty() {
+            break;
+        }
+        for change in changes {
+            // A user who has gone meanwhile is no error.
+            if root.join(paths::CGROUPFS).join(change.slice.cgroup()).exists() {
+                user_slice::set(root, &change, deadline)?;
+            }
+        }
     }
-    user_slice::count(root, policy, &|uid| declared(policy, uid), deadline)
+    Ok(())
+}
+
+/// For the logins to come, who of those who are logged in shares the weight of a group.
+fn record(root: &Path, policy: &Policy) -> Result<()> {
+    if policy.logins.budgets.is_empty() && !root.join(paths::BUDGETS).exists() {
+        return Ok(());
+    }
+    let due = Due::of(policy, &cgroup::users(root)?)?;
+    budget::record(root, &due.groups(policy)).context("recording who shares a weight")
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::effect;
+use crate::enforce::due::Due;
 use crate::enforce::generator;
 use crate::enforce::user_slice;
 use crate::host::account::Account;
@@ -219,8 +220,9 @@ impl Held {
         let Some(uid) = SliceName::new(unit).ok().and_then(|slice| cgroup::user(&slice.cgroup())) else {
             return Ok(Vec::new());
         };
-        let (_, rule) = user_slice::rule(world.policy, self.users.get(&uid))?;
-        Ok(user_slice::settings(&rule))
+        // Who else is logged in makes the same difference to all that is compared.
+        let due = Due::of_accounts(world.policy, std::iter::once((uid, self.users.get(&uid))))?;
+        Ok(due.get(uid).map(|(_, rule)| user_slice::settings(rule)).unwrap_or_default())
     }
 
     /// What a slice carries for those below it that it does not declare itself.

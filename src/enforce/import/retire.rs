@@ -20,9 +20,9 @@ use super::scripts::{self, Scripts};
 use super::settle::dispensable;
 use crate::effect::{self, Status};
 use crate::enforce::apply;
+use crate::enforce::due::Due;
 use crate::enforce::lock::Lock;
 use crate::enforce::user_slice::{self, Changed, SliceChange};
-use crate::host::account::Account;
 use crate::host::cgroup;
 use crate::host::tree::Tree;
 use crate::host::units::{Unit, Units};
@@ -264,14 +264,12 @@ impl Plan {
             return Ok(());
         }
         let everybody = user_slice::settings(&policy.logins.default);
+        let due = Due::of(policy, &cgroup::users(root)?)?;
         for slice in self.units.iter().filter_map(|unit| SliceName::new(unit).ok()) {
             let Some(uid) = cgroup::user(&slice.cgroup()) else { continue };
-            if !root.join(paths::CGROUPFS).join(slice.cgroup()).exists() {
-                continue;
-            }
-            let (_, rule) = user_slice::rule(policy, Account::by_uid(uid)?.as_ref())?;
+            let Some((_, rule)) = due.get(uid) else { continue };
             let files = Files::of_slice(root, &slice)?;
-            let own = user_slice::settings(&rule).into_iter().filter(|setting| !everybody.contains(setting));
+            let own = user_slice::settings(rule).into_iter().filter(|setting| !everybody.contains(setting));
             let own = own.filter(|(property, _)| files.over(Means::Told, property.unit).is_none());
             let properties = own.map(|(property, value)| Changed { property, value, live: None }).collect();
             let change = SliceChange { slice, properties, left: Vec::new() };

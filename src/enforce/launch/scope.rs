@@ -39,8 +39,7 @@ pub(super) fn enter(root: &Path, service: &ServiceName, slice: &SliceName, place
     if running.as_ref().is_some_and(|running| running.kind == "forking") {
         bail!("systemd looks for the main process of a Type=forking service in the service's own cgroup");
     }
-    // With KillMode=process and none, children are meant to outlive the service.
-    let ends_with = running.as_ref().filter(|run| matches!(&*run.kill_mode, "control-group" | "mixed"));
+    let ends_with = running.as_ref().filter(|run| run.ends_what_it_started());
     // The commands of a oneshot service are one run.
     if ends_with.is_some_and(|run| run.main_pid == std::process::id() && run.kind != "oneshot") {
         for earlier in earlier_scopes(root, service, slice)? {

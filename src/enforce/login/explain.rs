@@ -5,9 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{Asked, decide, weigh};
+use super::{Asked, decide};
 use crate::effect::{self, Headcount};
 use crate::enforce::decision::{At, Opener, Place};
+use crate::enforce::due::{Due, Shared};
 use crate::enforce::private_dir::{Looked, Wanted, look, others, overridden, wanted};
 use crate::enforce::user_slice;
 use crate::host::account::Account;
@@ -22,7 +23,7 @@ use crate::policy::{Filled, LoginRule, Origin, Policy, RuleOf};
 use crate::text::shown;
 use crate::units::{Property, ServiceName, SettingValue, SliceName};
 
-const OURS: &str = "pam_fairslice.so";
+pub(super) const OURS: &str = "pam_fairslice.so";
 const LOGINDS: &str = "pam_systemd.so";
 const LOGIND: &str = "systemd-logind";
 
@@ -43,6 +44,8 @@ pub struct Explained<'p> {
     pub total: Option<Live>,
     /// How it is counted with this user, if it is a sum.
     pub headcount: Option<Headcount>,
+    /// The weight that the user shares with other members of a group, if there is one.
+    pub shared: Option<Shared>,
     /// Private directories, by variable.
     pub directories: Vec<(String, Origin, Directory)>,
 }
@@ -58,6 +61,8 @@ pub struct Session {
     pub is_too_early: bool,
     /// Where the session goes when the turn is ours.
     pub place: Place,
+    /// Where the policy's `sessions` says so, of what is no login.
+    pub taken: Option<Origin>,
 }
 
 /// One setting.
@@ -99,7 +104,10 @@ pub enum Directory {
 /// There is no such user or service, or the machine cannot be looked at.
 pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -> Result<Explained<'p>> {
     let account = Account::by_name(user)?.with_context(|| format!("there is no user \"{}\"", shown(user)))?;
-    let (won, rule) = user_slice::rule(policy, Some(&account))?;
+    let users = user_slice::users_with(root, account.uid)?;
+    let due = Due::of(policy, &users)?;
+    let (won, rule) = due.get(account.uid).context("the user is gone")?;
+    let rule = rule.clone();
     let machine = Machine::read(root)?;
     let live = |slice: &SliceName, property: Property, value, origin: &Origin| {
         let live = cgroup::attribute(root, &slice.cgroup(), property.attribute);
@@ -108,8 +116,8 @@ pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -
     };
     let slice = SliceName::of_user(account.uid);
     let settings = rule.resources.settings().map(|s| live(&slice, s.property, s.value, s.origin)).collect();
-    let users = user_slice::users_with(root, account.uid)?;
-    let counted = user_slice::headcount(root, policy, &users, &weigh(root, account.uid, &rule))?;
+    let shared = due.shared(policy, account.uid);
+    let counted = user_slice::headcount(root, policy, &users, &|_| Ok(due.weights()))?;
     let weight = user_slice::total(policy, counted.as_ref()).into_iter().next();
     let total = policy.logins.total_weight.as_ref().zip(weight);
     let total = total
@@ -140,6 +148,7 @@ pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -
         settings,
         total,
         headcount: counted,
+        shared,
         directories,
         account,
     })
@@ -160,14 +169,13 @@ fn notes(root: &Path, stacks: &[Stack], account: &Account, variable: &str, fille
 /// the defaults.
 fn candidates<'p>(policy: &'p Policy, won: RuleOf<'p>) -> Result<Vec<(RuleOf<'p>, Option<Origin>, bool)>> {
     let logins = &policy.logins;
-    let users = logins.users.iter().filter(|(name, _)| won == RuleOf::User(name));
-    let mut candidates: Vec<_> = users.map(|(name, rule)| (RuleOf::User(name), rule)).collect();
-    candidates.extend(logins.groups.iter().map(|(name, rule)| (RuleOf::Group(name), rule)));
+    let users = logins.users.iter().map(|(name, _)| RuleOf::User(name)).filter(|of| *of == won);
+    let groups = logins.groups.iter().map(|(name, _)| RuleOf::Group(name));
     let rest = if won == RuleOf::Transient { won } else { RuleOf::Everybody };
-    candidates.push((rest, &logins.default));
-    let end = candidates.iter().position(|(of, _)| *of == won).context("no rule holds")?;
+    let mut candidates: Vec<_> = users.chain(groups).chain([rest]).collect();
+    let end = candidates.iter().position(|of| *of == won).context("no rule holds")?;
     candidates.truncate(end + 1);
-    Ok(candidates.into_iter().map(|(of, rule)| (of, rule.origin().cloned(), of == won)).collect())
+    Ok(candidates.into_iter().map(|of| (of, logins.origin(of).cloned(), of == won)).collect())
 }
 
 /// By the code that runs at the login, of a process as it will be then.
@@ -196,14 +204,16 @@ fn session(
     let ours = line(first);
     let noplace = ours.as_ref().is_some_and(|ours| ours.arguments.iter().any(|word| word == "noplace"));
     let place = decide(root, policy, rule, account, Asked { user: "", service, noplace }, &Expected(at))?;
-    Ok(Session { is_too_early: is_too_early && ours.is_some(), ours, logind: line(second), place })
+    let taken = policy.logins.sessions.iter().find(|taken| taken.value == service);
+    let taken = taken.filter(|_| policy.logins.takes(service, account.uid)).map(|taken| taken.origin.clone());
+    Ok(Session { is_too_early: is_too_early && ours.is_some(), ours, logind: line(second), place, taken })
 }
 
 /// A process that will be made for a session.
 struct Expected(At);
 
 impl Opener for Expected {
-    fn at(&self) -> Result<At> {
+    fn at(&self, _: bool) -> Result<At> {
         Ok(self.0)
     }
 

@@ -2,5 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod explain;
+mod sessions;
+
+pub use sessions::review;
 
 pub use fairslice_base::enforce::login::*;

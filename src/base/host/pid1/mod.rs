@@ -82,8 +82,11 @@ pub enum Holds<'a> {
         /// What PID 1 says of the service.
         properties: Option<&'a ServiceProperties>,
     },
-    /// A login's: stopped as logind's own scopes are (`manager_start_scope` of systemd).
-    Login,
+    /// A session's: stopped as logind's own scopes are (`manager_start_scope` of systemd).
+    Login {
+        /// The unit with which it is stopped, too.
+        stopped_with: Option<&'a str>,
+    },
 }
 
 /// What PID 1 says of a service that decides how its processes may be moved.
@@ -101,6 +104,15 @@ pub struct ServiceProperties {
     pub stop_timeout: u64,
     /// `Delegate=`
     pub delegate: bool,
+}
+
+impl ServiceProperties {
+    /// Whether stopping the service stops what it has started. With `KillMode=process` and `none`, that is meant to
+    /// outlive it.
+    #[must_use]
+    pub fn ends_what_it_started(&self) -> bool {
+        matches!(&*self.kill_mode, "control-group" | "mixed")
+    }
 }
 
 impl Manager {
@@ -242,24 +254,25 @@ fn start_transient_unit(scope: &Scope<'_>) -> Result<Call<'static>> {
         ("CollectMode", Variant::from("inactive-or-failed")),
     ];
     match &scope.holds {
-        Holds::Service { stopped_with, properties: service } => {
+        Holds::Service { properties: service, .. } => {
             if let Some(service) = service {
                 properties.push(("KillSignal", Variant::I32(service.kill_signal)));
                 properties.push(("TimeoutStopUSec", Variant::U64(service.stop_timeout)));
                 properties.push(("Delegate", Variant::Bool(service.delegate)));
             }
-            if let Some(service) = *stopped_with {
-                properties.push(("StopPropagatedFrom", Variant::from(vec![service])));
-                // So the service is stopped first, in its own way, and then what is left of it.
-                properties.push(("Before", Variant::from(vec![service])));
-            }
         }
-        Holds::Login => {
+        Holds::Login { .. } => {
             // A shell at a prompt ignores SIGTERM.
             properties.push(("SendSIGHUP", Variant::Bool(true)));
             // At shutdown it ends before the network does, or ssh clients hang.
             properties.push(("After", Variant::from(vec!["systemd-user-sessions.service"])));
         }
+    }
+    let (Holds::Service { stopped_with, .. } | Holds::Login { stopped_with }) = scope.holds;
+    if let Some(unit) = stopped_with {
+        properties.push(("StopPropagatedFrom", Variant::from(vec![unit])));
+        // So the unit is stopped first, in its own way, and then what is left of it.
+        properties.push(("Before", Variant::from(vec![unit])));
     }
     properties.extend(scope.resources.iter().map(|&(name, value)| (name, Variant::U64(value))));
     let others: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
