@@ -18,7 +18,7 @@ use crate::effect::score::has_set_itself;
 use crate::host::process::Stat;
 use crate::host::processes::{self, Process};
 use crate::host::units;
-use crate::survey::{Means, Service};
+use crate::survey::{Means, RunningService};
 use crate::text::shown;
 use crate::units::{OOM_SCORE_ADJUST, OomScoreAdj};
 
@@ -44,7 +44,7 @@ pub(super) struct Rescore {
 pub(super) fn plan(look: &Observed<'_>, plan: &mut Plan<'_>) -> Result<()> {
     let mut all = None;
     let mut loaded_at = None;
-    for Service { name, cgroup, main, .. } in look.services() {
+    for RunningService { name, cgroup, main, .. } in look.services() {
         let Some(declared) = look.policy.service(name).score_to_set() else { continue };
         if all.is_none() {
             all = Some(processes::read(look.root)?.all);

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::{Asked, decide, weigh};
 use crate::effect::{self, Headcount};
-use crate::enforce::decision::{At, Opener, Place};
+use crate::enforce::decision::{At, Opener, SessionPlace};
 use crate::enforce::private_dir::{Looked, Wanted, look, others, overridden, wanted};
 use crate::enforce::user_slice;
 use crate::host::account::Account;
@@ -44,7 +44,7 @@ pub struct Explained<'p> {
     /// How it is counted with this user, if it is a sum.
     pub headcount: Option<Headcount>,
     /// Private directories, by variable.
-    pub directories: Vec<(String, Origin, Directory)>,
+    pub directories: Vec<(String, Origin, ExplainedDirectory)>,
 }
 
 /// How a PAM service's session is placed.
@@ -57,7 +57,7 @@ pub struct Session {
     /// Whether that comes after ours, and logind answers: it would have placed the session.
     pub is_too_early: bool,
     /// Where the session goes when the turn is ours.
-    pub place: Place,
+    pub place: SessionPlace,
 }
 
 /// One setting.
@@ -77,7 +77,7 @@ pub struct Live {
 
 /// One private directory.
 #[derive(Debug)]
-pub enum Directory {
+pub enum ExplainedDirectory {
     /// The variable is set to this.
     Set {
         /// Its value.
@@ -117,18 +117,22 @@ pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -
     let stacks = pam::stacks(root);
     let directories = policy.private_dirs.iter().map(|(variable, declared)| {
         let directory = match wanted(root, declared, &account) {
-            Ok(Wanted::Nothing(reason)) => Directory::Nothing(reason),
+            Ok(Wanted::Nothing(reason)) => ExplainedDirectory::Nothing(reason),
             Ok(Wanted::Directory(filled)) => {
                 match look(root, &filled.directory, &account, declared) {
                     // What lies on a mount of the user's own is not asked for: only a login does.
                     Ok(looked) => {
                         let notes = notes(root, &stacks, &account, variable.as_str(), &filled);
-                        Directory::Set { value: filled.value, exists: looked != Looked::Missing, notes }
+                        ExplainedDirectory::Set {
+                            value: filled.value,
+                            exists: looked != Looked::Missing,
+                            notes,
+                        }
                     }
-                    Err(error) => Directory::Refused(format!("{error:#}")),
+                    Err(error) => ExplainedDirectory::Refused(format!("{error:#}")),
                 }
             }
-            Err(error) => Directory::Refused(format!("{error:#}")),
+            Err(error) => ExplainedDirectory::Refused(format!("{error:#}")),
         };
         (variable.to_string(), declared.path.origin.clone(), directory)
     });
