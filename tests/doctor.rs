@@ -679,6 +679,10 @@ fn what_the_kernel_still_has_of_any_limit_is_found() {
     let cgroup = "system.slice/pinned.service";
     let mut machine = Machine::new();
     machine.service("pinned.service", "system.slice", "system.slice", 20, 0);
+    for above in ["", "system.slice/"] {
+        let file = format!("sys/fs/cgroup/{above}cgroup.subtree_control");
+        machine.write(&file, &format!("cpuset {CONTROLLERS}"));
+    }
     for (property, value) in [
         ("CPUQuotaPerSecUSec", "infinity"),
         ("AllowedCPUs", ""),

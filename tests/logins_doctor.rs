@@ -14,7 +14,7 @@ use fairslice::doctor::finding::{Finding, Fix, sorted};
 use fairslice::doctor::{directories, launchers, logins};
 use fairslice::enforce::{adopt, private_dir};
 use fairslice::host::account::Account;
-use fairslice::host::logins::Logins;
+use fairslice::host::logins::LoginSetup;
 use fairslice::host::machine::Machine;
 use fairslice::host::processes;
 use fairslice::host::settings::Settings;
@@ -37,7 +37,7 @@ fn found(root: &Path) -> Vec<Finding> {
     let declared = policy::load(root).policy;
     let live = snapshot::read(root, Tree::read(root).unwrap(), &declared, Extent::Everything, None).unwrap();
     let processes = processes::read(root).unwrap();
-    let (machine, logins) = (Machine::read(root).unwrap(), Logins::read(root));
+    let (machine, logins) = (Machine::read(root).unwrap(), LoginSetup::read(root));
     let (units, settings, live, processes) = (&units, &settings, &live, &processes.all[..]);
     let seen = logins::Seen { machine, logins: &logins, live, units, settings, processes, cpus: 2 };
     sorted(logins::findings(&declared, &seen))

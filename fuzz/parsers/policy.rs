@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 
 use fairslice::enforce::generator;
 use fairslice::host::machine::Machine;
-use fairslice::policy::{self, ForLogins, Loaded, Owner, PathTemplate, Policy, Setting, Who};
+use fairslice::policy::{self, DirectoryOwner, ForLogins, Loaded, PathTemplate, Policy, Setting, Who};
 use fairslice::{paths, text};
 use tempfile::tempdir;
 
@@ -90,7 +90,8 @@ fn used(policy: &Policy) {
     }
     for directory in policy.private_dirs.values() {
         let _ = (directory.mode(), directory.excludes(&Alice));
-        let alice = Owner { user: "alice", uid: 1000, group: "staff", home: Path::new("/home/alice") };
+        let alice =
+            DirectoryOwner { user: "alice", uid: 1000, group: "staff", home: Path::new("/home/alice") };
         let _ = directory.path.value.fill(alice);
     }
 }
@@ -118,7 +119,7 @@ pub(super) fn template(text: &str) {
     let mut field = || fields.next().unwrap_or_default();
     let (template, user, group, home) = (field(), field(), field(), field());
     let Ok(template) = PathTemplate::new(template) else { return };
-    let owner = Owner { user, uid: 1000, group, home: Path::new(home) };
+    let owner = DirectoryOwner { user, uid: 1000, group, home: Path::new(home) };
     let filled = match template.fill(owner) {
         Ok(filled) => filled,
         Err(error) => return assert_is_harmless(&error),

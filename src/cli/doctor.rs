@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::{FOUND, PATIENCE, lock, out, say_missed};
 use crate::doctor::look::{Found, Look, on_v1};
-use crate::report::{self, Looked};
+use crate::report::{self, Examined};
 use crate::survey;
 
 #[derive(Debug, Args)]
@@ -44,7 +44,7 @@ pub(super) fn run(root: &Path, arguments: &Arguments) -> Result<u8> {
 }
 
 fn print(missed: &[String], found: &Found, json: bool) -> Result<u8> {
-    let looked = Looked { settings: found.settings, missed };
+    let looked = Examined { settings: found.settings, missed };
     let text = if json {
         report::doctor_json(&found.findings, looked)
     } else {

@@ -219,13 +219,13 @@ fn picture(
     let carried = effect::ancestors(&loaded.policy, machine.ram);
     let status = Status::new(&loaded.policy, &carried, machine, &live);
     let mut tree = live.tree;
-    let mut named = Vec::new();
+    let mut found = Vec::new();
     let ids = match extent {
         Extent::Screen => screen::worth_a_look(&tree, &status),
         Extent::Everything => screen::everything(&tree),
         Extent::Named(names) => {
-            named = find(root, &tree, &status, names)?;
-            named.iter().filter_map(|named| named.cgroup).flat_map(|id| tree.upwards(id)).collect()
+            found = find(root, &tree, &status, names)?;
+            found.iter().filter_map(|named| named.cgroup).flat_map(|id| tree.upwards(id)).collect()
         }
     };
     let unread: Vec<Id> = ids.iter().copied().filter(|id| tree[*id].memory.is_none()).collect();
@@ -245,7 +245,7 @@ fn picture(
     let seen = seen.collect();
     let mut picture = Picture::new(machine, usage::memory_used(root), tree, status, seen);
     let scores = fill_figures(root, &mut picture, scores, extent, cpus);
-    Ok(View { picture, scores, named })
+    Ok(View { picture, scores, named: found })
 }
 
 /// The tree with every `cpu.max` that makes a difference while everything is busy: of thousands of cgroups,

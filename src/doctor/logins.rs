@@ -9,7 +9,7 @@ use crate::doctor::chain::Override;
 use crate::doctor::finding::{Code, Finding, Fix, Place, Subjects};
 use crate::effect::holds;
 use crate::host::cgroup;
-use crate::host::logins::Logins;
+use crate::host::logins::LoginSetup;
 use crate::host::machine::Machine;
 use crate::host::pam::{Module, Stack};
 use crate::host::pam_service::{Opens, opens};
@@ -37,7 +37,7 @@ pub struct Seen<'a> {
     /// What percentages are of.
     pub machine: Machine,
     /// PAM, sshd, and what fairslice has set.
-    pub logins: &'a Logins,
+    pub logins: &'a LoginSetup,
     /// Who is logged in, and what their slices have.
     pub live: &'a Snapshot,
     /// What PID 1 says of the users' slices.
@@ -75,7 +75,7 @@ fn is_for_logins(policy: &Policy) -> bool {
         || !(logins.users.is_empty() && logins.groups.is_empty())
 }
 
-fn pam(policy: &Policy, seen: &Logins) -> Vec<Finding> {
+fn pam(policy: &Policy, seen: &LoginSetup) -> Vec<Finding> {
     // A job gets private directories, and nothing of what is declared for logins.
     let concerns = |stack: &&Stack| !is_job(stack) || !policy.private_dirs.is_empty();
     let stacks: Vec<&Stack> = seen.stacks.iter().filter(concerns).collect();
@@ -123,7 +123,7 @@ fn logind_after(stack: &Stack, ours: usize) -> Option<&Module> {
 }
 
 /// The services whose sessions never come to us: together where it is one thing to do.
-fn without_us(stacks: &[&Stack], seen: &Logins) -> Vec<Finding> {
+fn without_us(stacks: &[&Stack], seen: &LoginSetup) -> Vec<Finding> {
     let mut by_file: BTreeMap<&Path, Vec<&Stack>> = BTreeMap::new();
     for stack in stacks.iter().filter(|stack| stack.modules.iter().all(|module| module.name != OURS)) {
         let common = stack.files.iter().find(|file| COMMON.iter().any(|common| *file == Path::new(common)));

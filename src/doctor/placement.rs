@@ -12,7 +12,7 @@ use crate::host::cgroup;
 use crate::host::processes::Process;
 use crate::host::units::Unit;
 use crate::paths;
-use crate::survey::Service;
+use crate::survey::RunningService;
 use crate::text::{and_more, quoted, shown};
 use crate::units::{SLICE, ServiceName, SliceName, cgroup_name};
 
@@ -183,7 +183,7 @@ fn moved(scene: &Scene<'_>, chain: &Chain, main: &Process, cgroup: &Path) -> Fin
 /// Processes in a cgroup that a running service has left for another slice.
 #[must_use]
 pub fn findings(scene: &Scene<'_>) -> Vec<Finding> {
-    let left = |service: &Service| {
+    let left = |service: &RunningService| {
         let of = |cgroup: &PathBuf| {
             let mut processes = scene.within(cgroup);
             processes.retain(|process| Some(process.pid) != service.main);
@@ -194,7 +194,7 @@ pub fn findings(scene: &Scene<'_>) -> Vec<Finding> {
     scene.live.services.iter().flat_map(left).collect()
 }
 
-fn leftover(scene: &Scene<'_>, service: &Service, cgroup: &Path, processes: &[&Process]) -> Finding {
+fn leftover(scene: &Scene<'_>, service: &RunningService, cgroup: &Path, processes: &[&Process]) -> Finding {
     let named: Vec<String> = processes
         .iter()
         .take(MOST_NAMED)

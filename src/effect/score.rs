@@ -6,8 +6,8 @@ use crate::host::units::Unit;
 use crate::units::OOM_SCORE_ADJUST;
 
 /// Whether a service's main process has another score than PID 1 started it with. `reloaded` is when PID 1
-/// last read the unit's files, as [`crate::host::units::Manager::loaded_at`]: what it has started before, it may have
-/// given another score than the unit has now.
+/// last read the unit's files, as [`crate::host::units::ManagerFacts::loaded_at`]: what it has started before, it may
+/// have given another score than the unit has now.
 #[must_use]
 pub fn has_set_itself(main: &Process, unit: &Unit, reloaded: Option<u64>) -> bool {
     let given = unit.text(OOM_SCORE_ADJUST).and_then(|text| text.parse::<i16>().ok()).unwrap_or(0);

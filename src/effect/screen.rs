@@ -62,12 +62,12 @@ pub struct Figures {
     /// The memory that it can have at most.
     pub ceiling: Option<Ceiling>,
     /// The process in it that is killed first.
-    pub oom: Option<Oom>,
+    pub oom: Option<OomRank>,
 }
 
 /// How soon the first process of a cgroup is killed when the machine runs out of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Oom {
+pub struct OomRank {
     /// The highest `oom_score` of its processes.
     pub score: u16,
     /// 1 is the machine's next victim; one that has as many points as others has their place. `None`
@@ -198,8 +198,8 @@ impl Picture {
 
 /// The place of `scores`, those of one cgroup's processes, among `all`, which are sorted, the lowest first.
 #[must_use]
-pub fn oom(scores: impl IntoIterator<Item = u16>, all: &[u16]) -> Option<Oom> {
+pub fn oom(scores: impl IntoIterator<Item = u16>, all: &[u16]) -> Option<OomRank> {
     let score = scores.into_iter().max()?;
     let higher = all.len() - all.partition_point(|other| *other <= score);
-    Some(Oom { score, rank: (score > 0).then_some(higher + 1) })
+    Some(OomRank { score, rank: (score > 0).then_some(higher + 1) })
 }

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::directory::names;
-use super::logins::Logins;
+use super::logins::LoginSetup;
 use super::settings::Settings;
-use super::units::{self, Manager, Units};
+use super::units::{self, ManagerFacts, Units};
 use crate::paths;
 use crate::units::{Assignment, file};
 
@@ -25,9 +25,9 @@ pub struct Facts {
     /// The generator itself.
     pub generator: Generator,
     /// PAM, sshd, and what fairslice has set at runtime.
-    pub logins: Logins,
+    pub logins: LoginSetup,
     /// What PID 1 says of itself; `None` where it could not be asked.
-    pub manager: Option<Manager>,
+    pub manager: Option<ManagerFacts>,
 }
 
 /// Whether PID 1 finds the generator.
@@ -62,7 +62,7 @@ impl Facts {
             settings: Settings::read(root, units),
             generated: assignments(generated(root).unwrap_or_default()),
             generator: generator(root),
-            logins: Logins::read(root),
+            logins: LoginSetup::read(root),
             manager: units::manager(root).ok(),
         }
     }

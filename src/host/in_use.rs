@@ -25,14 +25,14 @@ const MOST: usize = 1_000_000;
 
 /// A process, as messages name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Process {
+pub struct UsingProcess {
     /// Its number.
     pub pid: u32,
     /// Its name, `comm` of `proc_pid_comm(5)`.
     pub name: Foreign,
 }
 
-impl fmt::Display for Process {
+impl fmt::Display for UsingProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (pid {})", self.name.shown().at_most(16), self.pid)
     }
@@ -51,11 +51,11 @@ pub struct Directory {
 #[derive(Debug, Default)]
 pub struct InUse {
     /// The directories that are in use, each by this process for one.
-    pub used: BTreeMap<PathBuf, Process>,
+    pub used: BTreeMap<PathBuf, UsingProcess>,
     /// The directories whose owner has a process of which it cannot be told.
-    pub unknown: BTreeMap<PathBuf, Process>,
+    pub unknown: BTreeMap<PathBuf, UsingProcess>,
     /// The processes of which not everything could be looked at, and why.
-    pub unread: Vec<(Process, io::Error)>,
+    pub unread: Vec<(UsingProcess, io::Error)>,
 }
 
 /// Which of `directories` a process of its owner's or of root's uses: with its working or root directory, its
@@ -114,7 +114,7 @@ impl Search<'_> {
     fn process(&mut self, pid: u32, process: &Path) {
         let named = || {
             let comm = fs::read(process.join("comm")).unwrap_or_default();
-            Process { pid, name: Foreign::new(comm.strip_suffix(b"\n").unwrap_or(&comm)) }
+            UsingProcess { pid, name: Foreign::new(comm.strip_suffix(b"\n").unwrap_or(&comm)) }
         };
         let uids = match unless_gone(fs::read(process.join("status"))) {
             Ok(status) => status.as_deref().and_then(uids),

@@ -13,7 +13,7 @@ use crate::paths;
 
 /// All of that.
 #[derive(Debug, Clone, Default)]
-pub struct Logins {
+pub struct LoginSetup {
     /// What runs when a session opens.
     pub stacks: Vec<Stack>,
     /// The paths by which they name modules that libpam does not find.
@@ -28,7 +28,7 @@ pub struct Logins {
     pub recorded: BTreeMap<String, Recorded>,
 }
 
-impl Logins {
+impl LoginSetup {
     /// Reads it below `root`. What cannot be read is left out.
     #[must_use]
     pub fn read(root: &Path) -> Self {

@@ -170,7 +170,7 @@ impl Units {
 
 /// What PID 1 says of itself.
 #[derive(Debug, Clone, Copy)]
-pub struct Manager {
+pub struct ManagerFacts {
     /// When it last read the unit files, in µs of the monotonic clock: at the boot, or at the last daemon-reload.
     pub loaded_at: u64,
     /// Which systemd it is: 257 of `257.13-1~deb13u1`; `None` where that is no number.
@@ -181,17 +181,20 @@ pub struct Manager {
 ///
 /// # Errors
 /// Those of [`Units::read`].
-pub fn manager(root: &Path) -> Result<Manager> {
+pub fn manager(root: &Path) -> Result<ManagerFacts> {
     let number = |version: &str| version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok();
     if root == Path::new("/") {
         let mut pid1 = pid1(root)?;
-        return Ok(Manager { loaded_at: pid1.number(LOADED_AT)?, version: number(&pid1.text(VERSION)?) });
+        return Ok(ManagerFacts {
+            loaded_at: pid1.number(LOADED_AT)?,
+            version: number(&pid1.text(VERSION)?),
+        });
     }
     let file = root.join(paths::CAPTURED_MANAGER);
     let text = fs::read_to_string(&file).with_context(|| format!("reading {}", shown(&file)))?;
     let value = |property: &str| text.lines().find_map(|line| line.strip_prefix(property)?.strip_prefix('='));
     let loaded_at = value(LOADED_AT).and_then(|number| number.parse().ok());
-    Ok(Manager {
+    Ok(ManagerFacts {
         loaded_at: loaded_at.with_context(|| format!("{}: no {LOADED_AT}", shown(&file)))?,
         version: value(VERSION).and_then(number),
     })

@@ -20,7 +20,7 @@ const DIM: Style = Style::new().dimmed();
 
 /// What was looked at.
 #[derive(Debug, Clone, Copy)]
-pub struct Looked<'a> {
+pub struct Examined<'a> {
     /// How many settings.
     pub settings: usize,
     /// What could not be looked at, a line each.
@@ -29,7 +29,7 @@ pub struct Looked<'a> {
 
 /// A few lines for each finding, and one that counts them.
 #[must_use]
-pub fn doctor_text(findings: &[Finding], looked: Looked<'_>) -> String {
+pub fn doctor_text(findings: &[Finding], looked: Examined<'_>) -> String {
     let mut text: String = findings.iter().map(finding_text).collect();
     let settings = looked.settings;
     // Writing to a string cannot fail.
@@ -148,7 +148,7 @@ fn command(fix: &Fix) -> Option<String> {
 
 /// The same for programs: `docs/json`.
 #[must_use]
-pub fn doctor_json(findings: &[Finding], looked: Looked<'_>) -> String {
+pub fn doctor_json(findings: &[Finding], looked: Examined<'_>) -> String {
     let value = json!({
         "version": JSON_VERSION,
         "settings": looked.settings,

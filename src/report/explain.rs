@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::json::json_text;
 use crate::effect::Headcount;
-use crate::enforce::decision::Place;
+use crate::enforce::decision::SessionPlace;
 use crate::enforce::due::Shared;
-use crate::enforce::login::explain::{Directory, Explained, Live, Session};
+use crate::enforce::login::explain::{Explained, ExplainedDirectory, Live, Session};
 use crate::host::pam::Module;
 use crate::host::pam_service::{Opens, opens};
 use crate::policy::Origin;
@@ -79,16 +79,16 @@ fn private_dirs(text: &mut String, explained: &Explained<'_>) {
     let mut table = Table::default();
     for (variable, origin, directory) in &explained.directories {
         let (value, note) = match directory {
-            Directory::Set { value, exists: true, .. } => (value.as_str(), "exists"),
-            Directory::Set { value, exists: false, .. } => (value.as_str(), "made at the login"),
-            Directory::Nothing(reason) => ("not set", reason.as_str()),
-            Directory::Refused(reason) => ("refused", reason.as_str()),
+            ExplainedDirectory::Set { value, exists: true, .. } => (value.as_str(), "exists"),
+            ExplainedDirectory::Set { value, exists: false, .. } => (value.as_str(), "made at the login"),
+            ExplainedDirectory::Nothing(reason) => ("not set", reason.as_str()),
+            ExplainedDirectory::Refused(reason) => ("refused", reason.as_str()),
         };
         table.row([variable.clone(), value.to_owned(), note.to_owned(), origin.to_string()]);
     }
     table.write_to(text, "private directories");
     for (variable, _, directory) in &explained.directories {
-        if let Directory::Set { notes, .. } = directory {
+        if let ExplainedDirectory::Set { notes, .. } = directory {
             for note in notes {
                 // Writing to a string cannot fail.
                 let _ = writeln!(text, "  {}", shown(&format!("{variable}: {note}")));
@@ -108,12 +108,14 @@ pub fn login_json(explained: &Explained<'_>, service: &str) -> String {
     let directories = explained.directories.iter().map(|(variable, origin, directory)| {
         let none = Vec::new();
         let (value, exists, reason, notes) = match directory {
-            Directory::Set { value, exists, notes } => (Some(value), *exists, None, notes),
-            Directory::Nothing(reason) | Directory::Refused(reason) => (None, false, Some(reason), &none),
+            ExplainedDirectory::Set { value, exists, notes } => (Some(value), *exists, None, notes),
+            ExplainedDirectory::Nothing(reason) | ExplainedDirectory::Refused(reason) => {
+                (None, false, Some(reason), &none)
+            }
         };
         json!({
             "variable": variable, "origin": origin.to_string(), "value": value, "exists": exists,
-            "refused": matches!(directory, Directory::Refused(_)), "reason": reason,
+            "refused": matches!(directory, ExplainedDirectory::Refused(_)), "reason": reason,
             "notes": notes,
         })
     });
@@ -126,12 +128,12 @@ pub fn login_json(explained: &Explained<'_>, service: &str) -> String {
         "session": match &explained.session {
             Session { ours: None, .. } => "without_us",
             Session { is_too_early: true, .. } => "too_early",
-            Session { place: Place::Session | Place::Manager, .. } => "placed",
-            Session { place: Place::ThroughPid1 | Place::Directly, .. } => "placed_here",
-            Session { place: Place::Stays(_), .. } => "stays",
+            Session { place: SessionPlace::Session | SessionPlace::Manager, .. } => "placed",
+            Session { place: SessionPlace::ThroughPid1 | SessionPlace::Directly, .. } => "placed_here",
+            Session { place: SessionPlace::Stays(_), .. } => "stays",
         },
         "reason": match &explained.session {
-            Session { ours: Some(_), place: Place::Stays(why), .. } => Some(why.to_string()),
+            Session { ours: Some(_), place: SessionPlace::Stays(why), .. } => Some(why.to_string()),
             _ => None,
         },
         "rules": candidates.collect::<Vec<_>>(),
@@ -159,16 +161,16 @@ fn session(session: &Session, service: &str, slice: &SliceName) -> String {
         );
     }
     match place {
-        Place::Session => format!(
+        SessionPlace::Session => format!(
             "{service}: logind puts the session into {slice} ({by}), unless it is opened inside another"
         ),
-        Place::Manager => format!("{service}: PID 1 starts it in {slice} ({})", line(ours)),
-        Place::ThroughPid1 | Place::Directly if let Some(taken) = taken => format!(
+        SessionPlace::Manager => format!("{service}: PID 1 starts it in {slice} ({})", line(ours)),
+        SessionPlace::ThroughPid1 | SessionPlace::Directly if let Some(taken) = taken => format!(
             "{service}: pam_fairslice.so puts the session into {slice}, as sessions of [logins] says ({taken}), unless it \
              is in there already ({})",
             line(ours)
         ),
-        Place::ThroughPid1 | Place::Directly => {
+        SessionPlace::ThroughPid1 | SessionPlace::Directly => {
             let unless = if opens(service) == Some(Opens::Switch) {
                 "a session or a service calls it"
             } else {
@@ -179,7 +181,7 @@ fn session(session: &Session, service: &str, slice: &SliceName) -> String {
                 line(ours)
             )
         }
-        Place::Stays(why) => format!(
+        SessionPlace::Stays(why) => format!(
             "{service}: the session stays where {service} runs, {why} ({}): private directories only",
             line(ours)
         ),

@@ -11,7 +11,7 @@ use super::table::{DIM, PLAIN, Table};
 use crate::doctor::SetBy;
 use crate::effect::kill_order::daemons::{Rule, SWAPPED_LEAST, Watched, earlyoom_takes, oomd_takes, watched};
 use crate::effect::kill_order::{
-    Domain, KillScene, Source, Spared, Takes, Victim, contradicted, ranked, spared, victims,
+    Domain, KillScene, KilledWith, Source, Spared, Victim, contradicted, ranked, spared, victims,
 };
 use crate::effect::memory::{ceiling, size};
 use crate::host::cgroup;
@@ -81,13 +81,13 @@ impl<'a> Order<'a> {
         watched(&self.scene).into_iter().map(|watched| (watched.clone(), first(&watched))).collect()
     }
 
-    fn takes(&self, takes: Takes<'_>) -> String {
+    fn takes(&self, takes: KilledWith<'_>) -> String {
         match takes {
-            Takes::Itself => String::new(),
-            Takes::Cgroup { id, processes } => {
+            KilledWith::Itself => String::new(),
+            KilledWith::Cgroup { id, processes } => {
                 format!("{}: {}, memory.oom.group", self.name(id), count(processes))
             }
-            Takes::Unit { name, processes } => format!("{name}: {}, OOMPolicy=stop", count(processes)),
+            KilledWith::Unit { name, processes } => format!("{name}: {}, OOMPolicy=stop", count(processes)),
         }
     }
 
@@ -336,11 +336,11 @@ pub fn oom_json(order: &Order<'_>, missed: &[String]) -> String {
             "used": badness.memory, "resident": process.resident, "swapped": process.swapped,
             "page_tables": process.page_tables, "oom_score": process.oom_score,
             "takes": match victim.takes {
-                Takes::Itself => Value::Null,
-                Takes::Cgroup { id, processes } => {
+                KilledWith::Itself => Value::Null,
+                KilledWith::Cgroup { id, processes } => {
                     json!({ "by": "memory.oom.group", "unit": order.scene.tree.name(id), "processes": processes })
                 }
-                Takes::Unit { name, processes } => {
+                KilledWith::Unit { name, processes } => {
                     json!({ "by": "OOMPolicy", "unit": name, "processes": processes })
                 }
             },

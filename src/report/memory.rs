@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::json::json_text;
 use super::status_json::limit;
 use super::table::{DIM, PLAIN, Table};
-use crate::effect::memory::{Because, Guard, Limit, Protections, bytes_of, ceiling, size};
+use crate::effect::memory::{Because, Guard, MemoryLimit, Protections, bytes_of, ceiling, size};
 use crate::host::tree::{Id, Memory, Tree};
 use crate::text::shown;
 
@@ -24,7 +24,7 @@ const DELAYED: &str =
 type Setting = fn(&Memory) -> u64;
 
 /// The limits of a cgroup: their names, what it sets, and which one holds.
-fn limits(tree: &Tree, id: Id) -> [(&'static str, Setting, Option<Limit>); 3] {
+fn limits(tree: &Tree, id: Id) -> [(&'static str, Setting, Option<MemoryLimit>); 3] {
     let holds = ceiling(tree, id);
     [
         ("high", |memory| memory.high, holds.high),

@@ -25,7 +25,7 @@ pub use bars::Display;
 pub use chain::{UnitView, unit_json, unit_text};
 pub use changes::{changes, changes_text, plan_json, plan_text, plan_value, report_json, report_text};
 pub use detail::{Detail, detail};
-pub use doctor::{Looked, doctor_json, doctor_text, finding_text, fixable_text, fixed_text, left_text};
+pub use doctor::{Examined, doctor_json, doctor_text, finding_text, fixable_text, fixed_text, left_text};
 pub use explain::{login_json, login_text};
 pub use import::import_text;
 pub use kill_order::{Order, oom_json, oom_text};

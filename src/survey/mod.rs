@@ -13,5 +13,5 @@ pub mod unmatched;
 pub use declared::{declared, resolve};
 pub use fairslice_base::survey::*;
 pub use files::loaded_files;
-pub use service::Service;
+pub use service::RunningService;
 pub use snapshot::whole_tree;

@@ -13,7 +13,7 @@ use crate::units::ServiceName;
 
 /// A running service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Service {
+pub struct RunningService {
     /// Its own name.
     pub name: ServiceName,
     /// Where it runs: its own cgroup, or the scope in which the launcher has had it put, from the root of the tree.
@@ -32,7 +32,7 @@ pub(super) fn running<'u>(
     tree: &Tree,
     wanted: impl Fn(&ServiceName) -> bool,
     ask: impl FnOnce(&[String]) -> Option<Cow<'u, Units>>,
-) -> Vec<Service> {
+) -> Vec<RunningService> {
     let mut found: BTreeMap<ServiceName, Vec<Id>> = BTreeMap::new();
     let mut scopes: Vec<(&str, Id)> = Vec::new();
     for id in tree.in_slices() {
@@ -67,13 +67,13 @@ pub(super) fn running<'u>(
         let left =
             ids.iter().enumerate().filter(is_left).filter_map(|(at, _)| paths.get(at).cloned()).collect();
         let main = main_process(root, unit, &cgroup);
-        services.push(Service { name, cgroup, main, left });
+        services.push(RunningService { name, cgroup, main, left });
     }
     services
 }
 
 /// The running service of this name, with its ending; `None` where none runs.
-pub(super) fn find(root: &Path, tree: &Tree, unit: &str) -> Option<Service> {
+pub(super) fn find(root: &Path, tree: &Tree, unit: &str) -> Option<RunningService> {
     let service = ServiceName::new(unit).ok().filter(|service| service.as_str() == unit)?;
     running(root, tree, |name| *name == service, |names| ask(root, names).map(Cow::Owned)).pop()
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::controller::of_attribute;
-use super::service::{self, Service};
+use super::service::{self, RunningService};
 use crate::host::account::Account;
 use crate::host::processes::{self, Process};
 use crate::host::tree::{self, CgroupDirectory, Id, Tree};
@@ -25,9 +25,9 @@ pub struct Snapshot {
     /// Every cgroup.
     pub tree: Tree,
     /// Slices, services and scopes, and the slices of logins, by their path from the root of the tree.
-    pub cgroups: BTreeMap<PathBuf, Cgroup>,
+    pub cgroups: BTreeMap<PathBuf, LiveCgroup>,
     /// The running services, in the order of their names.
-    pub services: Vec<Service>,
+    pub services: Vec<RunningService>,
     /// Every user with processes in a slice.
     pub users: Vec<User>,
 }
@@ -41,7 +41,7 @@ pub type Attributes = BTreeMap<&'static str, String>;
 
 /// One cgroup.
 #[derive(Debug, Default)]
-pub struct Cgroup {
+pub struct LiveCgroup {
     /// What it says of itself.
     pub attributes: Attributes,
     /// The OOM score adjustment of its main process, for a service.
@@ -87,7 +87,7 @@ impl Snapshot {
 impl Snapshot {
     /// The running service of this name.
     #[must_use]
-    pub fn service(&self, name: &ServiceName) -> Option<&Service> {
+    pub fn service(&self, name: &ServiceName) -> Option<&RunningService> {
         let place = self.services.binary_search_by(|service| service.name.cmp(name)).ok()?;
         self.services.get(place)
     }
@@ -191,10 +191,10 @@ pub fn read(
     let read = tree.read_each(root, &wanted, |id, directory| {
         let attributes = attributes(&tree[id], &directory, extent)?;
         let main = mains.get(&id).copied().flatten();
-        Some(Cgroup { attributes, main_score: main.and_then(|main| main_score(root, main, known)) })
+        Some(LiveCgroup { attributes, main_score: main.and_then(|main| main_score(root, main, known)) })
     });
     let read = wanted.into_iter().zip(read);
-    let cgroups: BTreeMap<PathBuf, Cgroup> =
+    let cgroups: BTreeMap<PathBuf, LiveCgroup> =
         read.filter_map(|(id, cgroup)| Some((tree.path(id), cgroup?))).collect();
     let in_logins = tree.find(&logins).map_or(&[][..], |id| &tree[id].children);
     let populated = in_logins.iter().filter(|id| tree[**id].populated);

@@ -27,12 +27,12 @@ pub struct Headcount {
     /// The sum of their weights: idle if all of them are; the kernel's default while there is nobody.
     pub sum: CpuWeight,
     /// The floor that leaves the least, if there is one.
-    pub limit: Option<Limit>,
+    pub limit: Option<FloorLimit>,
 }
 
 /// What a floor leaves to the logins.
 #[derive(Debug, Clone)]
-pub struct Limit {
+pub struct FloorLimit {
     /// The slice that has the floor.
     pub slice: SliceName,
     /// The floor.
@@ -54,7 +54,7 @@ impl Headcount {
 /// The headcount of users with these weights, one for each who is logged in, below these limits. `None` is the
 /// kernel's default.
 #[must_use]
-pub fn headcount(weights: &[Option<CpuWeight>], limits: Vec<Limit>) -> Headcount {
+pub fn headcount(weights: &[Option<CpuWeight>], limits: Vec<FloorLimit>) -> Headcount {
     let users = weights.len();
     let sum =
         if users == 0 { CpuWeight::Weight(Weight::DEFAULT) } else { sum_cpu(&mut weights.iter().copied()) };
@@ -75,7 +75,7 @@ pub fn total_weight(logins: &Logins, counted: Option<&Headcount>) -> Option<CpuW
 /// `live` gives the cgroups that are in one, by name, with their weights. A slice of the policy's
 /// counts with the weight that the policy gives it, whether it is there already or not.
 #[must_use]
-pub fn limits(policy: &Policy, live: &dyn Fn(&Path) -> Vec<(OsString, u64)>) -> Vec<Limit> {
+pub fn limits(policy: &Policy, live: &dyn Fn(&Path) -> Vec<(OsString, u64)>) -> Vec<FloorLimit> {
     // A slice that neither declares nor carries a weight has the kernel's.
     let mut declared: BTreeMap<SliceName, CpuWeight> =
         policy.slices.keys().map(|name| (name.clone(), CpuWeight::Weight(Weight::DEFAULT))).collect();
@@ -89,7 +89,7 @@ pub fn limits(policy: &Policy, live: &dyn Fn(&Path) -> Vec<(OsString, u64)>) -> 
     let weights = Weights { declared, live };
     let floors = policy.slices.iter().filter_map(|(name, slice)| Some((name, slice.cpu_floor.as_ref()?)));
     floors
-        .map(|(name, floor)| Limit {
+        .map(|(name, floor)| FloorLimit {
             slice: name.clone(),
             floor: floor.clone(),
             most: weights.left(name, floor.value),
@@ -113,7 +113,7 @@ pub fn broken_floors(policy: &Policy) -> Vec<(Sourced<CpuFloor>, String)> {
         Some(Sourced { value: TotalWeight::Sum, .. }) => None,
         None => Some(Weight::DEFAULT.get()),
     };
-    let broken = limits(policy, &default).into_iter().filter_map(|Limit { slice, floor, most }| {
+    let broken = limits(policy, &default).into_iter().filter_map(|FloorLimit { slice, floor, most }| {
         let declared = format!("cpu_floor = \"{}\" of {slice}", floor.value);
         let message = match total {
             _ if most == 0 => format!("{declared} does not hold even without logins: raise its cpu_weight"),

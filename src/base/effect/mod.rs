@@ -7,4 +7,4 @@ mod headcount;
 
 pub use carry::{Carried, Given, ancestors, given, slices};
 pub use compare::{agrees, equals, holds};
-pub use headcount::{Headcount, Limit, broken_floors, headcount, limits, total_weight};
+pub use headcount::{FloorLimit, Headcount, broken_floors, headcount, limits, total_weight};

@@ -32,16 +32,16 @@ const ROUNDS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// What a cgroup is given.
-pub type Settings = Vec<(Property, SettingValue)>;
+pub type SettingValues = Vec<(Property, SettingValue)>;
 
 /// What is declared, as a cgroup is given it.
 #[must_use]
-pub fn settings(resources: &Resources) -> Settings {
+pub fn settings(resources: &Resources) -> SettingValues {
     resources.settings().map(|setting| (setting.property, setting.value)).collect()
 }
 
 /// The controllers that these settings are of: what stands before the dot.
-fn controllers(settings: &Settings) -> impl Iterator<Item = &'static str> {
+fn controllers(settings: &SettingValues) -> impl Iterator<Item = &'static str> {
     settings.iter().filter_map(|(property, _)| property.attribute.split('.').next())
 }
 
@@ -71,7 +71,7 @@ impl<'a> Hierarchy<'a> {
     ///
     /// # Errors
     /// The tree is not ours to write to, or a controller that is needed cannot be had.
-    pub fn enter(&self, chain: &[(PathBuf, Settings)]) -> Result<()> {
+    pub fn enter(&self, chain: &[(PathBuf, SettingValues)]) -> Result<()> {
         let mut rest = chain;
         while let Some(((cgroup, settings), below)) = rest.split_first() {
             // What is needed further down is enabled from the top.

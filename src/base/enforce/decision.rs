@@ -77,7 +77,7 @@ pub struct Opening<'a> {
 
 /// Where a session goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum SessionPlace {
     /// It is in its user's slice, in the scope of a session.
     Session,
     /// It is in its user's slice, as the user's manager.
@@ -129,7 +129,7 @@ impl fmt::Display for Why {
     }
 }
 
-impl Place {
+impl SessionPlace {
     /// Whether the session is, or will be, in its user's slice.
     #[must_use]
     pub fn is_in_own_slice(self) -> bool {
@@ -147,17 +147,17 @@ impl Place {
 ///
 /// # Errors
 /// It may be a login, and where it is cannot be told.
-pub fn place(root: &Path, opening: Opening<'_>, opener: &impl Opener) -> Result<Place> {
+pub fn place(root: &Path, opening: Opening<'_>, opener: &impl Opener) -> Result<SessionPlace> {
     let Opening { service, uid, noplace, is_taken, is_declared } = opening;
     let may_be_placed = opens_logins(service) || is_taken;
     let at = match opener.at(may_be_placed) {
         Err(error) if may_be_placed => return Err(error),
-        Err(_) => return Ok(Place::Stays(Why::NoLogin)),
+        Err(_) => return Ok(SessionPlace::Stays(Why::NoLogin)),
         Ok(at) => at,
     };
     let why = match at {
-        At::Session(own) if own == uid => return Ok(Place::Session),
-        At::Manager(own) if own == uid => return Ok(Place::Manager),
+        At::Session(own) if own == uid => return Ok(SessionPlace::Session),
+        At::Manager(own) if own == uid => return Ok(SessionPlace::Manager),
         At::Session(_) | At::Manager(_) if !is_taken => Some(Why::Inside),
         At::Hidden => Some(Why::Inside),
         _ if !may_be_placed => Some(Why::NoLogin),
@@ -171,10 +171,10 @@ pub fn place(root: &Path, opening: Opening<'_>, opener: &impl Opener) -> Result<
         At::Session(_) | At::Manager(_) | At::Origin { .. } => None,
     };
     Ok(match why {
-        Some(why) => Place::Stays(why),
-        None if root.join(paths::SYSTEMD_BOOTED).exists() => Place::ThroughPid1,
-        None if root.join(paths::LOGIND_RUNS).exists() => Place::Stays(Why::Elogind),
-        None => Place::Directly,
+        Some(why) => SessionPlace::Stays(why),
+        None if root.join(paths::SYSTEMD_BOOTED).exists() => SessionPlace::ThroughPid1,
+        None if root.join(paths::LOGIND_RUNS).exists() => SessionPlace::Stays(Why::Elogind),
+        None => SessionPlace::Directly,
     })
 }
 
@@ -268,7 +268,7 @@ mod tests {
 
     /// Where a session of uid 1000 goes that a process opens which is in `cgroup`; `stat` is what stands in its
     /// `/proc/PID/stat` behind the number, `(NAME) STATE PPID PGRP SID TTY`. The daemon is 7 and in ssh.service.
-    fn place_of(stat: &str, cgroup: &str, service: &str) -> Place {
+    fn place_of(stat: &str, cgroup: &str, service: &str) -> SessionPlace {
         on(stat, cgroup, service, true, false)
     }
 
@@ -282,7 +282,7 @@ mod tests {
         }
     }
 
-    fn on(stat: &str, cgroup: &str, service: &str, booted: bool, noplace: bool) -> Place {
+    fn on(stat: &str, cgroup: &str, service: &str, booted: bool, noplace: bool) -> SessionPlace {
         let root = tempfile::tempdir().unwrap();
         let root = root.path();
         machine(root, stat, cgroup, booted);
@@ -291,7 +291,7 @@ mod tests {
     }
 
     /// Where the policy's `sessions` has the service.
-    fn taken(stat: &str, cgroup: &str, service: &str) -> Place {
+    fn taken(stat: &str, cgroup: &str, service: &str) -> SessionPlace {
         let root = tempfile::tempdir().unwrap();
         let root = root.path();
         machine(root, stat, cgroup, true);
@@ -304,24 +304,29 @@ mod tests {
         let of_another = "user.slice/user-1001.slice/session-1.scope";
         let cron = "system.slice/ssh.service";
         for (stat, cgroup, service, expected) in [
-            ("(cron) S 7 7 7 0", cron, "cron", Place::ThroughPid1),
-            ("(sudo) S 9 8 8 1025", of_another, "sudo", Place::ThroughPid1),
-            ("(su) S 7 8 8 0", cron, "su", Place::ThroughPid1),
+            ("(cron) S 7 7 7 0", cron, "cron", SessionPlace::ThroughPid1),
+            ("(sudo) S 9 8 8 1025", of_another, "sudo", SessionPlace::ThroughPid1),
+            ("(su) S 7 8 8 0", cron, "su", SessionPlace::ThroughPid1),
             (
                 "(su) S 9 8 8 0",
                 "user.slice/user-1001.slice/user@1001.service/app.slice",
                 "su",
-                Place::ThroughPid1,
+                SessionPlace::ThroughPid1,
             ),
-            ("(sudo) S 9 8 8 0", "user.slice/user-1000.slice/session-1.scope", "sudo", Place::Session),
+            ("(sudo) S 9 8 8 0", "user.slice/user-1000.slice/session-1.scope", "sudo", SessionPlace::Session),
             // The service's own process, and what a batch system has put elsewhere.
-            ("(hub) S 1 7 7 0", cron, "hub", Place::Stays(Why::OpensInItself)),
-            ("(cron) S 7 7 7 0", "system.slice/slurmstepd.scope/job_7", "cron", Place::Stays(Why::Moved)),
+            ("(hub) S 1 7 7 0", cron, "hub", SessionPlace::Stays(Why::OpensInItself)),
+            (
+                "(cron) S 7 7 7 0",
+                "system.slice/slurmstepd.scope/job_7",
+                "cron",
+                SessionPlace::Stays(Why::Moved),
+            ),
             (
                 "(sudo) S 9 8 8 0",
                 "docker/7/user.slice/user-1001.slice/a.scope",
                 "sudo",
-                Place::Stays(Why::Inside),
+                SessionPlace::Stays(Why::Inside),
             ),
         ] {
             assert_eq!(taken(stat, cgroup, service), expected, "{stat} {cgroup} {service}");
@@ -339,48 +344,51 @@ mod tests {
         let manager = "user.slice/user-1000.slice/user@1000.service/init.scope";
         for (stat, cgroup, service, expected) in [
             // logind has placed it.
-            (FORKED, session, "sshd", Place::Session),
-            (FORKED, of_another, "su", Place::Stays(Why::Inside)),
-            (FORKED, "docker/7/user.slice/user-1000.slice/a.scope", "sshd", Place::Stays(Why::Inside)),
-            (BY_PID1, manager, "systemd-user", Place::Manager),
+            (FORKED, session, "sshd", SessionPlace::Session),
+            (FORKED, of_another, "su", SessionPlace::Stays(Why::Inside)),
+            (FORKED, "docker/7/user.slice/user-1000.slice/a.scope", "sshd", SessionPlace::Stays(Why::Inside)),
+            (BY_PID1, manager, "systemd-user", SessionPlace::Manager),
             // logind has not.
-            (FORKED, "system.slice/ssh.service", "sshd", Place::ThroughPid1),
+            (FORKED, "system.slice/ssh.service", "sshd", SessionPlace::ThroughPid1),
             (
                 BY_PID1,
                 "system.slice/system-ssh.slice/ssh@3-10.0.2.15:22-10.0.2.2:4711.service",
                 "sshd",
-                Place::ThroughPid1,
+                SessionPlace::ThroughPid1,
             ),
             // The listener was ended meanwhile.
-            (BY_PID1, "system.slice/ssh.service", "sshd", Place::ThroughPid1),
+            (BY_PID1, "system.slice/ssh.service", "sshd", SessionPlace::ThroughPid1),
             (
                 ON_A_TERMINAL,
                 "system.slice/system-getty.slice/getty@tty1.service",
                 "login",
-                Place::ThroughPid1,
+                SessionPlace::ThroughPid1,
             ),
-            ("((weston)) S 1 8 8 0", "system.slice/kiosk.service", "login", Place::ThroughPid1),
-            ("(su) S 9 8 8 0", "", "su", Place::ThroughPid1),
-            ("(su) S 9 8 8 0", "init.scope", "su-l", Place::ThroughPid1),
+            ("((weston)) S 1 8 8 0", "system.slice/kiosk.service", "login", SessionPlace::ThroughPid1),
+            ("(su) S 9 8 8 0", "", "su", SessionPlace::ThroughPid1),
+            ("(su) S 9 8 8 0", "init.scope", "su-l", SessionPlace::ThroughPid1),
             // A batch system has taken it into its job.
-            (FORKED, "system.slice/slurmstepd.scope/job_7/user", "sshd", Place::Stays(Why::Moved)),
-            (FORKED, "system.slice/slurmd.service", "sshd", Place::Stays(Why::Moved)),
-            (BY_PID1, "system.slice/slurmstepd.service/job_7", "sshd", Place::Stays(Why::Moved)),
+            (FORKED, "system.slice/slurmstepd.scope/job_7/user", "sshd", SessionPlace::Stays(Why::Moved)),
+            (FORKED, "system.slice/slurmd.service", "sshd", SessionPlace::Stays(Why::Moved)),
+            (BY_PID1, "system.slice/slurmstepd.service/job_7", "sshd", SessionPlace::Stays(Why::Moved)),
             // A hub's own process, and one that a script of the service has started.
-            (BY_PID1, "system.slice/hub.service", "login", Place::Stays(Why::OpensInItself)),
-            ("(hub) S 7 8 7 0", "system.slice/ssh.service", "login", Place::Stays(Why::OpensInItself)),
-            (BY_PID1, "system.slice/hub.service", "hub", Place::Stays(Why::NoLogin)),
+            (BY_PID1, "system.slice/hub.service", "login", SessionPlace::Stays(Why::OpensInItself)),
+            ("(hub) S 7 8 7 0", "system.slice/ssh.service", "login", SessionPlace::Stays(Why::OpensInItself)),
+            (BY_PID1, "system.slice/hub.service", "hub", SessionPlace::Stays(Why::NoLogin)),
             // Stopping what called it has to reach it.
-            (FORKED, "system.slice/ssh.service", "su", Place::Stays(Why::PartOfACaller)),
-            ("(su) S 9 8 8 1025", "system.slice/slurmstepd.scope", "su", Place::Stays(Why::Moved)),
-            (FORKED, "system.slice/cron.service", "cron", Place::Stays(Why::NoLogin)),
-            ("(sudo) S 9 8 8 0", "init.scope", "sudo", Place::Stays(Why::NoLogin)),
+            (FORKED, "system.slice/ssh.service", "su", SessionPlace::Stays(Why::PartOfACaller)),
+            ("(su) S 9 8 8 1025", "system.slice/slurmstepd.scope", "su", SessionPlace::Stays(Why::Moved)),
+            (FORKED, "system.slice/cron.service", "cron", SessionPlace::Stays(Why::NoLogin)),
+            ("(sudo) S 9 8 8 0", "init.scope", "sudo", SessionPlace::Stays(Why::NoLogin)),
         ] {
             assert_eq!(place_of(stat, cgroup, service), expected, "{stat} {cgroup} {service}");
         }
-        assert_eq!(on(FORKED, "system.slice/ssh.service", "sshd", true, true), Place::Stays(Why::NoPlace));
+        assert_eq!(
+            on(FORKED, "system.slice/ssh.service", "sshd", true, true),
+            SessionPlace::Stays(Why::NoPlace)
+        );
         // What logind has done stays done.
-        assert_eq!(on(FORKED, session, "sshd", true, true), Place::Session);
+        assert_eq!(on(FORKED, session, "sshd", true, true), SessionPlace::Session);
     }
 
     #[test]
@@ -388,11 +396,11 @@ mod tests {
         let place = |stat: &str, cgroup: &str, service: &str| on(stat, cgroup, service, false, false);
         for (stat, cgroup) in [(FORKED, "system.slice/ssh.service"), ("(su) S 0 8 8 0", "job"), (BY_PID1, "")]
         {
-            assert_eq!(place(stat, cgroup, "sshd"), Place::Directly, "{stat} {cgroup}");
+            assert_eq!(place(stat, cgroup, "sshd"), SessionPlace::Directly, "{stat} {cgroup}");
         }
-        assert_eq!(place(FORKED, "job/7", "sshd"), Place::Stays(Why::Moved));
-        assert_eq!(place(BY_PID1, "job/7", "sshd"), Place::Stays(Why::Moved));
-        assert_eq!(place(BY_PID1, "", "login"), Place::Stays(Why::OpensInItself));
+        assert_eq!(place(FORKED, "job/7", "sshd"), SessionPlace::Stays(Why::Moved));
+        assert_eq!(place(BY_PID1, "job/7", "sshd"), SessionPlace::Stays(Why::Moved));
+        assert_eq!(place(BY_PID1, "", "login"), SessionPlace::Stays(Why::OpensInItself));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::decision::{self, Caller, Opener, Opening, Place, Why};
+use super::decision::{self, Caller, Opener, Opening, SessionPlace, Why};
 use super::placement::{self, Login};
 use super::private_dir::{Wanted, ensure, wanted};
 use super::{budget, user_slice};
@@ -105,7 +105,7 @@ pub fn open_session(root: &Path, asked: Asked<'_>) -> Opened {
     let place = place.unwrap_or_else(|error| {
         let slice = SliceName::of_user(account.uid);
         opened.skipped.push(format!("not placed in {slice}: {error:#}"));
-        Place::Stays(Why::NoLogin)
+        SessionPlace::Stays(Why::NoLogin)
     });
     match reset_score(root, &rule, place, &caller, account.uid) {
         Ok(score) => opened.score = score,
@@ -172,7 +172,7 @@ pub fn decide(
     account: &Account,
     asked: Asked<'_>,
     opener: &impl Opener,
-) -> Result<Place> {
+) -> Result<SessionPlace> {
     let is_declared = policy.logins.total_weight.is_some() || !user_slice::settings(rule).is_empty();
     let Asked { service, noplace, .. } = asked;
     let uid = account.uid;
@@ -187,15 +187,15 @@ fn put(
     rule: &LoginRule,
     account: &Account,
     asked: Asked<'_>,
-    place: Place,
+    place: SessionPlace,
     deadline: Instant,
 ) -> Result<()> {
     match place {
-        Place::ThroughPid1 => {
+        SessionPlace::ThroughPid1 => {
             let login = Login { service: asked.service, user: &account.name, uid: account.uid };
             placement::through_pid1(root, &login, deadline)
         }
-        Place::Directly => {
+        SessionPlace::Directly => {
             let users = user_slice::users_with(root, account.uid)?;
             let counted = user_slice::headcount(root, policy, &users, &weigh(root, account.uid, rule))?;
             let slices = vec![
@@ -204,8 +204,8 @@ fn put(
             ];
             placement::directly(root, account.uid, slices, deadline)
         }
-        Place::Stays(Why::Elogind) => bail!("{}", Why::Elogind),
-        Place::Session | Place::Manager | Place::Stays(_) => Ok(()),
+        SessionPlace::Stays(Why::Elogind) => bail!("{}", Why::Elogind),
+        SessionPlace::Session | SessionPlace::Manager | SessionPlace::Stays(_) => Ok(()),
     }
 }
 
@@ -240,7 +240,7 @@ fn private_dirs(root: &Path, policy: &Policy, account: &Account, opened: &mut Op
 fn reset_score(
     root: &Path,
     rule: &LoginRule,
-    place: Place,
+    place: SessionPlace,
     opener: &impl Opener,
     uid: u32,
 ) -> Result<Option<Rescored>> {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::cgroup2::{Hierarchy, Settings};
+use super::cgroup2::{Hierarchy, SettingValues};
 use super::{decision, own, scope};
 use crate::host::cgroup;
 use crate::host::pid1::{Holds, Manager, Scope};
@@ -116,7 +116,7 @@ fn is_own(name: &str) -> bool {
 pub(super) fn directly(
     root: &Path,
     uid: u32,
-    slices: Vec<(PathBuf, Settings)>,
+    slices: Vec<(PathBuf, SettingValues)>,
     deadline: Instant,
 ) -> Result<()> {
     check_rights()?;
@@ -129,7 +129,7 @@ pub(super) fn directly(
     let origin = cgroup::of_process(root, "self")?;
     sessions.remember(&name, &Session { cgroup: cgroup.clone(), origin })?;
     let mut chain = slices;
-    chain.push((cgroup.clone(), Settings::new()));
+    chain.push((cgroup.clone(), SettingValues::new()));
     if let Err(error) = tree.enter(&chain) {
         sessions.sweep(&tree);
         return Err(error);
@@ -260,7 +260,7 @@ mod tests {
         cgroup::attribute(root, Path::new(cgroup), name).unwrap()
     }
 
-    fn weights() -> Vec<(PathBuf, Settings)> {
+    fn weights() -> Vec<(PathBuf, SettingValues)> {
         let weight =
             |weight| (CPU_WEIGHT, SettingValue::Cpu(CpuWeight::Weight(Weight::new(weight).unwrap())));
         vec![("user.slice".into(), vec![weight(300)]), (SLICE.into(), vec![weight(70)])]

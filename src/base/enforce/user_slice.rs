@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use super::cgroup2::{self, Hierarchy, Settings};
+use super::cgroup2::{self, Hierarchy, SettingValues};
 use super::{budget, own};
 use crate::effect::{self, Headcount};
 use crate::host::account::Account;
@@ -64,7 +64,7 @@ pub fn rule<'p>(policy: &'p Policy, account: Option<&Account>) -> Result<(RuleOf
 
 /// What a user's slice is given.
 #[must_use]
-pub fn settings(rule: &LoginRule) -> Settings {
+pub fn settings(rule: &LoginRule) -> SettingValues {
     cgroup2::settings(&rule.resources)
 }
 
@@ -78,7 +78,7 @@ pub fn of_user(root: &Path, uid: u32, rule: &LoginRule) -> Result<SliceChange> {
 
 /// What `user.slice` is given; with a sum, while these are counted.
 #[must_use]
-pub fn total(policy: &Policy, counted: Option<&Headcount>) -> Settings {
+pub fn total(policy: &Policy, counted: Option<&Headcount>) -> SettingValues {
     let weight = effect::total_weight(&policy.logins, counted);
     weight.map(|weight| (CPU_WEIGHT, SettingValue::Cpu(weight))).into_iter().collect()
 }
@@ -206,7 +206,7 @@ pub fn set(root: &Path, change: &SliceChange, deadline: Instant) -> Result<()> {
     Manager::below(root).set_unit_properties(slice.as_str(), &properties, deadline)
 }
 
-fn differing(root: &Path, slice: SliceName, settings: Settings) -> Result<SliceChange> {
+fn differing(root: &Path, slice: SliceName, settings: SettingValues) -> Result<SliceChange> {
     let machine = machine_for(root, settings.iter().map(|(_, value)| *value))?;
     let cgroup = slice.cgroup();
     let changed = |(property, value): (Property, SettingValue)| {

@@ -29,7 +29,7 @@ use crate::units::{
 
 pub use compiled::{ForLogins, Unusable, bytes_for_logins, for_logins};
 pub use pattern::ServicePattern;
-pub use template::{Filled, Owner, PathTemplate, absolute};
+pub use template::{DirectoryOwner, Filled, PathTemplate, absolute};
 pub use value::{CpuFloor, DirMode, MaxAge, SetBy, TotalWeight};
 pub use variable::VariableName;
 pub use who::{Who, is_person, is_transient};

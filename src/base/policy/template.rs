@@ -17,7 +17,7 @@ const PASSED_THROUGH: [&str; 1] = ["workspace-path-hash"];
 
 /// Who a template is filled in for.
 #[derive(Debug, Clone, Copy)]
-pub struct Owner<'a> {
+pub struct DirectoryOwner<'a> {
     /// The user's name.
     pub user: &'a str,
     /// The user's number.
@@ -104,7 +104,7 @@ impl PathTemplate {
     ///
     /// # Errors
     /// The user's name, group or home directory does not belong in such a path.
-    pub fn fill(&self, owner: Owner<'_>) -> Result<Filled, String> {
+    pub fn fill(&self, owner: DirectoryOwner<'_>) -> Result<Filled, String> {
         let mut value = self.path.clone();
         for (placeholder, name) in [("{user}", owner.user), ("{group}", owner.group)] {
             if value.contains(placeholder) {
@@ -191,8 +191,8 @@ fn home(home: &Path) -> Result<&str, String> {
 mod tests {
     use super::*;
 
-    fn alice() -> Owner<'static> {
-        Owner { user: "alice", uid: 1000, group: "staff", home: Path::new("/home/alice") }
+    fn alice() -> DirectoryOwner<'static> {
+        DirectoryOwner { user: "alice", uid: 1000, group: "staff", home: Path::new("/home/alice") }
     }
 
     #[test]
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(filled.value, "/home/alice/.cache/staff/target");
         assert_eq!(template.to_string(), "{home}/.cache/{group}/target");
         let cut = PathTemplate::new("{home}/build/{workspace-path-hash}").unwrap();
-        let filled = cut.fill(Owner { home: Path::new("/home/alice/"), ..alice() }).unwrap();
+        let filled = cut.fill(DirectoryOwner { home: Path::new("/home/alice/"), ..alice() }).unwrap();
         assert_eq!(filled.directory, Path::new("/home/alice/build"));
         assert_eq!(filled.value, "/home/alice/build/{workspace-path-hash}");
         for wrong in
@@ -243,11 +243,11 @@ mod tests {
     fn a_home_that_is_no_place_of_the_users_own_is_refused() {
         let template = PathTemplate::new("{home}/target").unwrap();
         for home in ["", "/", "//", "home/alice", "/home/../etc", "/home/al\nice"] {
-            assert!(template.fill(Owner { home: Path::new(home), ..alice() }).is_err(), "{home:?}");
+            assert!(template.fill(DirectoryOwner { home: Path::new(home), ..alice() }).is_err(), "{home:?}");
         }
         // Where the path is elsewhere, nobody asks for it.
         let elsewhere = PathTemplate::new("/srv/{user}").unwrap();
-        assert!(elsewhere.fill(Owner { home: Path::new(""), ..alice() }).is_ok());
+        assert!(elsewhere.fill(DirectoryOwner { home: Path::new(""), ..alice() }).is_ok());
     }
 
     #[test]
@@ -269,11 +269,13 @@ mod tests {
     fn names_that_do_not_belong_in_a_path_are_refused() {
         let template = PathTemplate::new("/srv/{user}").unwrap();
         for user in ["", "..", ".", "a/b", "a\nb", "a b", "{uid}", "-rf", ".ssh", &"a".repeat(10_000)] {
-            assert!(template.fill(Owner { user, ..alice() }).is_err(), "{user}");
+            assert!(template.fill(DirectoryOwner { user, ..alice() }).is_err(), "{user}");
         }
         for user in ["al.ice", "alice$", "EXAMPLE\\alice", "alice@example.org", "élise"] {
-            assert!(template.fill(Owner { user, ..alice() }).is_ok(), "{user}");
+            assert!(template.fill(DirectoryOwner { user, ..alice() }).is_ok(), "{user}");
         }
-        assert!(PathTemplate::new("/srv/{uid}").unwrap().fill(Owner { user: "a/b", ..alice() }).is_ok());
+        assert!(
+            PathTemplate::new("/srv/{uid}").unwrap().fill(DirectoryOwner { user: "a/b", ..alice() }).is_ok()
+        );
     }
 }

@@ -4,7 +4,7 @@
 use super::MemoryScene;
 use crate::doctor::finding::{Code, Finding, Fix};
 use crate::doctor::remedy::{self, Change, amount, rounded};
-use crate::effect::memory::{Ceiling, Limit, ceiling, size};
+use crate::effect::memory::{Ceiling, MemoryLimit, ceiling, size};
 use crate::host::cgroup::Standing;
 use crate::host::tree::{Each, Id, Memory, Tree};
 use crate::units::{MEMORY_HIGH, MEMORY_MAX, Property};
@@ -137,7 +137,7 @@ impl MemoryScene<'_> {
         id: Id,
         property: Property,
         own: u64,
-        above: Option<Limit>,
+        above: Option<MemoryLimit>,
         raised: &Each<Limits>,
     ) -> Option<Finding> {
         let above = above.filter(|above| own != u64::MAX && own <= self.ram && above.bytes < own)?;
@@ -162,7 +162,7 @@ impl MemoryScene<'_> {
     }
 
     /// What limits it is raised. Where that takes an edit, the other number may be the wrong one.
-    fn raise(&self, id: Id, property: Property, above: Limit, raised: &Each<Limits>) -> Fix {
+    fn raise(&self, id: Id, property: Property, above: MemoryLimit, raised: &Each<Limits>) -> Fix {
         let mut changes = Vec::new();
         let mut way: Vec<Id> = self.tree.upwards(id).skip(1).collect();
         way.reverse();

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{MemoryScene, NO_LIMIT};
 use crate::doctor::finding::{Code, Finding, Fix};
 use crate::doctor::remedy::{self, Change, is_vendors, rounded};
-use crate::effect::memory::{Because, Guard, Link, Outcome, size};
+use crate::effect::memory::{Because, Guard, Outcome, ProtectionLink, size};
 use crate::host::cgroup::Standing;
 use crate::host::tree::{Each, Id, Tree};
 use crate::units::SliceName;
@@ -22,7 +22,7 @@ struct Lack<'t> {
     wanted: u64,
     effective: u64,
     /// The ancestor and its unit.
-    ancestor: Link,
+    ancestor: ProtectionLink,
     above: &'t str,
 }
 

@@ -78,12 +78,12 @@ pub struct Victim<'a> {
     /// Why.
     pub badness: Badness,
     /// What ends with it.
-    pub takes: Takes<'a>,
+    pub takes: KilledWith<'a>,
 }
 
 /// What ends when a process is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Takes<'a> {
+pub enum KilledWith<'a> {
     /// The process alone.
     Itself,
     /// Every process in this cgroup: `memory.oom.group`.
@@ -268,7 +268,7 @@ fn takes<'a>(
     domain: Domain,
     victim: &'a Process,
     members: &Members<'_>,
-) -> (Takes<'a>, Vec<u32>) {
+) -> (KilledWith<'a>, Vec<u32>) {
     let name = cgroup::unit(&victim.cgroup).unwrap_or_default();
     let unit = scene.units.get(name);
     let main = unit.and_then(|unit| unit.number("MainPID")?.try_into().ok());
@@ -282,13 +282,13 @@ fn takes<'a>(
     };
     let Some(id) = oom_group(scene.tree, domain, victim) else {
         return if stopped.len() > 1 {
-            (Takes::Unit { name, processes: stopped.len() }, stopped)
+            (KilledWith::Unit { name, processes: stopped.len() }, stopped)
         } else {
-            (Takes::Itself, stopped)
+            (KilledWith::Itself, stopped)
         };
     };
     let mut ended = members.by_group.get(&id).cloned().unwrap_or_default();
-    let takes = Takes::Cgroup { id, processes: ended.len() };
+    let takes = KilledWith::Cgroup { id, processes: ended.len() };
     ended.extend(stopped);
     (takes, ended)
 }
@@ -525,17 +525,17 @@ pub(crate) mod tests {
         let taken: Vec<_> =
             victims(&scene, Domain::machine(&scene)).iter().map(|v| (v.process.pid, v.takes)).collect();
         let expected = [
-            (4, Takes::Cgroup { id: outer, processes: 2 }),
-            (6, Takes::Unit { name: "b.service", processes: 2 }),
-            (8, Takes::Itself),
-            (9, Takes::Itself),
+            (4, KilledWith::Cgroup { id: outer, processes: 2 }),
+            (6, KilledWith::Unit { name: "b.service", processes: 2 }),
+            (8, KilledWith::Itself),
+            (9, KilledWith::Itself),
         ];
         assert_eq!(taken, expected);
         // The group reaches up to where memory runs out, and no further.
         let inner = tree.find("x.slice/a.service/inner".as_ref()).unwrap();
         let domain = Domain { of: inner, total: 200 * MIB };
         let victim = victims(&scene, domain);
-        assert_eq!(victim.first().unwrap().takes, Takes::Cgroup { id: inner, processes: 1 });
+        assert_eq!(victim.first().unwrap().takes, KilledWith::Cgroup { id: inner, processes: 1 });
     }
 
     #[test]

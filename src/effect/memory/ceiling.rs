@@ -7,11 +7,11 @@ use crate::host::tree::{Id, Memory, Tree};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ceiling {
     /// `memory.high`: above it, allocations wait for reclaim.
-    pub high: Option<Limit>,
+    pub high: Option<MemoryLimit>,
     /// `memory.max`: above it, the OOM killer takes a process.
-    pub max: Option<Limit>,
+    pub max: Option<MemoryLimit>,
     /// `memory.swap.max`.
-    pub swap: Option<Limit>,
+    pub swap: Option<MemoryLimit>,
 }
 
 impl Ceiling {
@@ -24,13 +24,13 @@ impl Ceiling {
 
 /// The bytes of a limit; `u64::MAX` where there is none.
 #[must_use]
-pub fn bytes_of(limit: Option<Limit>) -> u64 {
+pub fn bytes_of(limit: Option<MemoryLimit>) -> u64 {
     limit.map_or(u64::MAX, |limit| limit.bytes)
 }
 
 /// A limit and whose it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit {
+pub struct MemoryLimit {
     /// Bytes.
     pub bytes: u64,
     /// The cgroup itself or an ancestor; of several with the same limit, the innermost.
@@ -41,8 +41,9 @@ pub struct Limit {
 #[must_use]
 pub fn ceiling(tree: &Tree, id: Id) -> Ceiling {
     let tightest = |setting: fn(&Memory) -> u64| {
-        let all =
-            tree.upwards(id).filter_map(|of| Some(Limit { bytes: setting(tree[of].memory.as_ref()?), of }));
+        let all = tree
+            .upwards(id)
+            .filter_map(|of| Some(MemoryLimit { bytes: setting(tree[of].memory.as_ref()?), of }));
         all.filter(|limit| limit.bytes != u64::MAX).min_by_key(|limit| limit.bytes)
     };
     Ceiling {
@@ -65,9 +66,9 @@ mod tests {
         let outer = tree.add(Tree::ROOT, "a", cgroup(limited));
         let inner = tree.add(outer, "b", cgroup(Memory { high: 200, max: 300, swap_max: 0, ..NONE }));
         let ceiling = ceiling(&tree, inner);
-        assert_eq!(ceiling.high, Some(Limit { bytes: 100, of: outer }));
-        assert_eq!(ceiling.max, Some(Limit { bytes: 300, of: inner }));
-        assert_eq!(ceiling.swap, Some(Limit { bytes: 0, of: inner }));
+        assert_eq!(ceiling.high, Some(MemoryLimit { bytes: 100, of: outer }));
+        assert_eq!(ceiling.max, Some(MemoryLimit { bytes: 300, of: inner }));
+        assert_eq!(ceiling.swap, Some(MemoryLimit { bytes: 0, of: inner }));
         assert_eq!(super::ceiling(&tree, Tree::ROOT), Ceiling { high: None, max: None, swap: None });
     }
 }

@@ -5,8 +5,8 @@ mod ceiling;
 mod protection;
 mod size;
 
-pub use ceiling::{Ceiling, Limit, bytes_of, ceiling};
-pub use protection::{Because, Guard, Link, Outcome, Protection, Protections, is_less, protection};
+pub use ceiling::{Ceiling, MemoryLimit, bytes_of, ceiling};
+pub use protection::{Because, Guard, Outcome, Protection, ProtectionLink, Protections, is_less, protection};
 pub use size::{in_unit, size};
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ struct Below {
 
 /// One cgroup on the way from the root to another, and how its protection comes about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Link {
+pub struct ProtectionLink {
     /// Which one.
     pub id: Id,
     /// What it sets; [`u64::MAX`] is `max`.
@@ -80,7 +80,7 @@ pub struct Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Because {
     /// The outermost ancestor that sets less.
-    Ancestor(Link),
+    Ancestor(ProtectionLink),
     /// All in this cgroup claim together more than it has.
     Siblings {
         /// Which one.
@@ -170,14 +170,14 @@ impl Protections {
 
     /// What is protected of a cgroup and of each of its ancestors, the outermost first, as it is now.
     #[must_use]
-    pub fn chain(&self, tree: &Tree, id: Id, guard: Guard) -> Vec<Link> {
+    pub fn chain(&self, tree: &Tree, id: Id, guard: Guard) -> Vec<ProtectionLink> {
         self.chain_with(tree, id, guard, 0)
     }
 
     /// The same as if the cgroup used at least as much as it sets, and all else what it uses now. Where
     /// it sets `max`, it uses what it uses.
     #[must_use]
-    pub fn chain_if_used(&self, tree: &Tree, id: Id, guard: Guard) -> Vec<Link> {
+    pub fn chain_if_used(&self, tree: &Tree, id: Id, guard: Guard) -> Vec<ProtectionLink> {
         let setting = tree[id].memory.as_ref().map_or(0, |memory| guard.setting(memory));
         let more = if setting == u64::MAX { 0 } else { setting.saturating_sub(self.used(tree, id)) };
         self.chain_with(tree, id, guard, more)
@@ -195,10 +195,10 @@ impl Protections {
         Some(Outcome { wanted, effective, because })
     }
 
-    fn chain_with(&self, tree: &Tree, id: Id, guard: Guard, more: u64) -> Vec<Link> {
+    fn chain_with(&self, tree: &Tree, id: Id, guard: Guard, more: u64) -> Vec<ProtectionLink> {
         let mut ids: Vec<Id> = tree.upwards(id).collect();
         ids.reverse();
-        let mut links: Vec<Link> = Vec::new();
+        let mut links: Vec<ProtectionLink> = Vec::new();
         for id in ids {
             let (cgroup, now) = (&tree[id], self.used(tree, id));
             let (Some(memory), Some(parent)) = (&cgroup.memory, cgroup.parent) else { continue };
@@ -209,7 +209,7 @@ impl Protections {
                 let parent = Parent { used: above.used, effective: above.effective, claimed };
                 effective(used, setting, &parent, self.recursive)
             });
-            links.push(Link { id, setting, used, claimed, effective });
+            links.push(ProtectionLink { id, setting, used, claimed, effective });
         }
         links
     }
@@ -243,9 +243,9 @@ fn sums(tree: &Tree) -> HashMap<Id, Below> {
     sums
 }
 
-fn why_less(tree: &Tree, chain: &[Link], wanted: u64) -> Option<Because> {
+fn why_less(tree: &Tree, chain: &[ProtectionLink], wanted: u64) -> Option<Because> {
     let (_, ancestors) = chain.split_last()?;
-    let lacks = |link: &&Link| link.setting < wanted && is_less(link.effective, wanted);
+    let lacks = |link: &&ProtectionLink| link.setting < wanted && is_less(link.effective, wanted);
     let siblings = || {
         let (above, link) =
             chain.iter().zip(chain.iter().skip(1)).find(|(_, l)| is_less(l.effective, wanted))?;

@@ -18,7 +18,7 @@ use crate::host::{cgroup, facts, unit_file};
 use crate::paths;
 use crate::policy::Policy;
 use crate::survey::snapshot::{self, Extent, Snapshot};
-use crate::survey::{Files, Service};
+use crate::survey::{Files, RunningService};
 use crate::units::{Property, ServiceName, SliceName, file};
 
 /// What a plan is made from.
@@ -97,7 +97,7 @@ impl<'a> Observed<'a> {
     }
 
     /// The services that run and that the policy names or holds, or has named until now.
-    pub(super) fn services(&self) -> impl Iterator<Item = &Service> {
+    pub(super) fn services(&self) -> impl Iterator<Item = &RunningService> {
         let had = |name: &ServiceName| self.reloaded.iter().any(|unit| unit == name.as_str());
         self.live
             .services

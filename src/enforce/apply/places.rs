@@ -10,7 +10,7 @@ use super::{Left, Plan, Restart};
 use crate::effect::restart::{Kept, is_by_hand};
 use crate::host::{cgroup, processes};
 use crate::paths;
-use crate::survey::{Means, Service};
+use crate::survey::{Means, RunningService};
 use crate::units::file::in_force;
 use crate::units::{SLICE, ServiceName};
 
@@ -19,7 +19,7 @@ const SYSTEM: &str = "system.slice";
 /// Adds the services that are in another slice than the policy says.
 pub(super) fn plan(look: &Observed<'_>, plan: &mut Plan<'_>) -> Result<()> {
     for service in &look.live.services {
-        let Service { name, cgroup, .. } = service;
+        let RunningService { name, cgroup, .. } = service;
         let parent = cgroup.parent().unwrap_or(Path::new(""));
         let live = cgroup::own_unit(parent).unwrap_or_default();
         let why = match look.policy.slice_of(name) {
@@ -52,8 +52,8 @@ pub(super) fn plan(look: &Observed<'_>, plan: &mut Plan<'_>) -> Result<()> {
 }
 
 /// What keeps a service where it is through a restart, and the commands that move it all the same.
-fn kept(look: &Observed<'_>, service: &Service) -> Result<Option<String>> {
-    let Service { name, cgroup, main, .. } = service;
+fn kept(look: &Observed<'_>, service: &RunningService) -> Result<Option<String>> {
+    let RunningService { name, cgroup, main, .. } = service;
     let Some(files) = look.service(name.as_str())? else { return Ok(None) };
     let assignments = files.assignments(look.root)?;
     let kill_mode = in_force(&assignments, "Service", &["KillMode"]).last().map_or("", |set| &set.value);

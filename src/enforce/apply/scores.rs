@@ -18,7 +18,7 @@ use super::observed::Observed;
 use super::{Change, How, Left, Plan};
 use crate::host::process::Stat;
 use crate::host::processes::{self, Process};
-use crate::survey::{Means, Service};
+use crate::survey::{Means, RunningService};
 use crate::text::shown;
 use crate::units::{OOM_SCORE_ADJUST, OomScoreAdj};
 
@@ -43,7 +43,7 @@ pub(super) struct Rescore {
 /// Adds the processes that are given another score, and those that are left.
 pub(super) fn plan(look: &Observed<'_>, plan: &mut Plan<'_>) -> Result<()> {
     let mut all = None;
-    for Service { name, cgroup, main, .. } in look.services() {
+    for RunningService { name, cgroup, main, .. } in look.services() {
         let Some(declared) = look.policy.service(name).score_to_set() else { continue };
         if all.is_none() {
             all = Some(processes::read(look.root)?.all);

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::super::cgroup2::{Hierarchy, Settings, settings};
+use super::super::cgroup2::{Hierarchy, SettingValues, settings};
 use super::super::user_slice;
 use super::observed::{Observed, has_controller};
 use super::{Change, How, Left, PATIENCE, Plan, Restart, reload};
@@ -16,7 +16,7 @@ use crate::host::pid1::Manager;
 use crate::host::units::{Unit, Units};
 use crate::paths;
 use crate::survey::controller::{self, Absent};
-use crate::survey::{Means, Service, Winner};
+use crate::survey::{Means, RunningService, Winner};
 use crate::text::{Foreign, quoted, shown};
 use crate::units::takes::setting;
 use crate::units::{CPU_WEIGHT, MEMORY_LOW, MEMORY_MIN, PROPERTIES, Property, SettingValue, SliceName};
@@ -26,11 +26,11 @@ struct Target {
     unit: String,
     user: Option<Foreign>,
     cgroup: PathBuf,
-    given: Settings,
+    given: SettingValues,
     /// Whose drop-in gives it that.
     drop_in: String,
     /// What is given by name, and not by that drop-in: PID 1 is told.
-    told: Settings,
+    told: SettingValues,
 }
 
 /// Adds what is to be changed of weights and limits, and what cannot be.
@@ -65,7 +65,7 @@ fn targets(look: &Observed<'_>) -> Vec<Target> {
             targets.push(slice(&name, Vec::new()));
         }
     }
-    for Service { name, cgroup, .. } in look.services() {
+    for RunningService { name, cgroup, .. } in look.services() {
         let given = settings(&policy.service(name).resources);
         let (unit, cgroup) = (name.to_string(), cgroup.to_owned());
         targets.push(Target { drop_in: unit.clone(), unit, user: None, cgroup, given, told: Vec::new() });
@@ -93,7 +93,7 @@ fn one(look: &Observed<'_>, plan: &mut Plan<'_>, target: &Target, property: Prop
     let Target { unit, cgroup, .. } = target;
     let Some(attributes) = look.live.cgroups.get(cgroup).map(|live| &live.attributes) else { return Ok(()) };
     let live = attributes.get(property.attribute).map(String::as_str);
-    let declared = |settings: &Settings| {
+    let declared = |settings: &SettingValues| {
         settings.iter().find(|(declared, _)| *declared == property).map(|(_, value)| *value)
     };
     let told = declared(&target.told);

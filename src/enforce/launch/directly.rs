@@ -7,7 +7,7 @@ use anyhow::Result;
 use fairslice_base::effect;
 use fairslice_base::host::machine::Machine;
 
-use crate::enforce::cgroup2::{Hierarchy, Settings, settings};
+use crate::enforce::cgroup2::{Hierarchy, SettingValues, settings};
 use crate::policy::{Policy, Resources};
 use crate::units::SliceName;
 
@@ -33,7 +33,7 @@ pub(super) fn enter(
 
 /// The cgroups of a slice's ancestors and its own, from the top, with what each is given: what it
 /// declares, and else what it has to carry.
-fn slices(policy: &Policy, slice: &SliceName, machine: Machine) -> Vec<(PathBuf, Settings)> {
+fn slices(policy: &Policy, slice: &SliceName, machine: Machine) -> Vec<(PathBuf, SettingValues)> {
     let carried = effect::ancestors(policy, machine.ram);
     let given = |slice: SliceName| {
         let given = effect::given(policy, &slice, carried.get(&slice)).into_iter();

@@ -16,9 +16,9 @@ use crate::units::Assignment;
 
 /// A line that calls the launcher, as it is written.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Caller(Assignment);
+pub struct LauncherCall(Assignment);
 
-impl fmt::Display for Caller {
+impl fmt::Display for LauncherCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Assignment { key, value, file, line, .. } = &self.0;
         write!(f, "/{}:{line} ({key}={})", shown(&**file), shown(value).at_most(100))
@@ -29,7 +29,7 @@ impl fmt::Display for Caller {
 ///
 /// # Errors
 /// A file cannot be read.
-pub fn callers_of(root: &Path, unit: &UnitFiles) -> Result<Vec<Caller>> {
+pub fn callers_of(root: &Path, unit: &UnitFiles) -> Result<Vec<LauncherCall>> {
     of_files(root, [&unit.fragment].into_iter().chain(&unit.drop_ins))
 }
 
@@ -37,7 +37,7 @@ pub fn callers_of(root: &Path, unit: &UnitFiles) -> Result<Vec<Caller>> {
 ///
 /// # Errors
 /// A directory or a file cannot be read.
-pub fn callers(root: &Path) -> Result<Vec<Caller>> {
+pub fn callers(root: &Path) -> Result<Vec<LauncherCall>> {
     let mut files = Vec::new();
     let searched = paths::UNIT_SEARCH_PATH.iter().filter(|name| !paths::GENERATOR_DIRECTORIES.contains(name));
     for directory in searched.map(Path::new) {
@@ -60,11 +60,11 @@ pub fn callers(root: &Path) -> Result<Vec<Caller>> {
     of_files(root, files.iter())
 }
 
-fn of_files<'a>(root: &Path, files: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<Caller>> {
+fn of_files<'a>(root: &Path, files: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<LauncherCall>> {
     let mut found = Vec::new();
     for file in files.filter(|file| !is_generated(root, file) && !adopt::is_copy(root, file)) {
         let lines = unit_file::read(root, file)?.into_iter();
-        found.extend(lines.filter(|set| set.key.starts_with("Exec") && calls(&set.value)).map(Caller));
+        found.extend(lines.filter(|set| set.key.starts_with("Exec") && calls(&set.value)).map(LauncherCall));
     }
     Ok(found)
 }

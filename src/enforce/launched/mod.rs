@@ -22,7 +22,7 @@ use crate::policy::{Diagnostic, Origin, Policy, ServicePattern};
 use crate::text::and_more;
 use crate::units::ServiceName;
 
-pub use callers::{Caller, callers, callers_of};
+pub use callers::{LauncherCall, callers, callers_of};
 
 /// So many units are named that stay without the launcher.
 const MOST_NAMED: usize = 3;

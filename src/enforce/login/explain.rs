@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::{Asked, decide};
 use crate::effect::{self, Headcount};
-use crate::enforce::decision::{At, Opener, Place};
+use crate::enforce::decision::{At, Opener, SessionPlace};
 use crate::enforce::due::{Due, Shared};
 use crate::enforce::private_dir::{Looked, Wanted, look, others, overridden, wanted};
 use crate::enforce::user_slice;
@@ -47,7 +47,7 @@ pub struct Explained<'p> {
     /// The weight that the user shares with other members of a group, if there is one.
     pub shared: Option<Shared>,
     /// Private directories, by variable.
-    pub directories: Vec<(String, Origin, Directory)>,
+    pub directories: Vec<(String, Origin, ExplainedDirectory)>,
 }
 
 /// How a PAM service's session is placed.
@@ -60,7 +60,7 @@ pub struct Session {
     /// Whether that comes after ours, and logind answers: it would have placed the session.
     pub is_too_early: bool,
     /// Where the session goes when the turn is ours.
-    pub place: Place,
+    pub place: SessionPlace,
     /// Where the policy's `sessions` says so, of what is no login.
     pub taken: Option<Origin>,
 }
@@ -82,7 +82,7 @@ pub struct Live {
 
 /// One private directory.
 #[derive(Debug)]
-pub enum Directory {
+pub enum ExplainedDirectory {
     /// The variable is set to this.
     Set {
         /// Its value.
@@ -125,18 +125,22 @@ pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -
     let stacks = pam::stacks(root);
     let directories = policy.private_dirs.iter().map(|(variable, declared)| {
         let directory = match wanted(root, declared, &account) {
-            Ok(Wanted::Nothing(reason)) => Directory::Nothing(reason),
+            Ok(Wanted::Nothing(reason)) => ExplainedDirectory::Nothing(reason),
             Ok(Wanted::Directory(filled)) => {
                 match look(root, &filled.directory, &account, declared) {
                     // What lies on a mount of the user's own is not asked for: only a login does.
                     Ok(looked) => {
                         let notes = notes(root, &stacks, &account, variable.as_str(), &filled);
-                        Directory::Set { value: filled.value, exists: looked != Looked::Missing, notes }
+                        ExplainedDirectory::Set {
+                            value: filled.value,
+                            exists: looked != Looked::Missing,
+                            notes,
+                        }
                     }
-                    Err(error) => Directory::Refused(format!("{error:#}")),
+                    Err(error) => ExplainedDirectory::Refused(format!("{error:#}")),
                 }
             }
-            Err(error) => Directory::Refused(format!("{error:#}")),
+            Err(error) => ExplainedDirectory::Refused(format!("{error:#}")),
         };
         (variable.to_string(), declared.path.origin.clone(), directory)
     });

@@ -13,7 +13,7 @@ use nix::sys::stat::{Mode, fstat};
 use super::tree::{ON_THE_WAY, only_roots, open_directory};
 use crate::host::account::Account;
 use crate::host::mount::On;
-use crate::policy::{Filled, Owner, PathTemplate, PrivateDir, Sourced};
+use crate::policy::{DirectoryOwner, Filled, PathTemplate, PrivateDir, Sourced};
 
 /// What a user gets of one private directory of the policy's.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ fn exists(root: &Path, path: &Path) -> bool {
 pub fn filled(template: &PathTemplate, account: &Account) -> Result<Filled, String> {
     let group = if template.names_group() { account.group() } else { String::new() };
     let user = account.name.as_str().ok_or("the user's name is not UTF-8")?;
-    template.fill(Owner { user, uid: account.uid, group: &group, home: &account.home })
+    template.fill(DirectoryOwner { user, uid: account.uid, group: &group, home: &account.home })
 }
 
 #[cfg(test)]
