@@ -750,6 +750,19 @@ fn what_the_kernel_still_has_of_any_limit_is_found() {
         let those_there_are = "systemctl set-property pinned.service AllowedCPUs=0-1";
         assert!(fixes.iter().any(|one| one["fix"]["text"] == those_there_are), "{fixes:?}");
     }
+    // Nobody has enabled the controller for it yet.
+    for (property, value, attribute, what) in [
+        ("CPUQuotaPerSecUSec", "300ms", "cpu.max", "CPUQuota 30% has no effect"),
+        ("AllowedCPUs", "1", "cpuset.cpus", "AllowedCPUs 1 has no effect"),
+    ] {
+        let before = fs::read_to_string(machine.root().join(format!("sys/fs/cgroup/{cgroup}/{attribute}")));
+        machine.remove(&format!("sys/fs/cgroup/{cgroup}/{attribute}"));
+        assert_eq!(machine.found(), [""; 0]);
+        let with = machine.with("pinned.service", property, value);
+        let found = with.findings(&[]);
+        assert_eq!((found.len(), &found[0]["code"], &found[0]["what"]), (1, &"FS020".into(), &what.into()));
+        machine.write(&format!("sys/fs/cgroup/{cgroup}/{attribute}"), &before.unwrap());
+    }
 }
 
 const DEVICE_LIMITS: [&str; 4] =

@@ -373,6 +373,16 @@ fn drop_in(root: &Path, file: &str) {
     fs::write(root.join("run/systemd/show"), kept).unwrap();
 }
 
+/// PID 1 writes it when it next starts a unit there.
+#[test]
+fn a_drop_in_that_is_not_written_yet_is_named() {
+    let machine = well();
+    weight(machine.path(), "100", "50");
+    drop_in(machine.path(), "/etc/systemd/system/user-1000.slice.d/60-x.conf");
+    let said = "FS011 user-1000.slice: cpu_weight 100 is overridden by 50";
+    assert_eq!(only(machine.path()), format!("{said} (/etc/systemd/system/user-1000.slice.d/60-x.conf:2)"));
+}
+
 #[test]
 fn the_first_link_that_breaks_is_named() {
     let what = "user-1000.slice: cpu_weight is 50, declared 100";
