@@ -22,7 +22,7 @@ use crate::survey::controller::controller;
 use crate::survey::snapshot::{Snapshot, User};
 use crate::survey::{Means, loaded_files};
 use crate::text::{and_more, shown};
-use crate::units::{CPU_WEIGHT, SliceName};
+use crate::units::{CPU_QUOTA, CPU_WEIGHT, SliceName};
 
 const OURS: &str = "pam_fairslice.so";
 const LOGINDS: &str = "pam_systemd.so";
@@ -70,6 +70,7 @@ pub fn findings(policy: &Policy, seen: &Seen<'_>) -> Vec<Finding> {
 fn is_for_logins(policy: &Policy) -> bool {
     let logins = &policy.logins;
     logins.total_weight.is_some()
+        || logins.total.settings().next().is_some()
         || logins.default.origin().is_some()
         || !(logins.users.is_empty() && logins.groups.is_empty())
 }
@@ -269,7 +270,7 @@ fn slice(seen: &Seen<'_>, user: &User, declared: &Setting<'_>) -> Option<Finding
         return None;
     }
     let unit = seen.units.get(slice.as_str());
-    let known = unit.and_then(|unit| unit.number(property.unit));
+    let known = unit.and_then(|unit| unit.number(property.bus));
     let lacks = |id| !seen.live.tree[id].controllers.has(controller(property));
     if known == Some(seen.machine.number(value)) && seen.live.tree.find(&slice.cgroup()).is_some_and(lacks) {
         // That is found of every unit with a setting: FS020.
@@ -292,7 +293,10 @@ fn slice(seen: &Seen<'_>, user: &User, declared: &Setting<'_>) -> Option<Finding
             },
         )
     };
-    let has = live.map_or("without a value", String::as_str);
+    let has = live.map_or_else(|| "without a value".to_owned(), |live| match property {
+        CPU_QUOTA => cgroup::said(property, live),
+        _ => live.clone(),
+    });
     let weight = live.filter(|_| property == CPU_WEIGHT).and_then(|live| live.parse().ok());
     let cost = weight.and_then(|live| {
         let id = seen.live.tree.find(&slice.cgroup())?;

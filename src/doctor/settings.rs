@@ -146,7 +146,25 @@ pub fn declared(scene: &Scene<'_>) -> Vec<Chain> {
         }
     }
     chains.extend(all_logins(scene));
+    chains.extend(totals(scene));
     chains
+}
+
+/// What the policy says of all logins together beside their weight.
+fn totals<'a>(scene: &'a Scene<'_>) -> impl Iterator<Item = Chain> + 'a {
+    let user = SliceName::user();
+    let cgroup = Some(user.cgroup()).filter(|cgroup| scene.live.cgroups.contains_key(cgroup));
+    scene.policy.logins.total.settings().map(move |setting| {
+        let value = Wanted {
+            unit: user.as_str(),
+            key: setting.property.total.unwrap_or(setting.property.key),
+            property: setting.property,
+            value: setting.value,
+            origin: Some(setting.origin),
+            cgroup: cgroup.clone(),
+        };
+        value.follow(scene, true)
+    })
 }
 
 /// `total_weight`: a number is a drop-in's, a sum is set at each login.
@@ -218,7 +236,7 @@ pub fn undeclared(scene: &Scene<'_>) -> Vec<Chain> {
         // What the policy says of users' slices is set at logins.
         let at_logins = name.starts_with("user-") && name.ends_with(".slice") && !scene.policy.is_empty();
         let Some(live) = unit.cgroup().and_then(|cgroup| scene.live.cgroups.get(&cgroup)) else { continue };
-        for property in PROPERTIES {
+        for property in PROPERTIES.into_iter().filter(|property| property.always) {
             let number = unit.resource(property);
             let Some(value) = property.value(number) else { continue };
             let value = Wanted {
@@ -239,7 +257,7 @@ pub fn undeclared(scene: &Scene<'_>) -> Vec<Chain> {
             let is_default = number == property.unset();
             // While the machine starts up, other values hold.
             let at_startup = unit.text(&format!("Startup{}", property.unit)).is_some();
-            let differs = unit.has(property.unit)
+            let differs = unit.has(property.bus)
                 && !inherited.contains(&property)
                 && !holds(value.value, text, scene.machine);
             if at_startup || is_default && !differs {

@@ -4,6 +4,7 @@
 mod check;
 mod compile;
 mod diagnostic;
+mod elsewhere;
 mod from_toml;
 mod load;
 mod names;
@@ -15,5 +16,3 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use fairslice_base::policy::*;
 pub use load::{InForce, Loaded, SourceFile, load, load_files, with};
 pub use names::resolve_names;
-#[cfg(feature = "cli")]
-pub(crate) use read::LOGIN_RESOURCES;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::json::json_text;
 use crate::effect::Headcount;
 use crate::enforce::decision::{Place, SWITCHES};
+use crate::host::cgroup;
 use crate::enforce::login::explain::{Directory, Explained, Live, Session};
 use crate::host::pam::Module;
 use crate::policy::Origin;
@@ -59,7 +60,7 @@ fn slices(text: &mut String, explained: &Explained<'_>, slice: &SliceName) {
     }
     own.write_to(text, slice.as_str());
     let mut all = Table::default();
-    explained.total.iter().for_each(|total| all.row(cells(total)));
+    explained.total.iter().chain(&explained.totals).for_each(|total| all.row(cells(total)));
     all.write_to(text, SliceName::user().as_str());
     if let Some(counted) = &explained.headcount {
         // Writing to a string cannot fail.
@@ -130,6 +131,7 @@ pub fn login_json(explained: &Explained<'_>, service: &str) -> String {
         "oom_score_adj": explained.rule.oom_score_adj.as_ref().map(|score| score.value.get()),
         "settings": explained.settings.iter().map(live_json).collect::<Vec<_>>(),
         "total": explained.total.as_ref().map(live_json),
+        "totals": explained.totals.iter().map(live_json).collect::<Vec<_>>(),
         "headcount": explained.headcount.as_ref().map(headcount_json),
         "private_dirs": directories.collect::<Vec<_>>(),
     });
@@ -195,7 +197,7 @@ fn sum(counted: &Headcount, user: &Foreign) -> String {
 fn cells(setting: &Live) -> [String; 4] {
     let live = match &setting.live {
         _ if setting.holds => "in force".to_owned(),
-        Some(live) => format!("now {live}"),
+        Some(live) => format!("now {}", cgroup::said(setting.property, live)),
         None => "set at the login".to_owned(),
     };
     [setting.property.key.to_owned(), setting.value.to_string(), live, setting.origin.to_string()]

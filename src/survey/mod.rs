@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod controller;
+mod asked;
 mod declared;
 mod files;
 pub mod named;
@@ -10,6 +11,7 @@ mod service;
 pub mod snapshot;
 pub mod unmatched;
 
+pub use asked::ask_for_declared;
 pub use declared::{declared, resolve};
 pub use fairslice_base::survey::*;
 pub use files::loaded_files;

@@ -12,9 +12,10 @@ use super::service::{self, Service};
 use crate::host::account::Account;
 use crate::host::tree::{Id, Tree};
 use crate::host::units::Units;
-use crate::host::{cgroup, parallel, process, processes};
+use crate::host::{cgroup, io_class, parallel, process, processes};
 use crate::paths;
 use crate::policy::{LoginRule, Policy, Who};
+use crate::units::of_service::{IO_SCHEDULING_CLASS, NICE};
 use crate::units::{OomScoreAdj, PROPERTIES, ServiceName, SliceName};
 
 /// What is live of that which the policy names, or of everything: see [`Extent`].
@@ -34,7 +35,8 @@ pub struct Snapshot {
 const OTHERS: [&str; 6] =
     ["cpu.max", "cpuset.cpus", "cpuset.cpus.effective", "cpuset.mems", "cpuset.mems.effective", "io.max"];
 
-/// One cgroup's attributes by name, such as `cpu.weight`; one whose controller is off is left out.
+/// One cgroup's attributes by name, such as `cpu.weight`; one whose controller is off is left out. Of a service whose
+/// policy says something of it, also what its main process has: `nice`, and `ioprio` as systemd calls the class.
 pub type Attributes = BTreeMap<&'static str, String>;
 
 /// One cgroup.
@@ -166,11 +168,16 @@ pub fn read(
         .map(|path| (path, None))
         .chain(services.iter().map(|service| (service.cgroup.clone(), service.main)))
         .collect();
+    let names = attributes_of(policy, extent);
+    let of_processes = names.contains(NICE.attribute) || names.contains(IO_SCHEDULING_CLASS.attribute);
     let one = |(path, main): &(PathBuf, Option<u32>)| {
         let main_score = main.and_then(|main| main_score(root, main));
-        let attributes = attributes(root, path, extent);
+        let mut attributes = attributes(root, path, &names);
         // The last session of a user may have ended since the tree was read.
         let is_there = !attributes.is_empty() || root.join(paths::CGROUPFS).join(path).exists();
+        if let Some(main) = main.filter(|_| of_processes) {
+            attributes.extend(of_process(root, main, &names));
+        }
         is_there.then(|| (path.clone(), Cgroup { attributes, main_score }))
     };
     let cgroups = parallel::map(&wanted, |part| part.iter().filter_map(one).collect());
@@ -187,17 +194,41 @@ pub fn read(
     Ok(Snapshot { tree, cgroups, services, users })
 }
 
+/// A service's main process, unless PID 1 still prepares its command in it.
+fn started(root: &Path, main: u32) -> Option<process::Stat> {
+    let stat = process::Stat::read(root, main)?;
+    (!process::is_being_started(&stat.name, || processes::user_of(root, main))).then_some(stat)
+}
+
 fn main_score(root: &Path, main: u32) -> Option<OomScoreAdj> {
-    if process::is_being_started(&process::Stat::read(root, main)?.name, || processes::user_of(root, main)) {
-        return None;
-    }
+    started(root, main)?;
     process::oom_score_adj(root, &main.to_string()).ok()
 }
 
-fn attributes(root: &Path, cgroup: &Path, extent: Extent) -> Attributes {
+/// What is read of each cgroup: a machine has thousands, and what no policy says of any is not looked at.
+fn attributes_of(policy: &Policy, extent: Extent) -> BTreeSet<&'static str> {
+    let always = PROPERTIES.iter().filter(|property| property.always).map(|property| property.attribute);
+    let declared = policy.resources().flat_map(|resources| resources.settings());
+    let own = policy.services.values().flat_map(|service| &service.own);
     let others = if extent == Extent::Everything { OTHERS.as_slice() } else { &[] };
-    let names = PROPERTIES.iter().map(|property| property.attribute).chain(others.iter().copied());
+    always
+        .chain(declared.map(|setting| setting.property.attribute))
+        .chain(own.map(|own| own.value.setting().attribute))
+        .chain(others.iter().copied())
+        .collect()
+}
+
+fn attributes(root: &Path, cgroup: &Path, names: &BTreeSet<&'static str>) -> Attributes {
+    let names = names.iter().copied().filter(|name| name.contains('.'));
     names.filter_map(|name| Some((name, cgroup::attribute(root, cgroup, name)?))).collect()
+}
+
+fn of_process(root: &Path, main: u32, names: &BTreeSet<&'static str>) -> Attributes {
+    let Some(stat) = started(root, main) else { return Attributes::new() };
+    let class = names.contains(IO_SCHEDULING_CLASS.attribute).then(|| io_class::of(root, main)).flatten();
+    let nice = names.contains(NICE.attribute).then(|| stat.nice.to_string());
+    let both = [(NICE.attribute, nice), (IO_SCHEDULING_CLASS.attribute, class)];
+    both.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
 }
 
 pub(super) fn user(root: &Path, uid: u32, policy: &Policy) -> Result<User> {

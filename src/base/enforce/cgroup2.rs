@@ -21,7 +21,7 @@ use crate::host::machine::Machine;
 use crate::paths;
 use crate::policy::Resources;
 use crate::text::shown;
-use crate::units::{CPU_WEIGHT, CpuWeight, Property, SettingValue};
+use crate::units::{CPU_QUOTA, CPU_WEIGHT, CpuWeight, Property, SettingValue};
 
 /// Where the processes go that are in the root of a container's cgroup namespace; systemd's own
 /// name for it.
@@ -145,8 +145,9 @@ impl<'a> Hierarchy<'a> {
             }
         }
         let number = self.machine.number(value);
-        let text = if number == u64::MAX { "max".to_owned() } else { number.to_string() };
-        self.write(cgroup, property.attribute, &text)
+        // The kernel takes the time for a period, of 100 ms as it is where nobody says otherwise.
+        let number = if property == CPU_QUOTA && number != u64::MAX { number / 10 } else { number };
+        self.write(cgroup, property.attribute, &cgroup::text(number))
     }
 
     /// Enables a controller for the cgroups in `cgroup`.

@@ -158,7 +158,9 @@ pub fn decide(
     asked: Asked<'_>,
     opener: &impl Opener,
 ) -> Result<Place> {
-    let is_declared = policy.logins.total_weight.is_some() || !user_slice::settings(rule).is_empty();
+    let logins = &policy.logins;
+    let of_all = logins.total_weight.is_some() || logins.total.settings().next().is_some();
+    let is_declared = of_all || !user_slice::settings(rule).is_empty();
     let Asked { service, noplace, .. } = asked;
     decision::place(root, Opening { service, uid: account.uid, noplace, is_declared }, opener)
 }
@@ -182,7 +184,7 @@ fn put(
             let users = user_slice::users_with(root, account.uid)?;
             let counted = user_slice::headcount(root, policy, &users, &weigh(root, account.uid, rule))?;
             let slices = vec![
-                (SliceName::user().cgroup(), user_slice::total(policy, counted.as_ref())),
+                (SliceName::user().cgroup(), user_slice::all_of_total(policy, counted.as_ref())),
                 (SliceName::of_user(account.uid).cgroup(), user_slice::settings(rule)),
             ];
             placement::directly(root, account.uid, slices, deadline)

@@ -76,11 +76,17 @@ pub fn of_user(root: &Path, uid: u32, rule: &LoginRule) -> Result<SliceChange> {
     differing(root, SliceName::of_user(uid), settings(rule))
 }
 
-/// What `user.slice` is given; with a sum, while these are counted.
+/// What `user.slice` weighs; with a sum, while these are counted.
 #[must_use]
 pub fn total(policy: &Policy, counted: Option<&Headcount>) -> Settings {
     let weight = effect::total_weight(&policy.logins, counted);
     weight.map(|weight| (CPU_WEIGHT, SettingValue::Cpu(weight))).into_iter().collect()
+}
+
+/// What `user.slice` is given where there is no systemd, whose drop-in would say the rest.
+#[must_use]
+pub fn all_of_total(policy: &Policy, counted: Option<&Headcount>) -> Settings {
+    total(policy, counted).into_iter().chain(cgroup2::settings(&policy.logins.total)).collect()
 }
 
 /// Those who are logged in, and this user.
@@ -175,13 +181,13 @@ pub fn set(root: &Path, change: &SliceChange, deadline: Instant) -> Result<()> {
         return change.properties.iter().try_for_each(|set| tree.set(&cgroup, set.property, set.value));
     }
     let machine = machine_for(root, change.properties.iter().map(|changed| changed.value))?;
-    let properties: Vec<(&str, u64)> = change
-        .properties
-        .iter()
-        .map(|changed| (changed.property.unit, machine.number(changed.value)))
-        .collect();
-    remember(root, slice, &properties).with_context(|| format!("recording what is set on {slice}"))?;
-    Manager::below(root).set_unit_properties(slice.as_str(), &properties, deadline)
+    let named = |name: fn(&Property) -> &'static str| -> Vec<(&str, u64)> {
+        let changed = change.properties.iter();
+        changed.map(|changed| (name(&changed.property), machine.number(changed.value))).collect()
+    };
+    remember(root, slice, &named(|property| property.unit))
+        .with_context(|| format!("recording what is set on {slice}"))?;
+    Manager::below(root).set_unit_properties(slice.as_str(), &named(|property| property.bus), deadline)
 }
 
 fn differing(root: &Path, slice: SliceName, settings: Settings) -> Result<SliceChange> {

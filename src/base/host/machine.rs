@@ -44,7 +44,7 @@ impl Machine {
         })
     }
 
-    /// A setting as PID 1 takes it over D-Bus: weights as they are (idle is 0), bytes, tasks;
+    /// A setting as PID 1 takes it over D-Bus: weights as they are (idle is 0), µs for each second, bytes, tasks;
     /// `u64::MAX` is no limit.
     #[must_use]
     pub fn number(self, value: SettingValue) -> u64 {
@@ -52,6 +52,7 @@ impl Machine {
         match value {
             SettingValue::Cpu(CpuWeight::Idle) => 0,
             SettingValue::Cpu(CpuWeight::Weight(weight)) | SettingValue::Io(weight) => weight.get(),
+            SettingValue::Quota(quota) => quota.microseconds(),
             SettingValue::Memory(memory) => amount(memory.0, self.ram),
             SettingValue::Tasks(tasks) => amount(tasks.0, self.tasks),
         }

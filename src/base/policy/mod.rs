@@ -23,8 +23,9 @@ use serde::{Deserialize, Serialize};
 use self::toml::key;
 use crate::text::shown;
 use crate::units::{
-    CPU_WEIGHT, CpuWeight, IO_WEIGHT, MEMORY_HIGH, MEMORY_LOW, MEMORY_MAX, MEMORY_MIN, MEMORY_SWAP_MAX,
-    Memory, OomScoreAdj, Property, ServiceName, SettingValue, SliceName, TASKS_MAX, Tasks, Weight,
+    CPU_QUOTA, CPU_WEIGHT, CpuQuota, CpuWeight, IO_WEIGHT, MEMORY_HIGH, MEMORY_LOW, MEMORY_MAX, MEMORY_MIN,
+    MEMORY_SWAP_MAX, MEMORY_ZSWAP_MAX, Memory, OomScoreAdj, Property, ServiceName, ServiceValue, SettingValue,
+    SliceName, TASKS_MAX, Tasks, Weight,
 };
 
 pub use compiled::{ForLogins, Unusable, bytes_for_logins, for_logins};
@@ -108,6 +109,8 @@ pub struct Service {
     pub launcher: Declared<bool>,
     /// Weights and limits.
     pub resources: Resources,
+    /// What services alone take, one of each setting at most.
+    pub own: Vec<Sourced<ServiceValue>>,
 }
 
 /// `[logins]`
@@ -117,6 +120,8 @@ pub struct Logins {
     pub default: LoginRule,
     /// `total_weight`: what `user.slice` weighs.
     pub total_weight: Declared<TotalWeight>,
+    /// `total_memory_high` and the like: what else `user.slice` gets, never a CPU weight.
+    pub total: Resources,
     /// `[logins.user.NAME]`
     pub users: Vec<(String, LoginRule)>,
     /// `[logins.group.NAME]`, in file order: the first that a user is in wins.
@@ -162,6 +167,8 @@ pub struct PrivateDir {
 pub struct Resources {
     /// `CPUWeight=`
     pub cpu_weight: Declared<CpuWeight>,
+    /// `CPUQuota=`
+    pub cpu_quota: Declared<CpuQuota>,
     /// `IOWeight=`
     pub io_weight: Declared<Weight>,
     /// `MemoryMin=`
@@ -174,6 +181,8 @@ pub struct Resources {
     pub memory_max: Declared<Memory>,
     /// `MemorySwapMax=`
     pub memory_swap_max: Declared<Memory>,
+    /// `MemoryZSwapMax=`
+    pub memory_zswap_max: Declared<Memory>,
     /// `TasksMax=`
     pub tasks_max: Declared<Tasks>,
 }
@@ -201,12 +210,14 @@ impl Resources {
         }
         [
             setting(CPU_WEIGHT, &self.cpu_weight, SettingValue::Cpu),
+            setting(CPU_QUOTA, &self.cpu_quota, SettingValue::Quota),
             setting(IO_WEIGHT, &self.io_weight, SettingValue::Io),
             setting(MEMORY_MIN, &self.memory_min, SettingValue::Memory),
             setting(MEMORY_LOW, &self.memory_low, SettingValue::Memory),
             setting(MEMORY_HIGH, &self.memory_high, SettingValue::Memory),
             setting(MEMORY_MAX, &self.memory_max, SettingValue::Memory),
             setting(MEMORY_SWAP_MAX, &self.memory_swap_max, SettingValue::Memory),
+            setting(MEMORY_ZSWAP_MAX, &self.memory_zswap_max, SettingValue::Memory),
             setting(TASKS_MAX, &self.tasks_max, SettingValue::Tasks),
         ]
         .into_iter()
@@ -221,12 +232,14 @@ impl Resources {
         }
         Self {
             cpu_weight: or(&self.cpu_weight, &fallback.cpu_weight),
+            cpu_quota: or(&self.cpu_quota, &fallback.cpu_quota),
             io_weight: or(&self.io_weight, &fallback.io_weight),
             memory_min: or(&self.memory_min, &fallback.memory_min),
             memory_low: or(&self.memory_low, &fallback.memory_low),
             memory_high: or(&self.memory_high, &fallback.memory_high),
             memory_max: or(&self.memory_max, &fallback.memory_max),
             memory_swap_max: or(&self.memory_swap_max, &fallback.memory_swap_max),
+            memory_zswap_max: or(&self.memory_zswap_max, &fallback.memory_zswap_max),
             tasks_max: or(&self.tasks_max, &fallback.tasks_max),
         }
     }
@@ -241,7 +254,12 @@ impl Service {
             set_by: self.set_by.clone().or_else(|| fallback.set_by.clone()),
             launcher: self.launcher.clone().or_else(|| fallback.launcher.clone()),
             resources: self.resources.or(&fallback.resources),
+            own: self.own.iter().chain(fallback.own.iter().filter(|other| !self.has(&other.value))).cloned().collect(),
         }
+    }
+
+    fn has(&self, other: &ServiceValue) -> bool {
+        self.own.iter().any(|own| own.value.setting() == other.setting())
     }
 
     /// Where the first of its values is declared; `None` for a rule without any.
@@ -249,7 +267,8 @@ impl Service {
     pub fn origin(&self) -> Option<&Origin> {
         let score = self.oom_score_adj.as_ref().map(|score| &score.origin);
         let launcher = self.launcher.as_ref().map(|launcher| &launcher.origin);
-        let others = score.into_iter().chain(launcher);
+        let own = self.own.iter().map(|own| &own.origin);
+        let others = score.into_iter().chain(launcher).chain(own);
         self.resources.settings().map(|setting| setting.origin).chain(others).min_by_key(|o| o.line)
     }
 
@@ -419,8 +438,18 @@ impl Policy {
             && logins.users.is_empty()
             && logins.groups.is_empty()
             && logins.total_weight.is_none()
+            && logins.total.settings().next().is_none()
             && logins.default.oom_score_adj.is_none()
             && logins.default.resources.settings().next().is_none()
+    }
+
+    /// The weights and limits of all its tables.
+    pub fn resources(&self) -> impl Iterator<Item = &Resources> {
+        let Logins { default, total, users, groups, .. } = &self.logins;
+        let rules = users.iter().chain(groups).map(|(_, rule)| rule).chain([default]);
+        let slices = self.slices.values().map(|slice| &slice.resources);
+        let services = self.services.values().map(|service| &service.resources);
+        slices.chain(services).chain(rules.map(|rule| &rule.resources)).chain([total])
     }
 
     /// The slice that holds `service`.

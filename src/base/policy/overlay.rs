@@ -35,6 +35,7 @@ impl Logins {
     fn overlay(&mut self, later: Self) {
         self.default = later.default.or(&self.default);
         self.total_weight = later.total_weight.or_else(|| self.total_weight.take());
+        self.total = later.total.or(&self.total);
         overlay_rules(&mut self.users, later.users);
         overlay_rules(&mut self.groups, later.groups);
     }

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use super::escape::CONTROLLERS;
 use super::span::{SECOND, span};
 use super::{
-    Amount, CPU_WEIGHT, CpuWeight, IO_WEIGHT, Memory, OomScoreAdj, Percent, Property, SettingValue,
+    Amount, CPU_QUOTA, CPU_WEIGHT, CpuQuota, CpuWeight, IO_WEIGHT, Memory, OomScoreAdj, Percent, Property, SettingValue,
     SliceName, TASKS_MAX, Tasks, Weight,
 };
 
@@ -130,6 +130,10 @@ pub fn setting(property: Property, text: &str) -> Option<SettingValue> {
         CPU_WEIGHT if text == "idle" => SettingValue::Cpu(CpuWeight::Idle),
         CPU_WEIGHT => SettingValue::Cpu(CpuWeight::Weight(weight()?)),
         IO_WEIGHT => SettingValue::Io(weight()?),
+        CPU_QUOTA => {
+            let whole = permyriad(text).filter(|quota| quota.is_multiple_of(100))?;
+            SettingValue::Quota(CpuQuota::parse(&format!("{}%", whole / 100))?)
+        }
         TASKS_MAX => {
             let amount = relative().or_else(|| unsigned(text).map(Amount::Absolute))?;
             SettingValue::Tasks(Tasks::new(amount)?)
@@ -283,7 +287,7 @@ fn unsigned(text: &str) -> Option<u64> {
 }
 
 /// `safe_atoi`.
-fn signed(text: &str) -> Option<i64> {
+pub(super) fn signed(text: &str) -> Option<i64> {
     let (negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
     if negative && digits.starts_with('+') {
         return None;
@@ -479,6 +483,8 @@ mod tests {
             (MEMORY_HIGH, "infinity", "infinity"),
             (TASKS_MAX, "010", "8"),
             (TASKS_MAX, "33%", "33%"),
+            (CPU_QUOTA, "250%", "250%"),
+            (CPU_QUOTA, "2500‰", "250%"),
         ] {
             assert_eq!(read(property, text).as_deref(), Some(value), "{text}");
         }
@@ -488,6 +494,7 @@ mod tests {
             (IO_WEIGHT, "idle"),
             (MEMORY_HIGH, "1.5G512M"),
             (TASKS_MAX, "0"),
+            (CPU_QUOTA, "12.5%"),
         ] {
             assert_eq!(read(property, text), None, "{text}");
         }

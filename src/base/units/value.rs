@@ -63,6 +63,50 @@ impl fmt::Display for CpuWeight {
     }
 }
 
+/// `CPUQuota=`: so much CPU time, in percent of one CPU, which may be over 100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CpuQuota {
+    /// In µs for each second; [`u64::MAX`] is no limit.
+    of_a_second: u64,
+}
+
+impl CpuQuota {
+    /// A percent of a second, in µs.
+    const PERCENT: u64 = 10_000;
+    /// In percent: more CPUs than a kernel is built for.
+    const MOST: u64 = 1_000_000;
+
+    /// As PID 1 has it, in µs for each second; [`u64::MAX`] is no limit.
+    #[must_use]
+    pub fn of_a_second(microseconds: u64) -> Self {
+        Self { of_a_second: microseconds }
+    }
+
+    /// `250%`: whole percents from 1, for PID 1 keeps no others of what it is told (`bus_cgroup_set_property`).
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_suffix('%').filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?;
+        let percent: u64 = digits.parse().ok()?;
+        (1..=Self::MOST).contains(&percent).then_some(Self { of_a_second: percent * Self::PERCENT })
+    }
+
+    /// In µs for each second; [`u64::MAX`] is no limit.
+    #[must_use]
+    pub fn microseconds(self) -> u64 {
+        self.of_a_second
+    }
+}
+
+impl fmt::Display for CpuQuota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.of_a_second / Self::PERCENT, self.of_a_second % Self::PERCENT / 100) {
+            _ if self.of_a_second == u64::MAX => f.write_str("infinity"),
+            (whole, 0) => write!(f, "{whole}%"),
+            (whole, part) => write!(f, "{whole}.{part:02}%"),
+        }
+    }
+}
+
 /// `OOMScoreAdjust=`: −1000 (never killed) to 1000 (killed first), see `proc_pid_oom_score_adj(5)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OomScoreAdj(i16);
@@ -108,6 +152,17 @@ mod tests {
         let weight = |w| Weight::new(w).unwrap();
         assert_eq!(Weight::sum([weight(200), weight(50)]), weight(250));
         assert_eq!(Weight::sum([weight(9000), weight(9000)]), Weight::MAX);
+    }
+
+    #[test]
+    fn a_quota_is_of_one_cpu_in_whole_percents() {
+        assert_eq!(CpuQuota::parse("250%").unwrap().microseconds(), 2_500_000);
+        assert_eq!(CpuQuota::parse("1%").unwrap().to_string(), "1%");
+        assert_eq!(CpuQuota::of_a_second(125_000).to_string(), "12.50%");
+        assert_eq!(CpuQuota::of_a_second(u64::MAX).to_string(), "infinity");
+        for wrong in ["", "%", "0%", "12.5%", "-1%", "+1%", "100", "2 %", "1000001%", "infinity"] {
+            assert!(CpuQuota::parse(wrong).is_none(), "{wrong}");
+        }
     }
 
     #[test]

@@ -19,7 +19,9 @@ use crate::survey::controller::{self, Absent};
 use crate::survey::{Means, Service, Winner};
 use crate::text::{Foreign, quoted, shown};
 use crate::units::takes::setting;
-use crate::units::{CPU_WEIGHT, MEMORY_LOW, MEMORY_MIN, PROPERTIES, Property, SettingValue, SliceName};
+use crate::units::{
+    CPU_WEIGHT, MEMORY_LOW, MEMORY_MIN, OF_SERVICES, PROPERTIES, Property, SettingValue, SliceName,
+};
 
 /// A unit, and what it is given.
 struct Target {
@@ -73,6 +75,7 @@ fn targets(look: &Observed<'_>) -> Vec<Target> {
     let total = total_weight_now(policy, &look.live).map(|weight| (CPU_WEIGHT, SettingValue::Cpu(weight)));
     let mut all = slice(&SliceName::user(), Vec::new());
     (if policy.logins.is_counted() { &mut all.told } else { &mut all.given }).extend(total);
+    all.given.extend(settings(&policy.logins.total));
     targets.push(all);
     let everybody = settings(&policy.logins.default.resources);
     for user in &look.live.users {
@@ -100,11 +103,11 @@ fn one(look: &Observed<'_>, plan: &mut Plan<'_>, target: &Target, property: Prop
     if live.is_some_and(|live| holds(value, live, look.machine)) {
         return Ok(());
     }
-    let old = live.map_or_else(|| "-".to_owned(), |live| cgroup::value(live).to_owned());
+    let old = live.map_or_else(|| "-".to_owned(), |live| cgroup::said(property, live));
     let differing = Differing { look, target, property, value, live, is_told: told.is_some() };
     match differing.remedy(plan.reload.is_some())? {
         Remedy::Change(how) => {
-            let change = Change { key: property.key, old, new: value.to_string(), set_by: None, how };
+            let change = Change { key: target.key(property), old, new: value.to_string(), set_by: None, how };
             plan.change(unit, target.user.as_ref(), change);
             if how == How::Cgroup {
                 plan.direct.push((cgroup.clone(), property, value));
@@ -112,7 +115,7 @@ fn one(look: &Observed<'_>, plan: &mut Plan<'_>, target: &Target, property: Prop
         }
         Remedy::None(why) => {
             let why = format!("{old}, declared {value}: {why}");
-            plan.left.push(Left { unit: unit.clone(), key: property.key, why, differs: true });
+            plan.left.push(Left { unit: unit.clone(), key: target.key(property), why, differs: true });
         }
         Remedy::Restart => {
             let why = format!("{} is {old} in its scope, declared {value}", property.key);
@@ -170,7 +173,7 @@ impl Differing<'_> {
         } else if reloads {
             Remedy::Change(How::Reload)
         } else {
-            let known = known.map_or_else(|| "nothing".to_owned(), cgroup::text);
+            let known = known.map_or_else(|| "nothing".to_owned(), |known| cgroup::known(property, known));
             let unit = quoted(&target.unit);
             Remedy::None(format!("systemd has {known}, and no file says why (systemctl cat {unit})"))
         })
@@ -200,6 +203,12 @@ impl Differing<'_> {
 impl Target {
     fn is_a_users(&self) -> bool {
         cgroup::user(&self.cgroup).is_some()
+    }
+
+    /// What the policy calls a property of it; the weight of all logins is called as any, for it may be a sum.
+    fn key(&self, property: Property) -> &'static str {
+        let total = property.total.filter(|_| self.unit == SliceName::user().as_str());
+        total.unwrap_or(property.key)
     }
 
     /// How it is given a property.
@@ -247,9 +256,9 @@ fn undeclared(
         if is_as_known(units, unit, property, live) {
             return Ok(());
         }
-        (cgroup::text(unit.resource(property)), How::Write, None)
+        (cgroup::known(property, unit.resource(property)), How::Write, None)
     };
-    let change = Change { key: property.key, old: cgroup::value(live).to_owned(), new, set_by, how };
+    let change = Change { key: target.key(property), old: cgroup::said(property, live), new, set_by, how };
     plan.change(&target.unit, target.user.as_ref(), change);
     Ok(())
 }
@@ -295,6 +304,9 @@ fn is_written(root: &Path, units: &Units, unit: &Unit) -> bool {
                 || has_controller(root, &cgroup, property.attribute)
                 || !has_controller(root, Path::new(""), property.attribute)
         }
+    }) && OF_SERVICES.into_iter().filter(|setting| !setting.of_process).all(|setting| {
+        let live = || cgroup::attribute(root, &cgroup, setting.attribute);
+        unit.of_service(setting).is_none_or(|known| live().is_some_and(|live| known.holds(&live)))
     })
 }
 

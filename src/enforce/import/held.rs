@@ -26,7 +26,7 @@ use crate::text::shown;
 use crate::units::file::{Assignment, Text};
 use crate::units::takes::setting;
 use crate::units::{
-    OOM_SCORE_ADJUST, PROPERTIES, Property, SLICE, ServiceName, SettingValue, SliceName, takes,
+    OF_SERVICES, OOM_SCORE_ADJUST, PROPERTIES, Property, SLICE, ServiceName, SettingValue, SliceName, takes,
 };
 
 /// A user's slice that has nothing of its own: nobody has this number.
@@ -211,6 +211,10 @@ impl Held {
         all.insert(SLICE, text(SLICE));
         let number = |text: String| takes::score(&text).map_or(text, |score| score.to_string());
         all.insert(OOM_SCORE_ADJUST, text(OOM_SCORE_ADJUST).map(number));
+        for setting in OF_SERVICES.into_iter().filter(|_| unit.ends_with(".service")) {
+            let read = |text: String| setting.read(&text).map_or(text, |value| value.to_string());
+            all.insert(setting.unit, text(setting.unit).map(read));
+        }
         Ok(all)
     }
 

@@ -40,6 +40,8 @@ pub struct Explained<'p> {
     pub settings: Vec<Live>,
     /// What all logins weigh, if that is declared, and what is live now.
     pub total: Option<Live>,
+    /// What else the policy gives all logins together, and what is live now.
+    pub totals: Vec<Live>,
     /// How it is counted with this user, if it is a sum.
     pub headcount: Option<Headcount>,
     /// Private directories, by variable.
@@ -113,6 +115,8 @@ pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -
     let total = policy.logins.total_weight.as_ref().zip(weight);
     let total = total
         .map(|(declared, (property, value))| live(&SliceName::user(), property, value, &declared.origin));
+    let totals = policy.logins.total.settings();
+    let totals = totals.map(|s| live(&SliceName::user(), s.property, s.value, s.origin)).collect();
     let stacks = pam::stacks(root);
     let directories = policy.private_dirs.iter().map(|(variable, declared)| {
         let directory = match wanted(root, declared, &account) {
@@ -138,6 +142,7 @@ pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -
         rule,
         settings,
         total,
+        totals,
         headcount: counted,
         directories,
         account,
