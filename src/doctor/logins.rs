@@ -7,7 +7,7 @@ use std::path::Path;
 use super::cost;
 use crate::doctor::chain::Override;
 use crate::doctor::finding::{Code, Finding, Fix, Place, Subjects};
-use crate::effect::holds;
+use crate::effect::{holds, said};
 use crate::host::cgroup;
 use crate::host::logins::Logins;
 use crate::host::machine::Machine;
@@ -22,7 +22,7 @@ use crate::survey::controller::controller;
 use crate::survey::snapshot::{Snapshot, User};
 use crate::survey::{Means, loaded_files};
 use crate::text::{and_more, shown};
-use crate::units::{CPU_QUOTA, CPU_WEIGHT, SliceName};
+use crate::units::{CPU_QUOTA, CPU_WEIGHT, IO_READ_BANDWIDTH_MAX, IO_WRITE_BANDWIDTH_MAX, SliceName};
 
 const OURS: &str = "pam_fairslice.so";
 const LOGINDS: &str = "pam_systemd.so";
@@ -264,13 +264,13 @@ fn subject(user: &User) -> Subjects {
 /// A value of a user's slice: rule, PID 1's property, cgroupfs, and the first that differs.
 fn slice(seen: &Seen<'_>, user: &User, declared: &Setting<'_>) -> Option<Finding> {
     let slice = SliceName::of_user(user.uid);
-    let Setting { property, value, origin } = *declared;
+    let (property, value, origin) = (declared.property, &declared.value, declared.origin);
     let live = seen.live.cgroups.get(&slice.cgroup())?.attributes.get(property.attribute);
-    if live.is_some_and(|live| holds(value, live, seen.machine)) {
+    if live.is_some_and(|live| holds(property, value, live, seen.machine)) {
         return None;
     }
     let unit = seen.units.get(slice.as_str());
-    let known = unit.and_then(|unit| unit.number(property.bus));
+    let known = unit.and_then(|unit| unit.set(property, value));
     let lacks = |id| !seen.live.tree[id].controllers.has(controller(property));
     if known == Some(seen.machine.number(value)) && seen.live.tree.find(&slice.cgroup()).is_some_and(lacks) {
         // That is found of every unit with a setting: FS020.
@@ -294,7 +294,7 @@ fn slice(seen: &Seen<'_>, user: &User, declared: &Setting<'_>) -> Option<Finding
         )
     };
     let has = live.map_or_else(|| "without a value".to_owned(), |live| match property {
-        CPU_QUOTA => cgroup::said(property, live),
+        CPU_QUOTA | IO_READ_BANDWIDTH_MAX | IO_WRITE_BANDWIDTH_MAX => said(property, value, live),
         _ => live.clone(),
     });
     let weight = live.filter(|_| property == CPU_WEIGHT).and_then(|live| live.parse().ok());

@@ -8,8 +8,7 @@ use super::cost;
 use super::remedy::is_vendors;
 use crate::doctor::chain::{Chain, Link, Override, Scene, Stage};
 use crate::doctor::finding::{Code, Finding, Fix, Place};
-use crate::effect::{equals, given, holds, slices, total_weight_now};
-use crate::host::cgroup;
+use crate::effect::{equals, given, holds, number, slices, total_weight_now};
 use crate::host::tree::Tree;
 use crate::host::units::Unit;
 use crate::paths;
@@ -259,7 +258,7 @@ pub fn undeclared(scene: &Scene<'_>) -> Vec<Chain> {
             let at_startup = unit.text(&format!("Startup{}", property.unit)).is_some();
             let differs = unit.has(property.bus)
                 && !inherited.contains(&property)
-                && !holds(value.value, text, scene.machine);
+                && !holds(property, &value.value, text, scene.machine);
             if at_startup || is_default && !differs {
                 continue;
             }
@@ -361,15 +360,15 @@ impl Wanted<'_> {
             self.add_cgroup(scene, &mut chain, &live.attributes);
         }
         if let Some(cgroup) = self.cgroup.as_ref().filter(|_| self.property == CPU_WEIGHT) {
-            cost::add_until_reload(scene, &mut chain, cgroup, self.value);
+            cost::add_until_reload(scene, &mut chain, cgroup, &self.value);
         }
         chain
     }
 
     fn add_property(&self, scene: &Scene<'_>, chain: &mut Chain, unit: &Unit) {
-        let number = unit.resource(self.property);
-        let value = self.property.value(number).map(|value| value.to_string());
-        let holds = equals(self.value, number, scene.machine);
+        let number = unit.known(self.property, &self.value);
+        let value = self.value.at(self.property, number).map(|value| value.to_string());
+        let holds = equals(&self.value, number, scene.machine);
         let at = scene.place_of(self.unit, self.property.unit);
         chain.add(Link { stage: Stage::Property, value: value.clone(), at, holds }, |_| {
             let Override { code, cause, at, fix } = scene.overridden(self.unit, self.property.unit);
@@ -387,13 +386,13 @@ impl Wanted<'_> {
         let file = Path::new(paths::CGROUPFS).join(cgroup).join(self.property.attribute);
         let at = Some(Place::of_file(file));
         let text = live.get(self.property.attribute);
-        let number = text.and_then(|text| cgroup::number(text));
-        let value = number.and_then(|number| self.property.value(number)).map(|value| value.to_string());
-        let holds = text.is_some_and(|text| holds(self.value, text, scene.machine));
+        let number = text.and_then(|text| number(self.property, &self.value, text));
+        let value = number.and_then(|number| self.value.at(self.property, number)).map(|value| value.to_string());
+        let holds = text.is_some_and(|text| holds(self.property, &self.value, text, scene.machine));
         chain.add(Link { stage: Stage::Cgroup, value: value.clone(), at: at.clone(), holds }, |_| {
-            let (key, declared) = (self.key, self.value);
+            let (key, declared) = (self.key, &self.value);
             let Some(number) = number else {
-                return self.absent(scene, cgroup, at);
+                return self.absent(scene, cgroup, at, text.is_some());
             };
             let value = value.unwrap_or_default();
             // Before PID 1 has written anything, the kernel has its default.
@@ -429,13 +428,13 @@ impl Wanted<'_> {
     }
 
     /// The finding that the cgroup lacks the attribute, which is at `at`.
-    fn absent(&self, scene: &Scene<'_>, cgroup: &Path, at: Option<Place>) -> Finding {
+    fn absent(&self, scene: &Scene<'_>, cgroup: &Path, at: Option<Place>, is_there: bool) -> Finding {
         let tree = &scene.live.tree;
         let id = tree.nearest(cgroup);
         let units = tree.upwards(id).filter_map(|id| tree.unit(id));
         let lines: Vec<Disabling> =
             units.flat_map(|unit| controller::disabling(unit, &scene.files(unit))).collect();
-        let why = controller::why(tree, id, self.property, &lines);
+        let why = if is_there { Absent::NoDisk } else { controller::why(tree, id, self.property, &lines) };
         let name = controller::controller(self.property);
         let again = || {
             let unit = scene.units.get(self.unit);
@@ -463,6 +462,10 @@ impl Wanted<'_> {
                 (at, Fix::Command(format!("systemctl restart {}", quoted(&tree.name(*id)))))
             }
             Absent::NotEnabled(_) => (at, if self.origin.is_some() { Fix::Apply } else { again() }),
+            Absent::NoDisk => (
+                self.origin.map(Place::from),
+                Fix::Edit(format!("name a device or a mount point that is there for {}", self.key)),
+            ),
             Absent::NoAttribute => {
                 (at, Fix::Edit(format!("remove {}, which this kernel does not have", self.key)))
             }
@@ -491,12 +494,12 @@ impl Wanted<'_> {
     fn cost(&self, scene: &Scene<'_>, number: u64) -> Option<String> {
         let cgroup = self.cgroup.as_deref();
         if let Some(cost) =
-            cgroup.and_then(|cgroup| cost::setting(scene, cgroup, self.property, self.value, number))
+            cgroup.and_then(|cgroup| cost::setting(scene, cgroup, self.property, &self.value, number))
         {
             return Some(cost);
         }
-        let value = self.property.value(number)?;
-        let declared = self.value;
+        let value = self.value.at(self.property, number)?;
+        let declared = &self.value;
         Some(match (self.property.key, number) {
             ("cpu_weight" | "io_weight", _) => {
                 format!("it weighs {value} against its siblings, not {declared}")

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Carried, given, holds, slices, total_weight_now};
+use super::{Carried, given, holds, said, slices, total_weight_now};
 use crate::host::cgroup;
 use crate::host::machine::Machine;
 use crate::policy::{Declared, Origin, Policy, Resources, Sourced};
@@ -204,8 +204,11 @@ impl Compare<'_> {
         Compared {
             key: property.key,
             declared: value.to_string(),
-            holds: live.is_some_and(|live| holds(value, live, self.machine)),
-            live: live.cloned(),
+            holds: live.is_some_and(|live| holds(property, &value, live, self.machine)),
+            live: live.map(|live| match value {
+                SettingValue::Bandwidth(_) => said(property, &value, live),
+                _ => live.clone(),
+            }),
             origin,
         }
     }

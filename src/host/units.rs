@@ -19,7 +19,7 @@ use super::pid1::{Asking, Listed, Question};
 use crate::paths;
 use crate::text::shown;
 use crate::units::span::{SECOND, span};
-use crate::units::{OfService, Property, ServiceValue};
+use crate::units::{OfService, Property, ServiceValue, SettingValue};
 
 /// How long PID 1 is waited for, all in all: it may be in the middle of loading many units anew.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -367,6 +367,24 @@ impl Unit {
             let (path, number) = line.rsplit_once(' ')?;
             Some((path, if number == "infinity" { u64::MAX } else { number.parse().ok()? }))
         })
+    }
+
+    /// What PID 1 has of what is declared so; of a disk, that of its path. `None` where nothing is set. No limit is
+    /// [`u64::MAX`].
+    #[must_use]
+    pub fn set(&self, property: Property, declared: &SettingValue) -> Option<u64> {
+        match declared {
+            SettingValue::Bandwidth(bandwidth) => {
+                self.of_devices(property.bus).find(|(path, _)| **path == *bandwidth.path).map(|(_, rate)| rate)
+            }
+            _ => self.number(property.bus).filter(|number| property.value(*number).is_some()),
+        }
+    }
+
+    /// The same, and else what the kernel has.
+    #[must_use]
+    pub fn known(&self, property: Property, declared: &SettingValue) -> u64 {
+        self.set(property, declared).unwrap_or_else(|| property.unset())
     }
 
     /// What a weight or limit comes to: what is set, and else what the kernel has. No limit is [`u64::MAX`].

@@ -19,33 +19,33 @@ pub(super) fn contradictions(policy: &Policy) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for (name, slice) in &policy.slices {
         found.extend(reserved_slice(name, slice));
-        found.extend(inverted_limits(&slice.resources, is_one));
+        found.extend(inverted_limits(&slice.resources, false));
     }
     found.extend(floors_above_all(policy));
     found.extend(shared_services(policy));
     for (name, service) in &policy.services {
         found.extend(score_of_ssh(name, service));
-        found.extend(inverted_limits(&service.resources, is_one));
+        found.extend(inverted_limits(&service.resources, false));
     }
     let rules = policy.logins.users.iter().chain(&policy.logins.groups).map(|(_, rule)| rule);
     for rule in rules.chain([&policy.logins.default]) {
-        found.extend(inverted_limits(&rule.resources, is_one));
+        found.extend(inverted_limits(&rule.resources, false));
     }
-    found.extend(inverted_limits(&policy.logins.total, of_all));
+    found.extend(inverted_limits(&policy.logins.total, true));
     found.extend(promised_twice(policy));
     found.extend(policy.private_dirs.iter().filter_map(|(variable, dir)| age(variable, dir)));
     found.extend(policy.private_dirs.values().filter_map(inverted_numbers));
     found
 }
 
-/// What a property is called of one unit.
-fn is_one(property: Property) -> &'static str {
-    property.key
+/// The weights and limits of each table, and whether they are those of all logins together.
+pub(super) fn tables(policy: &Policy) -> impl Iterator<Item = (&Resources, bool)> {
+    policy.resources().map(|resources| (resources, std::ptr::eq(resources, &raw const policy.logins.total)))
 }
 
-/// What it is called of all logins together.
-fn of_all(property: Property) -> &'static str {
-    property.total.unwrap_or(property.key)
+/// What a property is called in a table.
+pub(super) fn key_of(property: Property, of_all: bool) -> &'static str {
+    property.total.filter(|_| of_all).unwrap_or(property.key)
 }
 
 /// What is promised to the logins and to the slices beside them, where that is more than there is on any machine.
@@ -93,14 +93,13 @@ pub fn review(
     let mut found = Vec::new();
     let logins = &policy.logins;
     let named = || logins.users.iter().chain(&logins.groups).map(|(_, rule)| &rule.resources);
-    for resources in policy.resources() {
-        let key = if std::ptr::eq(resources, &raw const logins.total) { of_all } else { is_one };
-        found.extend(beyond_ram(resources, ram, key));
+    for (resources, of_all) in tables(policy) {
+        found.extend(beyond_ram(resources, ram, of_all));
     }
-    found.extend(named().flat_map(|resources| no_room(resources, ram, is_one, "those whom this rule is for")));
+    found.extend(named().flat_map(|resources| no_room(resources, ram, false, "those whom this rule is for")));
     let rest = "all for whom no rule says more, root included,";
-    found.extend(no_room(&logins.default.resources, ram, is_one, rest));
-    found.extend(no_room(&logins.total, ram, of_all, "everybody, root included,"));
+    found.extend(no_room(&logins.default.resources, ram, false, rest));
+    found.extend(no_room(&logins.total, ram, true, "everybody, root included,"));
     for resources in named().chain([&logins.default.resources]) {
         found.extend(above_all_logins(resources, &logins.total, ram));
     }
@@ -314,23 +313,20 @@ fn above_all_logins(resources: &Resources, total: &Resources, ram: u64) -> Optio
     is_above.then(|| Diagnostic::at(&own.origin, message).warning())
 }
 
-/// What a table calls a property.
-type KeyOf = fn(Property) -> &'static str;
-
 /// A protection above a ceiling, or a lower ceiling above the upper one.
-fn inverted_limits(resources: &Resources, key: KeyOf) -> Vec<Diagnostic> {
+fn inverted_limits(resources: &Resources, of_all: bool) -> Vec<Diagnostic> {
     let ordered: [(&str, &Declared<Memory>); 4] = [
-        (key(MEMORY_MIN), &resources.memory_min),
-        (key(MEMORY_LOW), &resources.memory_low),
-        (key(MEMORY_HIGH), &resources.memory_high),
-        (key(MEMORY_MAX), &resources.memory_max),
+        (key_of(MEMORY_MIN, of_all), &resources.memory_min),
+        (key_of(MEMORY_LOW, of_all), &resources.memory_low),
+        (key_of(MEMORY_HIGH, of_all), &resources.memory_high),
+        (key_of(MEMORY_MAX, of_all), &resources.memory_max),
     ];
     let mut found = Vec::new();
     for (index, (lower_key, lower)) in ordered.iter().enumerate() {
         for (upper_key, upper) in ordered.iter().skip(index + 1) {
             // min and low protect in two ways: either may be the larger.
             if let (Some(lower), Some(upper)) = (lower, upper)
-                && *upper_key != key(MEMORY_LOW)
+                && *upper_key != key_of(MEMORY_LOW, of_all)
                 && exceeds(lower.value.0, upper.value.0)
             {
                 found.push(Diagnostic::at(
@@ -364,18 +360,18 @@ const LOGIN_MEMORY: u64 = 6 << 20;
 const LOGIN_TASKS: u64 = 6;
 
 /// Limits under which nobody can log in: the user's slice holds all of a login.
-fn no_room(resources: &Resources, ram: u64, key: KeyOf, for_whom: &str) -> Vec<Diagnostic> {
+fn no_room(resources: &Resources, ram: u64, of_all: bool, for_whom: &str) -> Vec<Diagnostic> {
     let memory = resources.memory_max.as_ref();
     let memory =
         memory.filter(|max| max.value.0.on(ram).is_some_and(|bytes| bytes < LOGIN_MEMORY)).map(|max| {
-            let key = key(MEMORY_MAX);
+            let key = key_of(MEMORY_MAX, of_all);
             (&max.origin, format!("{key} = {}: a login takes {}M", max.value, LOGIN_MEMORY >> 20))
         });
     let tasks = resources.tasks_max.as_ref();
     let tasks = tasks
         .filter(|max| matches!(max.value.0, Amount::Absolute(tasks) if tasks < LOGIN_TASKS))
         .map(|max| {
-            let key = key(TASKS_MAX);
+            let key = key_of(TASKS_MAX, of_all);
             (&max.origin, format!("{key} = {}: a login takes {LOGIN_TASKS} tasks", max.value))
         });
     let warning = |(origin, what)| {
@@ -386,12 +382,12 @@ fn no_room(resources: &Resources, ram: u64, key: KeyOf, for_whom: &str) -> Vec<D
     memory.into_iter().chain(tasks).map(warning).collect()
 }
 
-fn beyond_ram(resources: &Resources, ram: u64, key: KeyOf) -> Vec<Diagnostic> {
+fn beyond_ram(resources: &Resources, ram: u64, of_all: bool) -> Vec<Diagnostic> {
     let amounts = [
-        (key(MEMORY_MIN), &resources.memory_min, "protects no more than all of it"),
-        (key(MEMORY_LOW), &resources.memory_low, "protects no more than all of it"),
-        (key(MEMORY_HIGH), &resources.memory_high, "is never reached"),
-        (key(MEMORY_MAX), &resources.memory_max, "is never reached"),
+        (key_of(MEMORY_MIN, of_all), &resources.memory_min, "protects no more than all of it"),
+        (key_of(MEMORY_LOW, of_all), &resources.memory_low, "protects no more than all of it"),
+        (key_of(MEMORY_HIGH, of_all), &resources.memory_high, "is never reached"),
+        (key_of(MEMORY_MAX, of_all), &resources.memory_max, "is never reached"),
     ];
     amounts
         .into_iter()

@@ -5,7 +5,8 @@ use toml::de::DeValue;
 
 use super::{CpuFloor, DirMode, MaxAge, SetBy, TotalWeight};
 use crate::units::of_service::IO_SCHEDULING_CLASS;
-use crate::units::{Amount, CpuQuota, CpuWeight, Memory, OfService, OomScoreAdj, Percent, ServiceValue, Tasks, Weight};
+use crate::units::takes::bandwidth;
+use crate::units::{Amount, Bandwidth, CpuQuota, CpuWeight, Memory, OfService, OomScoreAdj, Percent, ServiceValue, Tasks, Weight};
 
 /// A value that can be read from TOML; the error says what was expected.
 pub(super) trait FromToml: Sized {
@@ -41,6 +42,15 @@ impl FromToml for CpuQuota {
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         value.as_str().and_then(Self::parse).ok_or_else(|| {
             "a part of one CPU in whole percents, from \"1%\": \"250%\" is two and a half".to_owned()
+        })
+    }
+}
+
+impl FromToml for Bandwidth {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        value.as_str().and_then(bandwidth).ok_or_else(|| {
+            "a device or a mount point, and bytes in a second: \"/srv 100M\" (K, M and G are powers of 1000)"
+                .to_owned()
         })
     }
 }

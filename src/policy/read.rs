@@ -19,7 +19,7 @@ use super::{
 use crate::spelling::nearest;
 use crate::text::shown;
 use crate::units::{
-    CPU_QUOTA, CPU_WEIGHT, IO_WEIGHT, MEMORY_HIGH, MEMORY_LOW, MEMORY_MAX, MEMORY_MIN, MEMORY_SWAP_MAX,
+    CPU_QUOTA, CPU_WEIGHT, IO_READ_BANDWIDTH_MAX, IO_WEIGHT, IO_WRITE_BANDWIDTH_MAX, MEMORY_HIGH, MEMORY_LOW, MEMORY_MAX, MEMORY_MIN, MEMORY_SWAP_MAX,
     MEMORY_ZSWAP_MAX, Memory, OF_SERVICES, OfService, PROPERTIES, Property, ServiceName, ServiceValue, SliceName,
     TASKS_MAX,
 };
@@ -306,6 +306,8 @@ impl<'a> Reader<'a> {
             Some(CPU_WEIGHT) => resources.cpu_weight = self.value(key, value),
             Some(CPU_QUOTA) => resources.cpu_quota = self.value(key, value),
             Some(IO_WEIGHT) => resources.io_weight = self.value(key, value),
+            Some(IO_READ_BANDWIDTH_MAX) => resources.io_read_bandwidth_max = self.value(key, value),
+            Some(IO_WRITE_BANDWIDTH_MAX) => resources.io_write_bandwidth_max = self.value(key, value),
             Some(MEMORY_MIN) => resources.memory_min = self.value(key, value),
             Some(MEMORY_LOW) => resources.memory_low = self.value(key, value),
             Some(MEMORY_HIGH) => resources.memory_high = self.ceiling(key, value),

@@ -6,9 +6,8 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::json::json_text;
-use crate::effect::Headcount;
+use crate::effect::{Headcount, said};
 use crate::enforce::decision::{Place, SWITCHES};
-use crate::host::cgroup;
 use crate::enforce::login::explain::{Directory, Explained, Live, Session};
 use crate::host::pam::Module;
 use crate::policy::Origin;
@@ -197,7 +196,7 @@ fn sum(counted: &Headcount, user: &Foreign) -> String {
 fn cells(setting: &Live) -> [String; 4] {
     let live = match &setting.live {
         _ if setting.holds => "in force".to_owned(),
-        Some(live) => format!("now {}", cgroup::said(setting.property, live)),
+        Some(live) => format!("now {}", said(setting.property, &setting.value, live)),
         None => "set at the login".to_owned(),
     };
     [setting.property.key.to_owned(), setting.value.to_string(), live, setting.origin.to_string()]

@@ -84,10 +84,12 @@ pub fn open_session(root: &Path, asked: Asked<'_>) -> Opened {
         }
     };
     private_dirs(root, &policy, &account, &mut opened);
-    let (_, rule) = user_slice::rule(&policy, Some(&account)).unwrap_or_else(|error| {
+    let (_, mut rule) = user_slice::rule(&policy, Some(&account)).unwrap_or_else(|error| {
         opened.skipped.push(format!("{error:#}: {} holds", RuleOf::Everybody));
         (RuleOf::Everybody, policy.logins.default.clone())
     });
+    // A compiled policy may be older than the disks are.
+    rule.resources.find_disks(root);
     let caller = Caller::new(root, asked.service);
     let deadline = Instant::now() + PATIENCE;
     let place = decide(root, &policy, &rule, &account, asked, &caller)

@@ -178,24 +178,32 @@ pub fn set(root: &Path, change: &SliceChange, deadline: Instant) -> Result<()> {
         if !root.join(paths::CGROUPFS).join(&cgroup).exists() {
             return Ok(());
         }
-        return change.properties.iter().try_for_each(|set| tree.set(&cgroup, set.property, set.value));
+        return change.properties.iter().try_for_each(|set| tree.set(&cgroup, set.property, &set.value));
     }
-    let machine = machine_for(root, change.properties.iter().map(|changed| changed.value))?;
-    let named = |name: fn(&Property) -> &'static str| -> Vec<(&str, u64)> {
-        let changed = change.properties.iter();
-        changed.map(|changed| (name(&changed.property), machine.number(changed.value))).collect()
-    };
-    remember(root, slice, &named(|property| property.unit))
-        .with_context(|| format!("recording what is set on {slice}"))?;
-    Manager::below(root).set_unit_properties(slice.as_str(), &named(|property| property.bus), deadline)
+    let machine = machine_for(root, change.properties.iter().map(|changed| &changed.value))?;
+    let number = |changed: &Changed| machine.number(&changed.value);
+    let set: Vec<(&str, u64)> =
+        change.properties.iter().map(|changed| (changed.property.unit, number(changed))).collect();
+    remember(root, slice, &set).with_context(|| format!("recording what is set on {slice}"))?;
+    let mut properties = Vec::new();
+    let mut bandwidths = Vec::new();
+    for changed in &change.properties {
+        match &changed.value {
+            SettingValue::Bandwidth(bandwidth) => {
+                bandwidths.push((changed.property.bus, &*bandwidth.path, bandwidth.rate));
+            }
+            _ => properties.push((changed.property.bus, number(changed))),
+        }
+    }
+    Manager::below(root).set_limits(slice.as_str(), &properties, &bandwidths, deadline)
 }
 
 fn differing(root: &Path, slice: SliceName, settings: Settings) -> Result<SliceChange> {
-    let machine = machine_for(root, settings.iter().map(|(_, value)| *value))?;
+    let machine = machine_for(root, settings.iter().map(|(_, value)| value))?;
     let cgroup = slice.cgroup();
     let changed = |(property, value): (Property, SettingValue)| {
         let live = cgroup::attribute(root, &cgroup, property.attribute);
-        let holds = live.as_ref().is_some_and(|live| effect::holds(value, live, machine));
+        let holds = live.as_ref().is_some_and(|live| effect::holds(property, &value, live, machine));
         (!holds).then_some(Changed { property, value, live })
     };
     let differing: Vec<Changed> = settings.into_iter().filter_map(changed).collect();
@@ -215,7 +223,7 @@ fn differing(root: &Path, slice: SliceName, settings: Settings) -> Result<SliceC
 }
 
 /// The machine, where a value can be a part of what it has: a login with weights alone need not read it.
-fn machine_for(root: &Path, mut values: impl Iterator<Item = SettingValue>) -> Result<Machine> {
+fn machine_for<'v>(root: &Path, mut values: impl Iterator<Item = &'v SettingValue>) -> Result<Machine> {
     if values.any(|value| matches!(value, SettingValue::Memory(_) | SettingValue::Tasks(_))) {
         Machine::read(root)
     } else {

@@ -81,7 +81,11 @@ fn number(value: &str) -> Option<u64> {
     match value {
         "idle" => Some(0),
         "infinity" => Some(u64::MAX),
-        number => number.parse().ok().or_else(|| Some(CpuQuota::parse(number)?.microseconds())),
+        value => {
+            // Behind the disk of a bandwidth.
+            let number = value.rsplit_once(' ').map_or(value, |(_, number)| number);
+            number.parse().ok().or_else(|| Some(CpuQuota::parse(number)?.microseconds()))
+        }
     }
 }
 
@@ -98,6 +102,7 @@ mod tests {
         assert!(told.has_told("MemoryHigh", "infinity"));
         assert!(told.has_told("IOWeight", "7"), "a record without a value");
         assert!(Recorded::parse("CPUQuota=2500000").has_told("CPUQuota", "250%"));
+        assert!(Recorded::parse("IOReadBandwidthMax=5000").has_told("IOReadBandwidthMax", "/srv 5000"));
         assert!(!told.has("TasksMax") && !told.has_told("TasksMax", "7"));
         let back = Recorded::parse("CPUWeight=200\n-CPUWeight\n");
         assert_eq!(back, Recorded::default());

@@ -21,9 +21,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use self::toml::key;
+use crate::host::block_device::number_of;
 use crate::text::shown;
 use crate::units::{
-    CPU_QUOTA, CPU_WEIGHT, CpuQuota, CpuWeight, IO_WEIGHT, MEMORY_HIGH, MEMORY_LOW, MEMORY_MAX, MEMORY_MIN,
+    Bandwidth, CPU_QUOTA, CPU_WEIGHT, CpuQuota, CpuWeight, IO_READ_BANDWIDTH_MAX, IO_WEIGHT,
+    IO_WRITE_BANDWIDTH_MAX, MEMORY_HIGH, MEMORY_LOW, MEMORY_MAX, MEMORY_MIN,
     MEMORY_SWAP_MAX, MEMORY_ZSWAP_MAX, Memory, OomScoreAdj, Property, ServiceName, ServiceValue, SettingValue,
     SliceName, TASKS_MAX, Tasks, Weight,
 };
@@ -171,6 +173,10 @@ pub struct Resources {
     pub cpu_quota: Declared<CpuQuota>,
     /// `IOWeight=`
     pub io_weight: Declared<Weight>,
+    /// `IOReadBandwidthMax=`
+    pub io_read_bandwidth_max: Declared<Bandwidth>,
+    /// `IOWriteBandwidthMax=`
+    pub io_write_bandwidth_max: Declared<Bandwidth>,
     /// `MemoryMin=`
     pub memory_min: Declared<Memory>,
     /// `MemoryLow=`
@@ -188,7 +194,7 @@ pub struct Resources {
 }
 
 /// One declared setting of [`Resources`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Setting<'a> {
     /// What is set.
     pub property: Property,
@@ -201,17 +207,19 @@ pub struct Setting<'a> {
 impl Resources {
     /// What is declared, in the order of the manual page.
     pub fn settings(&self) -> impl Iterator<Item = Setting<'_>> {
-        fn setting<T: Copy>(
+        fn setting<T: Clone>(
             property: Property,
             declared: &Declared<T>,
             value: fn(T) -> SettingValue,
         ) -> Option<Setting<'_>> {
-            declared.as_ref().map(|d| Setting { property, value: value(d.value), origin: &d.origin })
+            declared.as_ref().map(|d| Setting { property, value: value(d.value.clone()), origin: &d.origin })
         }
         [
             setting(CPU_WEIGHT, &self.cpu_weight, SettingValue::Cpu),
             setting(CPU_QUOTA, &self.cpu_quota, SettingValue::Quota),
             setting(IO_WEIGHT, &self.io_weight, SettingValue::Io),
+            setting(IO_READ_BANDWIDTH_MAX, &self.io_read_bandwidth_max, SettingValue::Bandwidth),
+            setting(IO_WRITE_BANDWIDTH_MAX, &self.io_write_bandwidth_max, SettingValue::Bandwidth),
             setting(MEMORY_MIN, &self.memory_min, SettingValue::Memory),
             setting(MEMORY_LOW, &self.memory_low, SettingValue::Memory),
             setting(MEMORY_HIGH, &self.memory_high, SettingValue::Memory),
@@ -224,6 +232,14 @@ impl Resources {
         .flatten()
     }
 
+    /// Looks up the disks that are named.
+    pub fn find_disks(&mut self, root: &Path) {
+        for declared in [&mut self.io_read_bandwidth_max, &mut self.io_write_bandwidth_max].into_iter().flatten() {
+            let path = Path::new(&*declared.value.path);
+            declared.value.device = number_of(root, path).map(Arc::from);
+        }
+    }
+
     /// These settings, and `fallback`'s where these say nothing.
     #[must_use]
     pub fn or(&self, fallback: &Self) -> Self {
@@ -234,6 +250,8 @@ impl Resources {
             cpu_weight: or(&self.cpu_weight, &fallback.cpu_weight),
             cpu_quota: or(&self.cpu_quota, &fallback.cpu_quota),
             io_weight: or(&self.io_weight, &fallback.io_weight),
+            io_read_bandwidth_max: or(&self.io_read_bandwidth_max, &fallback.io_read_bandwidth_max),
+            io_write_bandwidth_max: or(&self.io_write_bandwidth_max, &fallback.io_write_bandwidth_max),
             memory_min: or(&self.memory_min, &fallback.memory_min),
             memory_low: or(&self.memory_low, &fallback.memory_low),
             memory_high: or(&self.memory_high, &fallback.memory_high),
@@ -450,6 +468,16 @@ impl Policy {
         let slices = self.slices.values().map(|slice| &slice.resources);
         let services = self.services.values().map(|service| &service.resources);
         slices.chain(services).chain(rules.map(|rule| &rule.resources)).chain([total])
+    }
+
+    /// Looks up the disks that are named, below `root`.
+    pub fn find_disks(&mut self, root: &Path) {
+        let Logins { default, total, users, groups, .. } = &mut self.logins;
+        let rules = users.iter_mut().chain(groups).map(|(_, rule)| rule).chain([default]);
+        let slices = self.slices.values_mut().map(|slice| &mut slice.resources);
+        let services = self.services.values_mut().map(|service| &mut service.resources);
+        let all = slices.chain(services).chain(rules.map(|rule| &mut rule.resources)).chain([total]);
+        all.for_each(|resources| resources.find_disks(root));
     }
 
     /// The slice that holds `service`.

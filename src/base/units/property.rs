@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{Amount, CpuQuota, CpuWeight, Memory, Tasks, Weight};
+use super::{Amount, Bandwidth, CpuQuota, CpuWeight, Memory, Tasks, Weight};
 
 /// One resource setting: what it is called in the policy, in a unit file, by PID 1 and in cgroupfs, and what takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Property {
 }
 
 /// The value of a resource setting; `Display` writes what a unit file takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SettingValue {
     /// A CPU weight.
     Cpu(CpuWeight),
@@ -33,6 +33,8 @@ pub enum SettingValue {
     Quota(CpuQuota),
     /// An I/O weight.
     Io(Weight),
+    /// Bytes in a second of one disk.
+    Bandwidth(Bandwidth),
     /// An amount of memory.
     Memory(Memory),
     /// A number of tasks.
@@ -45,8 +47,20 @@ impl fmt::Display for SettingValue {
             Self::Cpu(value) => value.fmt(f),
             Self::Quota(value) => value.fmt(f),
             Self::Io(value) => value.fmt(f),
+            Self::Bandwidth(value) => value.fmt(f),
             Self::Memory(value) => value.fmt(f),
             Self::Tasks(value) => value.fmt(f),
+        }
+    }
+}
+
+impl SettingValue {
+    /// What a number is of the same property, and of the same disk.
+    #[must_use]
+    pub fn at(&self, property: Property, number: u64) -> Option<Self> {
+        match self {
+            Self::Bandwidth(bandwidth) => Some(Self::Bandwidth(bandwidth.at(number))),
+            _ => property.value(number),
         }
     }
 }
@@ -59,6 +73,11 @@ const fn everywhere(
     total: Option<&'static str>,
 ) -> Property {
     Property { key, unit, bus: unit, attribute, of_logins: true, total, always: true }
+}
+
+/// One of a single disk.
+const fn of_device(property: Property) -> Property {
+    Property { always: false, ..property }
 }
 
 /// One that a login's rule does not take.
@@ -76,6 +95,12 @@ pub const CPU_QUOTA: Property = Property {
 };
 /// `IOWeight=`
 pub const IO_WEIGHT: Property = everywhere("io_weight", "IOWeight", "io.weight", Some("total_io_weight"));
+/// `IOReadBandwidthMax=`
+pub const IO_READ_BANDWIDTH_MAX: Property =
+    of_device(everywhere("io_read_bandwidth_max", "IOReadBandwidthMax", "io.max", None));
+/// `IOWriteBandwidthMax=`
+pub const IO_WRITE_BANDWIDTH_MAX: Property =
+    of_device(everywhere("io_write_bandwidth_max", "IOWriteBandwidthMax", "io.max", None));
 /// `MemoryMin=`
 pub const MEMORY_MIN: Property =
     not_of_logins(everywhere("memory_min", "MemoryMin", "memory.min", Some("total_memory_min")));
@@ -104,10 +129,12 @@ pub const MEMORY_ZSWAP_MAX: Property = not_of_logins(Property {
 pub const TASKS_MAX: Property = everywhere("tasks_max", "TasksMax", "pids.max", Some("total_tasks_max"));
 
 /// Every one that a policy can set, in the order of the manual page.
-pub const PROPERTIES: [Property; 10] = [
+pub const PROPERTIES: [Property; 12] = [
     CPU_WEIGHT,
     CPU_QUOTA,
     IO_WEIGHT,
+    IO_READ_BANDWIDTH_MAX,
+    IO_WRITE_BANDWIDTH_MAX,
     MEMORY_MIN,
     MEMORY_LOW,
     MEMORY_HIGH,
@@ -147,8 +174,18 @@ impl Property {
         }
     }
 
+    /// What its disk has behind which word of `io.max`; `None` for what is of no disk.
+    #[must_use]
+    pub fn of_device(self) -> Option<&'static str> {
+        match self {
+            IO_READ_BANDWIDTH_MAX => Some("rbps"),
+            IO_WRITE_BANDWIDTH_MAX => Some("wbps"),
+            _ => None,
+        }
+    }
+
     /// A number that PID 1 or the kernel has of it: an idle weight is 0, [`u64::MAX`] no limit. `None` for a
-    /// number that is no weight.
+    /// number that is no weight, and for what is of a disk: [`SettingValue::at`].
     #[must_use]
     pub fn value(self, number: u64) -> Option<SettingValue> {
         let amount = if number == u64::MAX { Amount::Infinity } else { Amount::Absolute(number) };
@@ -157,6 +194,7 @@ impl Property {
             CPU_WEIGHT => SettingValue::Cpu(CpuWeight::Weight(Weight::new(number)?)),
             CPU_QUOTA => SettingValue::Quota(CpuQuota::of_a_second(number)),
             IO_WEIGHT => SettingValue::Io(Weight::new(number)?),
+            IO_READ_BANDWIDTH_MAX | IO_WRITE_BANDWIDTH_MAX => return None,
             TASKS_MAX => SettingValue::Tasks(Tasks(amount)),
             _ => SettingValue::Memory(Memory(amount)),
         })

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use super::escape::CONTROLLERS;
 use super::span::{SECOND, span};
 use super::{
-    Amount, CPU_QUOTA, CPU_WEIGHT, CpuQuota, CpuWeight, IO_WEIGHT, Memory, OomScoreAdj, Percent, Property, SettingValue,
+    Amount, Bandwidth, CPU_QUOTA, CPU_WEIGHT, CpuQuota, CpuWeight, IO_READ_BANDWIDTH_MAX, IO_WRITE_BANDWIDTH_MAX, IO_WEIGHT, Memory, OomScoreAdj, Percent, Property, SettingValue,
     SliceName, TASKS_MAX, Tasks, Weight,
 };
 
@@ -134,6 +134,7 @@ pub fn setting(property: Property, text: &str) -> Option<SettingValue> {
             let whole = permyriad(text).filter(|quota| quota.is_multiple_of(100))?;
             SettingValue::Quota(CpuQuota::parse(&format!("{}%", whole / 100))?)
         }
+        IO_READ_BANDWIDTH_MAX | IO_WRITE_BANDWIDTH_MAX => SettingValue::Bandwidth(bandwidth(text)?),
         TASKS_MAX => {
             let amount = relative().or_else(|| unsigned(text).map(Amount::Absolute))?;
             SettingValue::Tasks(Tasks::new(amount)?)
@@ -145,6 +146,17 @@ pub fn setting(property: Property, text: &str) -> Option<SettingValue> {
             SettingValue::Memory(amount().or_else(|| bytes().map(Memory))?)
         }
     })
+}
+
+/// A device and a rate, `/srv 100M`, in powers of 1000; or `infinity`.
+#[must_use]
+pub fn bandwidth(text: &str) -> Option<Bandwidth> {
+    let (path, rate) = text.trim().split_once(char::is_whitespace)?;
+    let rate = match rate.trim() {
+        "infinity" => u64::MAX,
+        rate => size(rate, 1000)?,
+    };
+    Bandwidth::new(path, rate)
 }
 
 /// The same of an OOM score.
@@ -484,6 +496,8 @@ mod tests {
             (TASKS_MAX, "010", "8"),
             (TASKS_MAX, "33%", "33%"),
             (CPU_QUOTA, "250%", "250%"),
+            (IO_READ_BANDWIDTH_MAX, "/dev/vda  5M", "/dev/vda 5M"),
+            (IO_READ_BANDWIDTH_MAX, "/srv 1500", "/srv 1500"),
             (CPU_QUOTA, "2500‰", "250%"),
         ] {
             assert_eq!(read(property, text).as_deref(), Some(value), "{text}");

@@ -10,7 +10,8 @@ use super::super::cgroup2::{Hierarchy, Settings, settings};
 use super::super::user_slice;
 use super::observed::{Observed, has_controller};
 use super::{Change, How, Left, PATIENCE, Plan, Restart, reload};
-use crate::effect::{Given, agrees, equals, given, holds, slices, total_weight_now};
+use crate::effect::{Given, agrees, equals, given, holds, number, said, slices, total_weight_now};
+use crate::host::block_device::number_of;
 use crate::host::cgroup;
 use crate::host::pid1::Manager;
 use crate::host::units::{Unit, Units};
@@ -20,7 +21,7 @@ use crate::survey::{Means, Service, Winner};
 use crate::text::{Foreign, quoted, shown};
 use crate::units::takes::setting;
 use crate::units::{
-    CPU_WEIGHT, MEMORY_LOW, MEMORY_MIN, OF_SERVICES, PROPERTIES, Property, SettingValue, SliceName,
+    Bandwidth, CPU_WEIGHT, MEMORY_LOW, MEMORY_MIN, OF_SERVICES, PROPERTIES, Property, SettingValue, SliceName,
 };
 
 /// A unit, and what it is given.
@@ -94,23 +95,24 @@ fn one(look: &Observed<'_>, plan: &mut Plan<'_>, target: &Target, property: Prop
     let Some(attributes) = look.live.cgroups.get(cgroup).map(|live| &live.attributes) else { return Ok(()) };
     let live = attributes.get(property.attribute).map(String::as_str);
     let declared = |settings: &Settings| {
-        settings.iter().find(|(declared, _)| *declared == property).map(|(_, value)| *value)
+        settings.iter().find(|(declared, _)| *declared == property).map(|(_, value)| value.clone())
     };
     let told = declared(&target.told);
+    let is_told = told.is_some();
     let Some(value) = declared(&target.given).or(told) else {
         return undeclared(look, plan, target, property, live);
     };
-    if live.is_some_and(|live| holds(value, live, look.machine)) {
+    if live.is_some_and(|live| holds(property, &value, live, look.machine)) {
         return Ok(());
     }
-    let old = live.map_or_else(|| "-".to_owned(), |live| cgroup::said(property, live));
-    let differing = Differing { look, target, property, value, live, is_told: told.is_some() };
+    let old = live.map_or_else(|| "-".to_owned(), |live| said(property, &value, live));
+    let differing = Differing { look, target, property, value: &value, live, is_told };
     match differing.remedy(plan.reload.is_some())? {
         Remedy::Change(how) => {
             let change = Change { key: target.key(property), old, new: value.to_string(), set_by: None, how };
             plan.change(unit, target.user.as_ref(), change);
             if how == How::Cgroup {
-                plan.direct.push((cgroup.clone(), property, value));
+                plan.direct.push((cgroup.clone(), property, value.clone()));
             }
         }
         Remedy::None(why) => {
@@ -130,7 +132,7 @@ struct Differing<'a> {
     look: &'a Observed<'a>,
     target: &'a Target,
     property: Property,
-    value: SettingValue,
+    value: &'a SettingValue,
     live: Option<&'a str>,
     /// Whether PID 1 is told the value, and no drop-in of ours gives it.
     is_told: bool,
@@ -153,7 +155,7 @@ impl Differing<'_> {
             }));
         };
         let files = look.files(&target.unit)?;
-        let known = units.get(&target.unit).map(|unit| unit.resource(property));
+        let known = units.get(&target.unit).map(|unit| unit.known(property, value));
         // An administrator may set what is declared.
         let is_known = known.is_some_and(|known| equals(value, known, look.machine));
         if !is_known && let Some(admins) = files.over(target.means(property), property.unit) {
@@ -190,6 +192,9 @@ impl Differing<'_> {
     /// Why the cgroup has no such attribute; `None` where it has.
     fn absent(&self) -> Result<Option<Absent>> {
         let Self { look, target, property, .. } = *self;
+        if self.live.is_some_and(|live| number(property, self.value, live).is_none()) {
+            return Ok(Some(Absent::NoDisk));
+        }
         let tree = &look.live.tree;
         let Some(id) = tree.find(&target.cgroup).filter(|_| self.live.is_none()) else { return Ok(None) };
         let mut lines = Vec::new();
@@ -242,7 +247,7 @@ fn undeclared(
         match files.without_policy(property.unit) {
             // The administrator's own value, which is the same.
             Some(Winner { set: Some((_, set)), .. })
-                if setting(property, &set).is_some_and(|value| holds(value, live, look.machine)) =>
+                if setting(property, &set).is_some_and(|value| holds(property, &value, live, look.machine)) =>
             {
                 return Ok(());
             }
@@ -252,6 +257,10 @@ fn undeclared(
             _ => ("unset".to_owned(), How::Reload, None),
         }
     } else {
+        // Which disks it is about, nothing says.
+        if property.of_device().is_some() {
+            return Ok(());
+        }
         let Some(unit) = units.get(&target.unit).filter(|_| !is_scope(target)) else { return Ok(()) };
         if is_as_known(units, unit, property, live) {
             return Ok(());
@@ -281,7 +290,11 @@ pub(super) fn write(root: &Path, names: &[String]) -> Result<()> {
 
 /// Says whether all of it is written.
 fn write_once(root: &Path, names: &[String]) -> Result<bool> {
-    let units = Units::read_these(root, names)?;
+    let mut units = Units::read_these(root, names)?;
+    let active: Vec<String> =
+        units.iter().filter(|(_, unit)| unit.is_active()).map(|(name, _)| name.to_owned()).collect();
+    let of_disks = PROPERTIES.iter().filter(|property| property.of_device().is_some());
+    units.ask_also(root, &active, &of_disks.map(|property| property.bus).collect::<Vec<_>>())?;
     let unwritten = || -> Vec<&str> {
         let active = units.iter().filter(|(_, unit)| unit.is_active());
         active.filter(|(_, unit)| !is_written(root, &units, unit)).map(|(name, _)| name).collect()
@@ -296,7 +309,8 @@ fn write_once(root: &Path, names: &[String]) -> Result<bool> {
 
 fn is_written(root: &Path, units: &Units, unit: &Unit) -> bool {
     let Some(cgroup) = unit.cgroup() else { return true };
-    PROPERTIES.into_iter().all(|property| match cgroup::attribute(root, &cgroup, property.attribute) {
+    let numbers = PROPERTIES.into_iter().filter(|property| property.of_device().is_none());
+    let are_written = numbers.into_iter().all(|property| match cgroup::attribute(root, &cgroup, property.attribute) {
         Some(live) => is_as_known(units, unit, property, &live),
         // The controller is off, which is as it should be where nothing is set.
         None => {
@@ -304,9 +318,24 @@ fn is_written(root: &Path, units: &Units, unit: &Unit) -> bool {
                 || has_controller(root, &cgroup, property.attribute)
                 || !has_controller(root, Path::new(""), property.attribute)
         }
-    }) && OF_SERVICES.into_iter().filter(|setting| !setting.of_process).all(|setting| {
+    });
+    are_written && of_disks(root, &cgroup, unit) && OF_SERVICES.into_iter().filter(|setting| !setting.of_process).all(|setting| {
         let live = || cgroup::attribute(root, &cgroup, setting.attribute);
         unit.of_service(setting).is_none_or(|known| live().is_some_and(|live| known.holds(&live)))
+    })
+}
+
+/// Whether the limits of disks are written that PID 1 has.
+fn of_disks(root: &Path, cgroup: &Path, unit: &Unit) -> bool {
+    PROPERTIES.iter().filter_map(|property| Some((property, property.of_device()?))).all(|(property, word)| {
+        let live = cgroup::attribute(root, cgroup, property.attribute).unwrap_or_default();
+        let is_written = |(path, rate): (&str, u64)| {
+            let mut bandwidth = Bandwidth::new(path, rate)?;
+            bandwidth.device = Some(number_of(root, Path::new(path))?.into());
+            Some(bandwidth.live(&live, word) == Some(rate))
+        };
+        // Of a disk that is not there, nothing can be.
+        unit.of_devices(property.bus).all(|known| is_written(known).unwrap_or(true))
     })
 }
 
@@ -325,5 +354,5 @@ pub(super) fn set_directly(root: &Path, differing: &[(PathBuf, Property, Setting
     let tree = Hierarchy::below(root)?;
     let is_there = |cgroup: &Path| root.join(paths::CGROUPFS).join(cgroup).exists();
     let still = differing.iter().filter(|(cgroup, ..)| is_there(cgroup));
-    still.into_iter().try_for_each(|(cgroup, property, value)| tree.set(cgroup, *property, *value))
+    still.into_iter().try_for_each(|(cgroup, property, value)| tree.set(cgroup, *property, value))
 }

@@ -20,6 +20,8 @@ use crate::units::{
 
 /// Of a value that systemd takes.
 const UNREAD: &str = "is spelled in a way that a policy does not read";
+/// Of a limit of several disks.
+const ONE_DISK: &str = "limits several disks, and a policy says one";
 /// Where lies what is gone at the next boot.
 const UNTIL_BOOT: [&str; 2] = [paths::RUNTIME_CONTROL, paths::RUNTIME_UNITS];
 
@@ -179,6 +181,10 @@ impl Found {
         let table = Table::Service(name.clone());
         for key in settings() {
             let Some((line, text)) = self.by_hand(name.as_str(), files, key) else { continue };
+            if is_one_of_several(files, key) {
+                self.leave(name.as_str(), line, ONE_DISK);
+                continue;
+            }
             let prefix = match service_scope(held, name, &line.file) {
                 Scope::Own => None,
                 Scope::Above => continue,
@@ -216,6 +222,10 @@ impl Found {
     fn slice(&mut self, policy: &Policy, name: &SliceName, files: &Files<'_>) {
         for property in PROPERTIES {
             let Some((line, text)) = self.by_hand(name.as_str(), files, property.unit) else { continue };
+            if is_one_of_several(files, property.unit) {
+                self.leave(name.as_str(), line, ONE_DISK);
+                continue;
+            }
             match slice_scope(name, &line.file) {
                 Scope::Own => {}
                 Scope::Above => continue,
@@ -246,7 +256,7 @@ impl Found {
                 }
                 value => match (property.total, value) {
                     (Some(key), Some(Value::Setting(_, value))) => {
-                        let spelled = spelled(&Value::Setting(property, value), &text);
+                        let spelled = spelled(&Value::Setting(property, value.clone()), &text);
                         self.add(Table::Logins, Value::OfAll(key, property, value), spelled, line);
                     }
                     (Some(_), _) => self.leave(name.as_str(), line, UNREAD),
@@ -265,6 +275,10 @@ impl Found {
             let uid = cgroup::user(&name.cgroup()).unwrap_or(ANY_USER);
             for property in PROPERTIES {
                 let Some((line, text)) = self.by_hand(name.as_str(), &files, property.unit) else { continue };
+                if is_one_of_several(&files, property.unit) {
+                    self.leave(name.as_str(), line, ONE_DISK);
+                    continue;
+                }
                 let (unit, table) = match slice_scope(name, &line.file) {
                     Scope::Prefix(unit) if unit == "user-.slice" => (unit, Some(Table::Logins)),
                     Scope::Own => {
@@ -350,6 +364,12 @@ impl Found {
     fn leave(&mut self, unit: &str, line: Line, why: &str) {
         self.left.insert(Left { unit: unit.to_owned(), line, why: why.to_owned() });
     }
+}
+
+/// Whether a setting of a disk holds for others too: each has a line.
+fn is_one_of_several(files: &Files<'_>, key: &str) -> bool {
+    let is_of_a_disk = PROPERTIES.iter().any(|property| property.unit == key && property.of_device().is_some());
+    is_of_a_disk && files.collected(key).len() > 1
 }
 
 /// The line of a winner, and the value in it.

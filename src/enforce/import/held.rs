@@ -195,15 +195,15 @@ impl Held {
         let mut all = BTreeMap::new();
         for property in PROPERTIES {
             let set = files.set(property.unit).and_then(|winner| winner.set).map(|(_, text)| text);
-            let number = |text: &str| setting(property, text).map(|value| self.machine.number(value));
+            let number = |text: &str| setting(property, text).map(|value| self.comparable(&value));
             let mut effective = match &set {
                 // A spelling that a policy does not have.
-                Some(text) => number(text).map_or_else(|| text.clone(), |number| number.to_string()),
+                Some(text) => number(text).unwrap_or_else(|| text.clone()),
                 None => property.unset().to_string(),
             };
             let ours = told.iter().find(|(told, _)| *told == property);
             if let Some((_, value)) = ours.filter(|_| files.over(Means::Told, property.unit).is_none()) {
-                effective = self.machine.number(*value).to_string();
+                effective = self.comparable(value);
             }
             all.insert(property.unit, Some(effective));
         }
@@ -216,6 +216,14 @@ impl Held {
             all.insert(setting.unit, text(setting.unit).map(read));
         }
         Ok(all)
+    }
+
+    /// A value, to be compared: as a number, and with its disk where it is of one.
+    fn comparable(&self, value: &SettingValue) -> String {
+        match value {
+            SettingValue::Bandwidth(bandwidth) => bandwidth.to_string(),
+            value => self.machine.number(value).to_string(),
+        }
     }
 
     /// What PID 1 is told of a user's slice at a login.

@@ -104,7 +104,7 @@ pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -
     let machine = Machine::read(root)?;
     let live = |slice: &SliceName, property: Property, value, origin: &Origin| {
         let live = cgroup::attribute(root, &slice.cgroup(), property.attribute);
-        let holds = live.as_ref().is_some_and(|live| effect::holds(value, live, machine));
+        let holds = live.as_ref().is_some_and(|live| effect::holds(property, &value, live, machine));
         Live { property, value, origin: origin.clone(), live, holds }
     };
     let slice = SliceName::of_user(account.uid);
