@@ -154,7 +154,7 @@ pub fn bandwidth(text: &str) -> Option<Bandwidth> {
     let (path, rate) = text.trim().split_once(char::is_whitespace)?;
     let rate = match rate.trim() {
         "infinity" => u64::MAX,
-        rate => size(rate, 1000)?,
+        rate => size(rate, 1000).filter(|_| !rate.contains('.'))?,
     };
     Bandwidth::new(path, rate)
 }
@@ -509,6 +509,8 @@ mod tests {
             (MEMORY_HIGH, "1.5G512M"),
             (TASKS_MAX, "0"),
             (CPU_QUOTA, "12.5%"),
+            (IO_READ_BANDWIDTH_MAX, "/srv 1.5G"),
+            (IO_READ_BANDWIDTH_MAX, "/a b 1M"),
         ] {
             assert_eq!(read(property, text), None, "{text}");
         }

@@ -21,7 +21,7 @@ use crate::survey::{Means, Service, Winner};
 use crate::text::{Foreign, quoted, shown};
 use crate::units::takes::setting;
 use crate::units::{
-    Bandwidth, CPU_WEIGHT, MEMORY_LOW, MEMORY_MIN, OF_SERVICES, PROPERTIES, Property, SettingValue, SliceName,
+    Bandwidth, CPU_WEIGHT, MEMORY_LOW, MEMORY_MIN, OF_SERVICES, OfService, PROPERTIES, Property, SettingValue, SliceName,
 };
 
 /// A unit, and what it is given.
@@ -293,8 +293,8 @@ fn write_once(root: &Path, names: &[String]) -> Result<bool> {
     let mut units = Units::read_these(root, names)?;
     let active: Vec<String> =
         units.iter().filter(|(_, unit)| unit.is_active()).map(|(name, _)| name.to_owned()).collect();
-    let of_disks = PROPERTIES.iter().filter(|property| property.of_device().is_some());
-    units.ask_also(root, &active, &of_disks.map(|property| property.bus).collect::<Vec<_>>())?;
+    let others = PROPERTIES.iter().filter(|property| !property.always);
+    units.ask_also(root, &active, &others.map(|property| property.bus).collect::<Vec<_>>())?;
     let unwritten = || -> Vec<&str> {
         let active = units.iter().filter(|(_, unit)| unit.is_active());
         active.filter(|(_, unit)| !is_written(root, &units, unit)).map(|(name, _)| name).collect()
@@ -319,7 +319,9 @@ fn is_written(root: &Path, units: &Units, unit: &Unit) -> bool {
                 || !has_controller(root, Path::new(""), property.attribute)
         }
     });
-    are_written && of_disks(root, &cgroup, unit) && OF_SERVICES.into_iter().filter(|setting| !setting.of_process).all(|setting| {
+    // What is delegated, another program sets as well.
+    let of_cgroup = |setting: &OfService| !setting.of_process && !unit.is("Delegate");
+    are_written && of_disks(root, &cgroup, unit) && OF_SERVICES.into_iter().filter(of_cgroup).all(|setting| {
         let live = || cgroup::attribute(root, &cgroup, setting.attribute);
         unit.of_service(setting).is_none_or(|known| live().is_some_and(|live| known.holds(&live)))
     })
