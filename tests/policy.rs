@@ -253,9 +253,13 @@ fn a_setting_that_a_policy_does_not_have_is_said_to_be_set_elsewhere() {
         ("[slice.\"a.slice\"]", "startup_cpu_weight", format!("StartupCPUWeight=: {drop_in} a.slice\"")),
         ("[slice.\"a.slice\"]", "IPAddressAllow", format!("IPAddressAllow=: {drop_in} a.slice\"")),
         ("[service.a]", "device_allow", format!("DeviceAllow=: {drop_in} a.service\"")),
-        ("[service.\"a.service\"]", "LimitNOFILE", format!("LimitNOFILE=: {drop_in} a.service\"")),
+        ("[service.a]", "LimitNOFILE", format!("LimitNOFILE=: {drop_in} a.service\"")),
         ("[service.a]", "memory_accounting", "systemd turns it on where a limit is set".to_owned()),
-        ("[logins]", "device_allow", "DeviceAllow=: set it in /etc/systemd/system/user-.slice.d/NAME.conf".to_owned()),
+        (
+            "[logins]",
+            "device_allow",
+            "DeviceAllow=: set it in /etc/systemd/system/user-.slice.d/NAME.conf".to_owned(),
+        ),
         ("[logins]", "LimitNOFILE", "limits.conf(5)".to_owned()),
         ("[logins.user.root]", "memory_min", "memory_min is for slices and services".to_owned()),
         ("[slice.\"a.slice\"]", "Nice", "nice is for services".to_owned()),
@@ -306,17 +310,21 @@ fn quotas_bandwidths_and_what_services_take_are_checked() {
 fn what_all_logins_have_together_contradicts_nothing() {
     let totals = |lines: &str| Root::new(format!("[logins]\n{lines}\n")).errors();
     let inverted = totals("total_memory_min = \"2G\"\ntotal_memory_max = \"1G\"");
-    let expected = ":2:20: total_memory_min = 2G is above total_memory_max = 1G (/etc/fairslice/policy.toml:3)";
+    let expected =
+        ":2:20: total_memory_min = 2G is above total_memory_max = 1G (/etc/fairslice/policy.toml:3)";
     assert!(inverted[0].contains(expected), "{inverted:#?}");
     let promised = Root::new(
         "[slice.\"a.slice\"]\nmemory_min = \"60%\"\n[slice.\"a-b.slice\"]\nmemory_min = \"50%\"\n\
          [logins]\ntotal_memory_min = \"41%\"\n",
     );
-    let expected = ":6:20: total_memory_min = 41%: with the memory_min of the slices, 101.00% of RAM are promised";
+    let expected =
+        ":6:20: total_memory_min = 41%: with the memory_min of the slices, 101.00% of RAM are promised";
     assert!(promised.errors()[0].contains(expected), "{:#?}", promised.errors());
     // On this machine of 1 GiB.
     let room = totals("total_memory_max = \"1M\"\ntotal_tasks_max = 2");
-    assert!(room[0].contains("warning: total_memory_max = 1M: a login takes 6M") && room[0].contains("everybody"));
+    assert!(
+        room[0].contains("warning: total_memory_max = 1M: a login takes 6M") && room[0].contains("everybody")
+    );
     assert!(room[1].contains("warning: total_tasks_max = 2: a login takes 6 tasks"), "{room:#?}");
     let above = totals("total_memory_high = \"2G\"");
     assert!(above[0].contains("warning: total_memory_high = 2G is above this machine's 1024M"), "{above:#?}");
@@ -344,7 +352,10 @@ fn what_this_machine_has_not_is_warned_of_and_holds() {
     assert_eq!(errors.len(), 3);
     let (code, out, _) = root.run(&["policy"]);
     assert_eq!(code, 0);
-    assert!(out.contains("io_read_bandwidth_max = \"/no/such 1M\"") && out.contains("allowed_cpus = \"0-2\""), "{out}");
+    assert!(
+        out.contains("io_read_bandwidth_max = \"/no/such 1M\"") && out.contains("allowed_cpus = \"0-2\""),
+        "{out}"
+    );
 }
 
 #[test]

@@ -400,7 +400,11 @@ fn what_limits_is_compared_with_the_kernels_files() {
     let idle = "local-fs.service";
     for (at, value, said) in [
         (0, "max 100000", "foundry-services.slice cpu_quota max 100000".to_owned()),
-        (1, "254:0 rbps=50 wbps=max riops=max wiops=max", "foundry-services.slice io_read_bandwidth_max 50".to_owned()),
+        (
+            1,
+            "254:0 rbps=50 wbps=max riops=max wiops=max",
+            "foundry-services.slice io_read_bandwidth_max 50".to_owned(),
+        ),
         (1, "", "foundry-services.slice io_read_bandwidth_max max".to_owned()),
         (2, "max", "foundry-services.slice memory_zswap_max max".to_owned()),
         (3, "60000 100000", format!("{idle} cpu_quota 60000 100000")),
@@ -424,5 +428,7 @@ fn what_limits_is_compared_with_the_kernels_files() {
     }
     // What is not there limits nothing.
     fs::remove_dir(root.join("srv")).unwrap();
-    assert!(differing(root).contains(&"foundry-services.slice io_read_bandwidth_max no such disk".to_owned()));
+    assert!(
+        differing(root).contains(&"foundry-services.slice io_read_bandwidth_max no such disk".to_owned())
+    );
 }

@@ -293,10 +293,13 @@ fn slice(seen: &Seen<'_>, user: &User, declared: &Setting<'_>) -> Option<Finding
             },
         )
     };
-    let has = live.map_or_else(|| "without a value".to_owned(), |live| match property {
-        CPU_QUOTA | IO_READ_BANDWIDTH_MAX | IO_WRITE_BANDWIDTH_MAX => said(property, value, live),
-        _ => live.clone(),
-    });
+    let has = live.map_or_else(
+        || "without a value".to_owned(),
+        |live| match property {
+            CPU_QUOTA | IO_READ_BANDWIDTH_MAX | IO_WRITE_BANDWIDTH_MAX => said(property, value, live),
+            _ => live.clone(),
+        },
+    );
     let weight = live.filter(|_| property == CPU_WEIGHT).and_then(|live| live.parse().ok());
     let cost = weight.and_then(|live| {
         let id = seen.live.tree.find(&slice.cgroup())?;

@@ -119,9 +119,8 @@ impl Look {
         let slices = policy.slices.keys().cloned().chain([SliceName::user()]).chain(users);
         let services = live.services_of(&policy).into_iter().map(ToString::to_string);
         let names: Vec<String> = slices.map(|slice| slice.to_string()).chain(services).collect();
-        survey::ask_for_declared(root, &mut units, &policy, names.iter().map(String::as_str)).unwrap_or_else(
-            |error| missed.push(format!("what PID 1 says of what is declared: {error:#}")),
-        );
+        survey::ask_for_declared(root, &mut units, &policy, names.iter().map(String::as_str))
+            .unwrap_or_else(|error| missed.push(format!("what PID 1 says of what is declared: {error:#}")));
         let Processes { all: processes, unread } = processes::read(root)?;
         let mut facts = Facts::read(root, &units);
         if loaded.is_none() {

@@ -63,7 +63,9 @@ fn add_live(scene: &Scene<'_>, chain: &mut Chain, name: &ServiceName, value: &Se
     }
     let holds = live.is_some_and(|live| value.holds(live));
     let at = match scene.main_process(name) {
-        Some(main) if setting.of_process => Place::of_file(Path::new("proc").join(main.pid.to_string()).join("stat")),
+        Some(main) if setting.of_process => {
+            Place::of_file(Path::new("proc").join(main.pid.to_string()).join("stat"))
+        }
         _ => Place::of_file(Path::new(paths::CGROUPFS).join(cgroup).join(setting.attribute)),
     };
     let stage = if setting.of_process { Stage::Process } else { Stage::Cgroup };
@@ -71,7 +73,8 @@ fn add_live(scene: &Scene<'_>, chain: &mut Chain, name: &ServiceName, value: &Se
     chain.add(Link { stage, value: live.cloned(), at: Some(at.clone()), holds }, |_| {
         let (key, subject) = (setting.key, name.as_str().into());
         if setting.of_process {
-            let cause = "a process gets it when it is started, and this one was before (or has changed it since)";
+            let cause =
+                "a process gets it when it is started, and this one was before (or has changed it since)";
             let fix = if is_by_hand(name.as_str()) {
                 Fix::Command(format!("systemctl restart {}", quoted(name.as_str())))
             } else {

@@ -387,7 +387,8 @@ impl Wanted<'_> {
         let at = Some(Place::of_file(file));
         let text = live.get(self.property.attribute);
         let number = text.and_then(|text| number(self.property, &self.value, text));
-        let value = number.and_then(|number| self.value.at(self.property, number)).map(|value| value.to_string());
+        let value =
+            number.and_then(|number| self.value.at(self.property, number)).map(|value| value.to_string());
         let holds = text.is_some_and(|text| holds(self.property, &self.value, text, scene.machine));
         chain.add(Link { stage: Stage::Cgroup, value: value.clone(), at: at.clone(), holds }, |_| {
             let (key, declared) = (self.key, &self.value);

@@ -31,7 +31,9 @@ fn parse(said: &str) -> Option<String> {
 mod tests {
     #[test]
     fn what_ionice_says_begins_with_the_class() {
-        for (said, class) in [("best-effort: prio 4\n", Some("best-effort")), ("idle\n", Some("idle")), ("", None)] {
+        for (said, class) in
+            [("best-effort: prio 4\n", Some("best-effort")), ("idle\n", Some("idle")), ("", None)]
+        {
             assert_eq!(super::parse(said).as_deref(), class, "{said}");
         }
     }

@@ -374,9 +374,10 @@ impl Unit {
     #[must_use]
     pub fn set(&self, property: Property, declared: &SettingValue) -> Option<u64> {
         match declared {
-            SettingValue::Bandwidth(bandwidth) => {
-                self.of_devices(property.bus).find(|(path, _)| **path == *bandwidth.path).map(|(_, rate)| rate)
-            }
+            SettingValue::Bandwidth(bandwidth) => self
+                .of_devices(property.bus)
+                .find(|(path, _)| **path == *bandwidth.path)
+                .map(|(_, rate)| rate),
             _ => self.number(property.bus).filter(|number| property.value(*number).is_some()),
         }
     }

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::text::shown;
 use crate::units::{
-    Amount, MEMORY_HIGH, MEMORY_LOW, MEMORY_MAX, MEMORY_MIN, Memory, Property, ServiceName, SliceName, TASKS_MAX,
+    Amount, MEMORY_HIGH, MEMORY_LOW, MEMORY_MAX, MEMORY_MIN, Memory, Property, ServiceName, SliceName,
+    TASKS_MAX,
 };
 
 /// What cannot hold at once. These are errors: the file that brings them is left out.
@@ -305,10 +306,8 @@ fn age(variable: &VariableName, dir: &PrivateDir) -> Option<Diagnostic> {
 fn above_all_logins(resources: &Resources, total: &Resources, ram: u64) -> Option<Diagnostic> {
     let all = total.memory_max.as_ref().or(total.memory_high.as_ref())?;
     let own = resources.memory_max.as_ref().or(resources.memory_high.as_ref())?;
-    let message = format!(
-        "{} is never reached: all logins together have {} ({})",
-        own.value, all.value, all.origin
-    );
+    let message =
+        format!("{} is never reached: all logins together have {} ({})", own.value, all.value, all.origin);
     let is_above = own.value.0.on(ram).is_some_and(|own| all.value.0.on(ram).is_some_and(|all| own > all));
     is_above.then(|| Diagnostic::at(&own.origin, message).warning())
 }

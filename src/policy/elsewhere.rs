@@ -11,12 +11,14 @@ const ELSEWHERE: [(&str, &str); 7] = [
     ("IOAccounting", BY_ITSELF),
     ("MemoryAccounting", BY_ITSELF),
     ("TasksAccounting", BY_ITSELF),
-    ("CPUAffinity", "allowed_cpus of a service holds for all that it starts; of PID 1, see systemd-system.conf(5)"),
+    (
+        "CPUAffinity",
+        "allowed_cpus of a service holds for all that it starts; of PID 1, see systemd-system.conf(5)",
+    ),
     ("ManagedOOM", "systemd-oomd goes by it: oomd.conf(5) has its defaults"),
     ("Limit", "of the sessions of logins, see limits.conf(5)"),
 ];
-const BY_ITSELF: &str =
-    "systemd turns it on where a limit is set; for all units, see systemd-system.conf(5)";
+const BY_ITSELF: &str = "systemd turns it on where a limit is set; for all units, see systemd-system.conf(5)";
 
 /// What to do about a key that is a setting of systemd's, however it is spelled (`MemoryZSwapMax`, `memory_zswap_max`),
 /// or of the policy's in another table; `None` for any other. `known` are the keys of `place`.
@@ -74,18 +76,22 @@ fn takers(setting: &str) -> String {
 /// Where the unit that a table is about has a setting of its own.
 fn drop_in(setting: &Known, place: &str) -> String {
     let edit = |unit: &str| format!("set it in a drop-in, \"systemctl edit {unit}\"");
-    let name = |begins: &str| Some(place.strip_prefix(begins)?.trim_end_matches(']').trim_matches('"').to_owned());
+    let name =
+        |begins: &str| Some(place.strip_prefix(begins)?.trim_end_matches(']').trim_matches('"').to_owned());
     if let Some(service) = name("[service.") {
         let service = service.trim_end_matches(".service");
         return edit(&format!("{service}.service"));
     }
     let is_foreign = setting.is_foreign("slice");
     match name("[slice.") {
-        Some(_) if is_foreign => "no slice has it: set it for each service, \"systemctl edit SERVICE\"".to_owned(),
+        Some(_) if is_foreign => {
+            "no slice has it: set it for each service, \"systemctl edit SERVICE\"".to_owned()
+        }
         Some(slice) => edit(&slice),
         None if place.starts_with("[logins") && is_foreign => "no slice of a user's has it".to_owned(),
         None if place.starts_with("[logins") => {
-            "set it in /etc/systemd/system/user-.slice.d/NAME.conf, or user.slice.d for all together".to_owned()
+            "set it in /etc/systemd/system/user-.slice.d/NAME.conf, or user.slice.d for all together"
+                .to_owned()
         }
         None => edit("UNIT"),
     }

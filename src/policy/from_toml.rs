@@ -6,7 +6,10 @@ use toml::de::DeValue;
 use super::{CpuFloor, DirMode, MaxAge, SetBy, TotalWeight};
 use crate::units::of_service::IO_SCHEDULING_CLASS;
 use crate::units::takes::bandwidth;
-use crate::units::{Amount, Bandwidth, CpuQuota, CpuWeight, Memory, OfService, OomScoreAdj, Percent, ServiceValue, Tasks, Weight};
+use crate::units::{
+    Amount, Bandwidth, CpuQuota, CpuWeight, Memory, OfService, OomScoreAdj, Percent, ServiceValue, Tasks,
+    Weight,
+};
 
 /// A value that can be read from TOML; the error says what was expected.
 pub(super) trait FromToml: Sized {

@@ -16,11 +16,7 @@ const OLDEST: u16 = 252;
 /// Warnings of a policy whose disks have been looked up, on a machine with these CPUs, as far as they are known, and
 /// this version of systemd, which is asked for where it matters: the files hold.
 #[must_use]
-pub fn here(
-    policy: &Policy,
-    cpus: Option<&CpuSet>,
-    systemd: impl Fn() -> Option<u16>,
-) -> Vec<Diagnostic> {
+pub fn here(policy: &Policy, cpus: Option<&CpuSet>, systemd: impl Fn() -> Option<u16>) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for (resources, of_all) in tables(policy) {
         for setting in resources.settings() {

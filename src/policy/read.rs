@@ -19,9 +19,9 @@ use super::{
 use crate::spelling::nearest;
 use crate::text::shown;
 use crate::units::{
-    CPU_QUOTA, CPU_WEIGHT, IO_READ_BANDWIDTH_MAX, IO_WEIGHT, IO_WRITE_BANDWIDTH_MAX, MEMORY_HIGH, MEMORY_LOW, MEMORY_MAX, MEMORY_MIN, MEMORY_SWAP_MAX,
-    MEMORY_ZSWAP_MAX, Memory, OF_SERVICES, OfService, PROPERTIES, Property, ServiceName, ServiceValue, SliceName,
-    TASKS_MAX,
+    CPU_QUOTA, CPU_WEIGHT, IO_READ_BANDWIDTH_MAX, IO_WEIGHT, IO_WRITE_BANDWIDTH_MAX, MEMORY_HIGH, MEMORY_LOW,
+    MEMORY_MAX, MEMORY_MIN, MEMORY_SWAP_MAX, MEMORY_ZSWAP_MAX, Memory, OF_SERVICES, OfService, PROPERTIES,
+    Property, ServiceName, ServiceValue, SliceName, TASKS_MAX,
 };
 
 type Key<'i> = Spanned<DeString<'i>>;

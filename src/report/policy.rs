@@ -31,7 +31,8 @@ pub fn policy(policy: &Policy) -> String {
         table.launcher(&service.launcher);
         table.resources(&service.resources);
         for own in &service.own {
-            let value = if own.value.setting().is_number() { own.value.to_string() } else { quoted(&own.value) };
+            let value =
+                if own.value.setting().is_number() { own.value.to_string() } else { quoted(&own.value) };
             table.line(own.value.setting().key, value, &own.origin);
         }
         tables.push(table);

@@ -1,8 +1,8 @@
 //! One look at the machine, which every command shares.
 #![forbid(unsafe_code)]
 
-pub mod controller;
 mod asked;
+pub mod controller;
 mod declared;
 mod files;
 pub mod named;

@@ -58,7 +58,8 @@ fn in_pages(bytes: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::units::{
-        Amount, CPU_QUOTA, CPU_WEIGHT, CpuQuota, CpuWeight, IO_WEIGHT, MEMORY_MAX, Memory, Percent, TASKS_MAX, Tasks, Weight,
+        Amount, CPU_QUOTA, CPU_WEIGHT, CpuQuota, CpuWeight, IO_WEIGHT, MEMORY_MAX, Memory, Percent,
+        TASKS_MAX, Tasks, Weight,
     };
 
     const MACHINE: Machine = Machine { ram: 2_079_666_176, tasks: 15_000 };

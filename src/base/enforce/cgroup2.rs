@@ -136,7 +136,8 @@ impl<'a> Hierarchy<'a> {
             return Ok(());
         }
         if let (SettingValue::Bandwidth(bandwidth), Some(word)) = (value, property.of_device()) {
-            let device = bandwidth.device.as_deref().with_context(|| format!("there is no {}", bandwidth.path))?;
+            let device =
+                bandwidth.device.as_deref().with_context(|| format!("there is no {}", bandwidth.path))?;
             let rate = cgroup::text(bandwidth.rate);
             return self.write(cgroup, property.attribute, &format!("{device} {word}={rate}"));
         }

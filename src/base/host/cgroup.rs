@@ -190,9 +190,7 @@ pub fn number(text: &str) -> Option<u64> {
     };
     let number = if number == "max" { u64::MAX } else { number.parse().ok()? };
     match period {
-        Some(period) if number != u64::MAX => {
-            number.checked_mul(SECOND)?.checked_div(period.parse().ok()?)
-        }
+        Some(period) if number != u64::MAX => number.checked_mul(SECOND)?.checked_div(period.parse().ok()?),
         _ => Some(number),
     }
 }

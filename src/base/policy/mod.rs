@@ -25,9 +25,9 @@ use crate::host::block_device::number_of;
 use crate::text::shown;
 use crate::units::{
     Bandwidth, CPU_QUOTA, CPU_WEIGHT, CpuQuota, CpuWeight, IO_READ_BANDWIDTH_MAX, IO_WEIGHT,
-    IO_WRITE_BANDWIDTH_MAX, MEMORY_HIGH, MEMORY_LOW, MEMORY_MAX, MEMORY_MIN,
-    MEMORY_SWAP_MAX, MEMORY_ZSWAP_MAX, Memory, OomScoreAdj, Property, ServiceName, ServiceValue, SettingValue,
-    SliceName, TASKS_MAX, Tasks, Weight,
+    IO_WRITE_BANDWIDTH_MAX, MEMORY_HIGH, MEMORY_LOW, MEMORY_MAX, MEMORY_MIN, MEMORY_SWAP_MAX,
+    MEMORY_ZSWAP_MAX, Memory, OomScoreAdj, Property, ServiceName, ServiceValue, SettingValue, SliceName,
+    TASKS_MAX, Tasks, Weight,
 };
 
 pub use compiled::{ForLogins, Unusable, bytes_for_logins, for_logins};
@@ -234,7 +234,9 @@ impl Resources {
 
     /// Looks up the disks that are named.
     pub fn find_disks(&mut self, root: &Path) {
-        for declared in [&mut self.io_read_bandwidth_max, &mut self.io_write_bandwidth_max].into_iter().flatten() {
+        for declared in
+            [&mut self.io_read_bandwidth_max, &mut self.io_write_bandwidth_max].into_iter().flatten()
+        {
             let path = Path::new(&*declared.value.path);
             declared.value.device = number_of(root, path).map(Arc::from);
         }
@@ -272,7 +274,12 @@ impl Service {
             set_by: self.set_by.clone().or_else(|| fallback.set_by.clone()),
             launcher: self.launcher.clone().or_else(|| fallback.launcher.clone()),
             resources: self.resources.or(&fallback.resources),
-            own: self.own.iter().chain(fallback.own.iter().filter(|other| !self.has(&other.value))).cloned().collect(),
+            own: self
+                .own
+                .iter()
+                .chain(fallback.own.iter().filter(|other| !self.has(&other.value)))
+                .cloned()
+                .collect(),
         }
     }
 

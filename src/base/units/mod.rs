@@ -20,7 +20,8 @@ pub use file::Assignment;
 pub use name::{Alias, ServiceName, SliceName, is_unit_name, section};
 pub use of_service::{OF_SERVICES, OfService, ServiceValue};
 pub use property::{
-    CPU_QUOTA, CPU_WEIGHT, IO_READ_BANDWIDTH_MAX, IO_WEIGHT, IO_WRITE_BANDWIDTH_MAX, MEMORY_HIGH, MEMORY_LOW, MEMORY_MAX, MEMORY_MIN, MEMORY_SWAP_MAX,
-    MEMORY_ZSWAP_MAX, OOM_SCORE_ADJUST, PROPERTIES, Property, SLICE, SettingValue, TASKS_MAX,
+    CPU_QUOTA, CPU_WEIGHT, IO_READ_BANDWIDTH_MAX, IO_WEIGHT, IO_WRITE_BANDWIDTH_MAX, MEMORY_HIGH, MEMORY_LOW,
+    MEMORY_MAX, MEMORY_MIN, MEMORY_SWAP_MAX, MEMORY_ZSWAP_MAX, OOM_SCORE_ADJUST, PROPERTIES, Property, SLICE,
+    SettingValue, TASKS_MAX,
 };
 pub use value::{Bandwidth, CpuQuota, CpuWeight, OomScoreAdj, Weight};

@@ -39,8 +39,7 @@ pub const ALLOWED_CPUS: OfService = of_cgroup("allowed_cpus", "AllowedCPUs", "cp
 /// `OOMPolicy=`; of the three, the kernel knows only whether it takes all processes at once.
 pub const OOM_POLICY: OfService = of_cgroup("oom_policy", "OOMPolicy", "memory.oom.group", Kind::OomPolicy);
 /// `Nice=`
-pub const NICE: OfService =
-    OfService { of_process: true, ..of_cgroup("nice", "Nice", "nice", Kind::Nice) };
+pub const NICE: OfService = OfService { of_process: true, ..of_cgroup("nice", "Nice", "nice", Kind::Nice) };
 /// `IOSchedulingClass=`
 pub const IO_SCHEDULING_CLASS: OfService = OfService {
     of_process: true,
@@ -86,8 +85,7 @@ impl OfService {
         let word = |words: &[&str]| u8::try_from(words.iter().position(|word| *word == text)?).ok();
         Some(match self.kind {
             Kind::Cpus => {
-                let words: Vec<&str> =
-                    text.split([' ', ',']).filter(|word| !word.is_empty()).collect();
+                let words: Vec<&str> = text.split([' ', ',']).filter(|word| !word.is_empty()).collect();
                 ServiceValue::Cpus(CpuSet::parse(&words.join(","))?)
             }
             Kind::OomPolicy => ServiceValue::OomPolicy(word(&OOM_POLICIES)?),

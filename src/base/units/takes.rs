@@ -10,8 +10,9 @@ use std::ops::RangeInclusive;
 use super::escape::CONTROLLERS;
 use super::span::{SECOND, span};
 use super::{
-    Amount, Bandwidth, CPU_QUOTA, CPU_WEIGHT, CpuQuota, CpuWeight, IO_READ_BANDWIDTH_MAX, IO_WRITE_BANDWIDTH_MAX, IO_WEIGHT, Memory, OomScoreAdj, Percent, Property, SettingValue,
-    SliceName, TASKS_MAX, Tasks, Weight,
+    Amount, Bandwidth, CPU_QUOTA, CPU_WEIGHT, CpuQuota, CpuWeight, IO_READ_BANDWIDTH_MAX, IO_WEIGHT,
+    IO_WRITE_BANDWIDTH_MAX, Memory, OomScoreAdj, Percent, Property, SettingValue, SliceName, TASKS_MAX,
+    Tasks, Weight,
 };
 
 /// What a setting takes.

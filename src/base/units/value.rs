@@ -149,7 +149,12 @@ impl Bandwidth {
         let mut lines = io_max.lines().filter_map(|line| line.split_once(' '));
         let limits = lines.find(|(number, _)| **number == **device).map_or("", |(_, limits)| limits);
         let mut limits = limits.split(' ').filter_map(|limit| limit.split_once('='));
-        Some(limits.find(|(known, _)| *known == word).and_then(|(_, rate)| rate.parse().ok()).unwrap_or(u64::MAX))
+        Some(
+            limits
+                .find(|(known, _)| *known == word)
+                .and_then(|(_, rate)| rate.parse().ok())
+                .unwrap_or(u64::MAX),
+        )
     }
 }
 

@@ -21,7 +21,8 @@ use crate::survey::{Means, Service, Winner};
 use crate::text::{Foreign, quoted, shown};
 use crate::units::takes::setting;
 use crate::units::{
-    Bandwidth, CPU_WEIGHT, MEMORY_LOW, MEMORY_MIN, OF_SERVICES, OfService, PROPERTIES, Property, SettingValue, SliceName,
+    Bandwidth, CPU_WEIGHT, MEMORY_LOW, MEMORY_MIN, OF_SERVICES, OfService, PROPERTIES, Property,
+    SettingValue, SliceName,
 };
 
 /// A unit, and what it is given.
@@ -247,7 +248,8 @@ fn undeclared(
         match files.without_policy(property.unit) {
             // The administrator's own value, which is the same.
             Some(Winner { set: Some((_, set)), .. })
-                if setting(property, &set).is_some_and(|value| holds(property, &value, live, look.machine)) =>
+                if setting(property, &set)
+                    .is_some_and(|value| holds(property, &value, live, look.machine)) =>
             {
                 return Ok(());
             }
@@ -310,35 +312,40 @@ fn write_once(root: &Path, names: &[String]) -> Result<bool> {
 fn is_written(root: &Path, units: &Units, unit: &Unit) -> bool {
     let Some(cgroup) = unit.cgroup() else { return true };
     let numbers = PROPERTIES.into_iter().filter(|property| property.of_device().is_none());
-    let are_written = numbers.into_iter().all(|property| match cgroup::attribute(root, &cgroup, property.attribute) {
-        Some(live) => is_as_known(units, unit, property, &live),
-        // The controller is off, which is as it should be where nothing is set.
-        None => {
-            unit.resource(property) == property.unset()
-                || has_controller(root, &cgroup, property.attribute)
-                || !has_controller(root, Path::new(""), property.attribute)
-        }
-    });
+    let are_written =
+        numbers.into_iter().all(|property| match cgroup::attribute(root, &cgroup, property.attribute) {
+            Some(live) => is_as_known(units, unit, property, &live),
+            // The controller is off, which is as it should be where nothing is set.
+            None => {
+                unit.resource(property) == property.unset()
+                    || has_controller(root, &cgroup, property.attribute)
+                    || !has_controller(root, Path::new(""), property.attribute)
+            }
+        });
     // What is delegated, another program sets as well.
     let of_cgroup = |setting: &OfService| !setting.of_process && !unit.is("Delegate");
-    are_written && of_disks(root, &cgroup, unit) && OF_SERVICES.into_iter().filter(of_cgroup).all(|setting| {
-        let live = || cgroup::attribute(root, &cgroup, setting.attribute);
-        unit.of_service(setting).is_none_or(|known| live().is_some_and(|live| known.holds(&live)))
-    })
+    are_written
+        && of_disks(root, &cgroup, unit)
+        && OF_SERVICES.into_iter().filter(of_cgroup).all(|setting| {
+            let live = || cgroup::attribute(root, &cgroup, setting.attribute);
+            unit.of_service(setting).is_none_or(|known| live().is_some_and(|live| known.holds(&live)))
+        })
 }
 
 /// Whether the limits of disks are written that PID 1 has.
 fn of_disks(root: &Path, cgroup: &Path, unit: &Unit) -> bool {
-    PROPERTIES.iter().filter_map(|property| Some((property, property.of_device()?))).all(|(property, word)| {
-        let live = cgroup::attribute(root, cgroup, property.attribute).unwrap_or_default();
-        let is_written = |(path, rate): (&str, u64)| {
-            let mut bandwidth = Bandwidth::new(path, rate)?;
-            bandwidth.device = Some(number_of(root, Path::new(path))?.into());
-            Some(bandwidth.live(&live, word) == Some(rate))
-        };
-        // Of a disk that is not there, nothing can be.
-        unit.of_devices(property.bus).all(|known| is_written(known).unwrap_or(true))
-    })
+    PROPERTIES.iter().filter_map(|property| Some((property, property.of_device()?))).all(
+        |(property, word)| {
+            let live = cgroup::attribute(root, cgroup, property.attribute).unwrap_or_default();
+            let is_written = |(path, rate): (&str, u64)| {
+                let mut bandwidth = Bandwidth::new(path, rate)?;
+                bandwidth.device = Some(number_of(root, Path::new(path))?.into());
+                Some(bandwidth.live(&live, word) == Some(rate))
+            };
+            // Of a disk that is not there, nothing can be.
+            unit.of_devices(property.bus).all(|known| is_written(known).unwrap_or(true))
+        },
+    )
 }
 
 /// Whether cgroupfs has what PID 1 has.

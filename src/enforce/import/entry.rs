@@ -126,11 +126,18 @@ impl Entry {
             (Some(spelled), _) => quoted(spelled),
             (None, Value::Own(value)) if value.setting().is_number() => value.to_string(),
             (None, Value::Own(value)) => quoted(value),
-            (None, Value::Setting(_, SettingValue::Tasks(tasks)) | Value::OfAll(.., SettingValue::Tasks(tasks))) => match tasks.0 {
+            (
+                None,
+                Value::Setting(_, SettingValue::Tasks(tasks)) | Value::OfAll(.., SettingValue::Tasks(tasks)),
+            ) => match tasks.0 {
                 Amount::Absolute(number) => number.to_string(),
                 _ => quoted(&tasks.to_string()),
             },
-            (None, Value::Setting(_, SettingValue::Memory(memory)) | Value::OfAll(.., SettingValue::Memory(memory))) => quoted(&memory.to_string()),
+            (
+                None,
+                Value::Setting(_, SettingValue::Memory(memory))
+                | Value::OfAll(.., SettingValue::Memory(memory)),
+            ) => quoted(&memory.to_string()),
             (None, Value::Setting(_, weight) | Value::OfAll(.., weight)) => {
                 let text = weight.to_string();
                 if text.bytes().all(|byte| byte.is_ascii_digit()) { text } else { quoted(&text) }

@@ -14,8 +14,8 @@ use crate::units::file::Assignment;
 use crate::units::known::{Known, known, section_of};
 use crate::units::takes::{refused, score, setting};
 use crate::units::{
-    CPU_WEIGHT, CpuWeight, OF_SERVICES, OOM_SCORE_ADJUST, OfService, PROPERTIES, Property, SLICE, ServiceName,
-    SettingValue, SliceName,
+    CPU_WEIGHT, CpuWeight, OF_SERVICES, OOM_SCORE_ADJUST, OfService, PROPERTIES, Property, SLICE,
+    ServiceName, SettingValue, SliceName,
 };
 
 /// Of a value that systemd takes.
@@ -244,7 +244,10 @@ impl Found {
                 continue;
             }
             match value {
-                _ if property == CPU_WEIGHT && policy.logins.is_counted() && files.over(Means::Told, property.unit).is_none() => {
+                _ if property == CPU_WEIGHT
+                    && policy.logins.is_counted()
+                    && files.over(Means::Told, property.unit).is_none() =>
+                {
                     self.leave(
                         name.as_str(),
                         line,
@@ -260,7 +263,9 @@ impl Found {
                         self.add(Table::Logins, Value::OfAll(key, property, value), spelled, line);
                     }
                     (Some(_), _) => self.leave(name.as_str(), line, UNREAD),
-                    (None, _) => self.leave(name.as_str(), line, "a policy does not say it of all logins together"),
+                    (None, _) => {
+                        self.leave(name.as_str(), line, "a policy does not say it of all logins together")
+                    }
                 },
             }
         }
@@ -368,7 +373,8 @@ impl Found {
 
 /// Whether a setting of a disk holds for others too: each has a line.
 fn is_one_of_several(files: &Files<'_>, key: &str) -> bool {
-    let is_of_a_disk = PROPERTIES.iter().any(|property| property.unit == key && property.of_device().is_some());
+    let is_of_a_disk =
+        PROPERTIES.iter().any(|property| property.unit == key && property.of_device().is_some());
     is_of_a_disk && files.collected(key).len() > 1
 }
 

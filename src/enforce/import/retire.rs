@@ -303,7 +303,8 @@ fn properties(root: &Path, names: &[String]) -> Result<BTreeMap<String, Vec<Stri
     }
     let values = |unit: &Unit| {
         let numbers = PROPERTIES.map(|property| format!("{}={}", property.unit, unit.resource(property)));
-        let texts = [SLICE, OOM_SCORE_ADJUST].into_iter().chain(OF_SERVICES.iter().map(|setting| setting.unit));
+        let texts =
+            [SLICE, OOM_SCORE_ADJUST].into_iter().chain(OF_SERVICES.iter().map(|setting| setting.unit));
         let texts = texts.map(|key| format!("{key}={}", unit.text(key).unwrap_or_default()));
         numbers.into_iter().chain(texts).collect()
     };

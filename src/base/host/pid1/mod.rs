@@ -147,7 +147,8 @@ impl Manager {
         of_disks: &[(&str, &str, u64)],
         deadline: Instant,
     ) -> Result<()> {
-        let done = set_unit_properties(unit, properties, of_disks).and_then(|call| self.call(&call, deadline));
+        let done =
+            set_unit_properties(unit, properties, of_disks).and_then(|call| self.call(&call, deadline));
         done.map(drop).with_context(|| {
             let numbers = properties.iter().map(|(name, value)| format!("{name}={value}"));
             let disks = of_disks.iter().map(|(name, disk, value)| format!("{name}=\"{disk} {value}\""));
