@@ -116,7 +116,7 @@ impl Compare<'_> {
         let attributes = self.attributes(&name.cgroup());
         let settings = given(self.policy, name, carried).into_iter().map(|given| {
             let origin = given.origin.map_or("the sum over the slices below".to_owned(), ToString::to_string);
-            self.setting(given.property, given.value, origin, attributes)
+            self.setting(given.property, &given.value, origin, attributes)
         });
         let settings = settings.collect();
         let active = attributes.is_some();
@@ -148,7 +148,7 @@ impl Compare<'_> {
         let weight = logins.total_weight.as_ref().zip(total_weight_now(self.policy, self.live));
         let weight = weight.map(|(total, weight)| {
             let value = SettingValue::Cpu(weight);
-            let setting = self.setting(CPU_WEIGHT, value, total.origin.to_string(), attributes);
+            let setting = self.setting(CPU_WEIGHT, &value, total.origin.to_string(), attributes);
             Compared { key: "total_weight", ..setting }
         });
         let others = self.resources(&logins.total, attributes).into_iter().map(|setting| {
@@ -190,13 +190,13 @@ impl Compare<'_> {
 
     fn resources(&self, resources: &Resources, live: Option<&Attributes>) -> Vec<Compared> {
         let settings = resources.settings();
-        settings.map(|s| self.setting(s.property, s.value, s.origin.to_string(), live)).collect()
+        settings.map(|s| self.setting(s.property, &s.value, s.origin.to_string(), live)).collect()
     }
 
     fn setting(
         &self,
         property: Property,
-        value: SettingValue,
+        value: &SettingValue,
         origin: String,
         live: Option<&Attributes>,
     ) -> Compared {
@@ -204,9 +204,9 @@ impl Compare<'_> {
         Compared {
             key: property.key,
             declared: value.to_string(),
-            holds: live.is_some_and(|live| holds(property, &value, live, self.machine)),
+            holds: live.is_some_and(|live| holds(property, value, live, self.machine)),
             live: live.map(|live| match value {
-                SettingValue::Bandwidth(_) => said(property, &value, live),
+                SettingValue::Bandwidth(_) => said(property, value, live),
                 _ => live.clone(),
             }),
             origin,

@@ -221,14 +221,15 @@ impl<'a> Reader<'a> {
                 "oom_score_adj" => service.oom_score_adj = self.value(key, value),
                 "set_by" => service.set_by = self.value(key, value),
                 "launcher" => service.launcher = self.value(key, value),
-                name => match OfService::by_key(name) {
-                    Some(setting) => service.own.extend(self.of_service(setting, value)),
-                    None => {
-                        let own = OF_SERVICES.map(|setting| setting.key);
-                        let others = [SERVICE.as_slice(), own.as_slice()].concat();
-                        self.resource(&mut service.resources, key, value, &place, (&others, &resources()));
+                name => {
+                    if let Some(setting) = OfService::by_key(name) {
+                        service.own.extend(self.of_service(setting, value));
+                        continue;
                     }
-                },
+                    let own = OF_SERVICES.map(|setting| setting.key);
+                    let others = [SERVICE.as_slice(), own.as_slice()].concat();
+                    self.resource(&mut service.resources, key, value, &place, (&others, &resources()));
+                }
             }
         }
         service

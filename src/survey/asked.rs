@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::host::units::{Unit, Units};
-use crate::policy::Policy;
+use crate::policy::{Policy, Resources};
 
 /// Asks of these units what the policy declares and is not asked of every unit.
 ///
@@ -19,7 +19,7 @@ pub fn ask_for_declared<'n>(
     policy: &Policy,
     names: impl Iterator<Item = &'n str>,
 ) -> Result<()> {
-    let settings = policy.resources().flat_map(|resources| resources.settings());
+    let settings = policy.resources().flat_map(Resources::settings);
     let of_all: BTreeSet<&str> =
         settings.filter(|setting| !setting.property.always).map(|setting| setting.property.bus).collect();
     let own = policy.services.values().flat_map(|service| &service.own);

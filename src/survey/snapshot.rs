@@ -14,7 +14,7 @@ use crate::host::tree::{Id, Tree};
 use crate::host::units::Units;
 use crate::host::{cgroup, io_class, parallel, process, processes};
 use crate::paths;
-use crate::policy::{LoginRule, Policy, Who};
+use crate::policy::{LoginRule, Policy, Resources, Who};
 use crate::units::of_service::{IO_SCHEDULING_CLASS, NICE};
 use crate::units::{OomScoreAdj, PROPERTIES, ServiceName, SliceName};
 
@@ -208,7 +208,7 @@ fn main_score(root: &Path, main: u32) -> Option<OomScoreAdj> {
 /// What is read of each cgroup: a machine has thousands, and what no policy says of any is not looked at.
 fn attributes_of(policy: &Policy, extent: Extent) -> BTreeSet<&'static str> {
     let always = PROPERTIES.iter().filter(|property| property.always).map(|property| property.attribute);
-    let declared = policy.resources().flat_map(|resources| resources.settings());
+    let declared = policy.resources().flat_map(Resources::settings);
     let own = policy.services.values().flat_map(|service| &service.own);
     let others = if extent == Extent::Everything { OTHERS.as_slice() } else { &[] };
     always

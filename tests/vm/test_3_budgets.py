@@ -22,7 +22,7 @@ ALICE, BOB = f"{USERS}/user-1000.slice", f"{USERS}/user-1001.slice"
 MIB = 1 << 20
 
 
-def policy(quota: int, rate: int, weight: int) -> str:
+def policy(device: str, quota: int, rate: int, weight: int) -> str:
     """All new keys. Those of the service that its next start brings do not change."""
     return f"""
 [slice."budget.slice"]
@@ -35,7 +35,7 @@ memory_zswap_max = "{rate}M"
 [service.budget-one]
 cpu_quota = "{quota}%"
 io_weight = {weight + 100}
-io_read_bandwidth_max = "/dev/vda {rate + 20}M"
+io_read_bandwidth_max = "{device} {rate + 20}M"
 io_write_bandwidth_max = "/var/tmp {rate + 10}M"
 memory_zswap_max = 0
 allowed_cpus = "0"
@@ -139,8 +139,9 @@ def budgets(installed):
 
 def test_every_key_is_in_the_kernels_files(budgets, capsys):
     machine = budgets
-    disk = machine.root("cat /sys/block/vda/dev").strip()
-    machine.put({POLICY: policy(50, 20, 50)})
+    # The file system lies on a disk without partitions.
+    device, disk = machine.root("findmnt -n -o SOURCE /; mountpoint -d /").split()
+    machine.put({POLICY: policy(device, 50, 20, 50)})
     assert "warning" not in machine.root("fairslice check || true")
     said = machine.root("fairslice apply 2>&1; echo exit $?")
     # The service was started in another slice, and less nice: a restart brings both.
@@ -160,7 +161,7 @@ def test_every_key_is_in_the_kernels_files(budgets, capsys):
     assert machine.root("fairslice apply --dry-run; echo exit $?").endswith("exit 0\n")
 
     # Other numbers, by a reload alone: PID 1 writes them when a unit is started there, a login its own.
-    machine.put({POLICY: policy(60, 30, 70)})
+    machine.put({POLICY: policy(device, 60, 30, 70)})
     machine.root("systemctl daemon-reload")
     machine.root("for slice in budget user; do systemd-run --quiet --wait --slice=$slice.slice true; done")
     machine.session("alice").run("true")
@@ -193,7 +194,9 @@ def test_what_others_set_and_what_a_start_brings_is_found(budgets):
     assert found() == {}
     # What was given is taken back.
     machine.root(f"rm {POLICY}; fairslice apply")
-    assert live(machine, [f"system.slice/{NAME}/cpu.max"]) == {f"system.slice/{NAME}/cpu.max": "max 100000"}
+    (left,) = live(machine, [f"system.slice/{NAME}/cpu.max"]).values()
+    # The controller goes where nothing needs it.
+    assert left == "max 100000" or "No such file" in left
 
 
 @dataclass
@@ -222,7 +225,9 @@ ExecStart=/bin/bash -c 'while :; do begun=$EPOCHREALTIME; cat /var/tmp/budget > 
 def eaten(machine, sessions) -> Kept:
     """Alice and bob want all but 120 MiB of what there is."""
     machine.root(
-        f"head -c {FILE_MIB}M /dev/zero > /var/tmp/budget; sync; systemctl daemon-reload;"
+        # Whose it is, is decided by who reads it first.
+        f"head -c {FILE_MIB}M /dev/zero > /var/tmp/budget; sync; echo 3 > /proc/sys/vm/drop_caches;"
+        " systemctl daemon-reload;"
         " rm -f /run/budget-passes; systemctl start budget-reader;"
         " for i in $(seq 600); do [ $(cat /run/budget-passes 2>/dev/null | wc -l) -ge 2 ] && break; sleep 0.5; done"
     )
@@ -258,7 +263,8 @@ def eaten(machine, sessions) -> Kept:
 
 def cached(machine) -> int:
     """How much of the file is in memory, in MiB."""
-    return int(machine.root("fincore --bytes --noheadings -o RES /var/tmp/budget")) // MIB
+    stat = "/sys/fs/cgroup/system.slice/budget-reader.service/memory.stat"
+    return int(machine.root(f"awk '/^file / {{print $2}}' {stat}")) // MIB
 
 
 def test_the_ceiling_of_all_logins_leaves_a_service_its_file(budgets, capsys):

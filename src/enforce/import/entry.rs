@@ -113,10 +113,9 @@ impl Entry {
             Value::Setting(property, _) => property.key,
             Value::Score(_) => "oom_score_adj",
             Value::Total(_) => "total_weight",
-            Value::OfAll(key, ..) => key,
             Value::Own(value) => value.setting().key,
             Value::Held(_) => "match",
-            Value::Text(key, _) | Value::Names(key, _) => key,
+            Value::OfAll(key, ..) | Value::Text(key, _) | Value::Names(key, _) => key,
         }
     }
 

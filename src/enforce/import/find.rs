@@ -264,7 +264,7 @@ impl Found {
                     }
                     (Some(_), _) => self.leave(name.as_str(), line, UNREAD),
                     (None, _) => {
-                        self.leave(name.as_str(), line, "a policy does not say it of all logins together")
+                        self.leave(name.as_str(), line, "a policy does not say it of all logins together");
                     }
                 },
             }
