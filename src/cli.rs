@@ -28,7 +28,8 @@ use crate::enforce::lock::Lock;
 use crate::enforce::own;
 use crate::host::account;
 use crate::host::machine::Machine;
-use crate::host::tree::Tree;
+use crate::host::tree::{self, Tree};
+use crate::host::units;
 use crate::paths;
 use crate::policy::{self, Diagnostic, InForce, Loaded};
 use crate::report;
@@ -201,6 +202,9 @@ fn check(root: &Path, files: &[PathBuf]) -> Result<u8> {
     if loaded.in_force == InForce::Current {
         let ram = Machine::read(root)?.ram;
         diagnostics.extend(policy::review(&loaded.policy, ram, account::group_called, account::user_called));
+        loaded.policy.find_disks(root);
+        let systemd = || units::manager(root).ok()?.version;
+        diagnostics.extend(policy::here(&loaded.policy, tree::online(root).ok().as_ref(), systemd));
         diagnostics.extend(enforce::private_dir::review(root, &loaded.policy)?);
         diagnostics.extend(enforce::login::review(root, &loaded.policy));
         // Without cgroupfs, there are the units with files.

@@ -72,7 +72,7 @@ const CGROUPS: [(&str, &[&str]); 7] = [
     ("foundry.slice/foundry-services.slice/local-fs.service", &["cpu.weight"]),
     ("foundry.slice/foundry-services.slice/local-slm.service", &["cpu.weight"]),
     ("system.slice", &["cpu.weight"]),
-    ("user.slice", &["cpu.weight"]),
+    ("user.slice", &["cpu.weight", "memory.high"]),
     ("user.slice/user-0.slice", &["cpu.weight", "pids.max"]),
 ];
 /// Attribute, property, and what there is where nothing is set.
@@ -499,6 +499,47 @@ fn what_a_rule_no_longer_says_is_taken_back() {
     assert_eq!(machine.live("user.slice/user-0.slice/pids.max"), "max");
     assert!(!machine.path().join("run/systemd/system.control/user-0.slice.d").exists());
     assert_eq!(read(machine.path(), "run/fairslice/properties/user-0.slice"), "TasksMax=512\n-TasksMax");
+    assert!(machine.run(&[]).1.starts_with("nothing to change\n"));
+}
+
+#[test]
+fn what_all_logins_have_together_is_set_and_taken_back() {
+    let machine = Machine::new();
+    machine.edit(&format!("{BEFORE}total_memory_high = \"1G\"\n"));
+    let (code, out, err) = machine.run(&[]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    assert!(out.contains("user.slice\n  total_memory_high  max -> 1G  (daemon-reload)\n"), "{out}");
+    assert_eq!(machine.live("user.slice/memory.high"), "1073741824");
+    assert!(machine.run(&[]).1.starts_with("nothing to change\n"));
+    let file = "etc/systemd/system/user.slice.d/90-more.conf";
+    write(machine.path(), file, "[Slice]\nMemoryHigh=7\n");
+    reload(machine.path());
+    write_all(machine.path());
+    let (code, out, _) = machine.run(&[]);
+    let left = format!("user.slice: total_memory_high: 7, declared 1G: /{file}:2 sets MemoryHigh=7");
+    assert_eq!((code, out.contains(&left)), (Some(1), true), "{out}");
+    fs::remove_file(machine.path().join(file)).unwrap();
+    machine.edit(BEFORE);
+    assert!(machine.run(&[]).1.contains("  total_memory_high  7 -> unset"));
+    assert_eq!(machine.live("user.slice/memory.high"), "max");
+}
+
+/// A process has it from its start: PID 1 knows it after the reload, and nothing else changes.
+#[test]
+fn what_a_process_has_from_its_start_waits_for_a_restart() {
+    let machine = Machine::new();
+    machine.edit(&BEFORE.replace("oom_score_adj = -500", "oom_score_adj = -500\nnice = 5"));
+    for _ in 0..2 {
+        let (code, out, err) = machine.run(&[]);
+        assert_eq!((code, err.as_str()), (Some(1), ""), "{out}");
+        assert!(out.contains("local-fs.service: nice is 1, declared 5"), "{out}");
+    }
+    assert_eq!(machine.calls().iter().filter(|call| *call == "reload").count(), 1);
+    let stat = read(machine.path(), "proc/10/stat");
+    let (name, rest) = stat.split_once(')').unwrap();
+    let mut fields: Vec<&str> = rest.split_whitespace().collect();
+    fields[16] = "5";
+    write(machine.path(), "proc/10/stat", &format!("{name}) {}\n", fields.join(" ")));
     assert!(machine.run(&[]).1.starts_with("nothing to change\n"));
 }
 

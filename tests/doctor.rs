@@ -1288,3 +1288,68 @@ fn the_manual_lists_every_code() {
         .collect();
     assert_eq!(listed, table);
 }
+
+/// All logins together, a quota, a disk and what services alone take, each to the kernel; and who sets another value.
+#[test]
+fn what_limits_is_followed_to_the_kernel() {
+    let budgets = "[slice.\"foundry-services.slice\"]\ncpu_quota = \"150%\"\nio_read_bandwidth_max = \"/dev/vda 8M\"\n\
+                   [service.local-fs]\nallowed_cpus = \"0\"\noom_policy = \"kill\"\nnice = 5\n\
+                   [logins]\ntotal_memory_high = \"50%\"\n";
+    let file = "/etc/fairslice/policy.d/50-budgets.toml";
+    let mut machine = Machine::new();
+    machine.write(file.trim_start_matches('/'), budgets);
+    let device = fs::metadata(machine.root()).unwrap().dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    machine.write(&format!("sys/dev/block/{major}:{minor}/dev"), "254:0\n");
+    machine.write("dev/vda", "");
+    let fs = format!("{SERVICES}/local-fs.service");
+    for (unit, property, value, cgroup, attribute, live) in [
+        (SLICE, "CPUQuotaPerSecUSec", "1s 500ms", SERVICES, "cpu.max", "150000 100000"),
+        (SLICE, "IOReadBandwidthMax", "/dev/vda 8000000", SERVICES, "io.max", "254:0 rbps=8000000 wbps=max"),
+        ("local-fs.service", "AllowedCPUs", "0", &fs, "cpuset.cpus", "0"),
+        ("local-fs.service", "OOMPolicy", "kill", &fs, "memory.oom.group", "1"),
+        ("user.slice", "MemoryHigh", "1073741824", "user.slice", "memory.high", "1073741824"),
+    ] {
+        machine.set(unit, property, value);
+        machine.attribute(cgroup, attribute, live);
+    }
+    for property in ["IOWriteBandwidthMax", "IOReadIOPSMax", "IOWriteIOPSMax"] {
+        machine.set(SLICE, property, "");
+    }
+    machine.set("local-fs.service", "Nice", "5");
+    let niced = |machine: &Machine, nice: &str| {
+        let stat = fs::read_to_string(machine.root().join("proc/10/stat")).unwrap();
+        let (before, after) = stat.rsplit_once(')').unwrap();
+        let mut fields: Vec<&str> = after.split_whitespace().collect();
+        fields[16] = nice;
+        machine.write("proc/10/stat", &format!("{before}) {}\n", fields.join(" ")));
+    };
+    niced(&machine, "5");
+    machine.generate();
+    assert_eq!(machine.found(), [""; 0]);
+
+    niced(&machine, "0");
+    assert_eq!(machine.found(), ["FS048 local-fs.service /proc/10/stat restart"]);
+    niced(&machine, "5");
+    for (cgroup, attribute, wrong, found) in [
+        (SERVICES, "cpu.max", "max 100000", "FS013 foundry-services.slice"),
+        (SERVICES, "io.max", "254:0 rbps=5 wbps=max", "FS013 foundry-services.slice"),
+        (&fs, "cpuset.cpus", "0-1", "FS013 local-fs.service"),
+        (&fs, "memory.oom.group", "0", "FS013 local-fs.service"),
+        ("user.slice", "memory.high", "max", "FS013 user.slice"),
+    ] {
+        let place = format!("sys/fs/cgroup/{cgroup}/{attribute}");
+        let right = fs::read_to_string(machine.root().join(&place)).unwrap();
+        machine.attribute(cgroup, attribute, wrong);
+        let all = machine.found();
+        assert!(all.iter().any(|line| *line == format!("{found} /{place} apply")), "{place}: {all:#?}");
+        machine.attribute(cgroup, attribute, right.trim_end());
+    }
+    let over = "etc/systemd/system/foundry-services.slice.d/50-quota.conf";
+    machine.drop_in(SLICE, over, "[Slice]\nCPUQuota=20%\n");
+    machine.set(SLICE, "CPUQuotaPerSecUSec", "200ms");
+    machine.attribute(SERVICES, "cpu.max", "20000 100000");
+    let findings = machine.findings(&[]);
+    let what = "cpu_quota 150% is overridden by 20%";
+    assert!(findings.iter().any(|one| one["code"] == "FS011" && one["what"] == what), "{findings:#?}");
+}

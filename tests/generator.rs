@@ -163,7 +163,10 @@ fn systemd_takes_every_drop_in() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && said.is_empty(), "{}: {said}", case.display());
+        // systemd 252 does not know it, and goes on.
+        let is_new = |line: &&str| !line.is_empty() && !line.contains("Unknown key 'MemoryZSwapMax'");
+        let said: Vec<&str> = said.lines().filter(is_new).collect();
+        assert!(output.status.success() && said.is_empty(), "{}: {said:?}", case.display());
         verified += units.len();
     }
     assert!(verified > 50, "only {verified} units verified");

@@ -27,7 +27,7 @@ use fairslice::host::unit_file::Units;
 use fairslice::policy::{Policy, load_files};
 use fairslice::survey::Files;
 use fairslice::units::takes::{score, setting};
-use fairslice::units::{OOM_SCORE_ADJUST, PROPERTIES, SLICE, ServiceName, SliceName};
+use fairslice::units::{OF_SERVICES, OOM_SCORE_ADJUST, PROPERTIES, SLICE, ServiceName, SliceName};
 
 const UPDATE: &str = "UPDATE_IMPORT";
 const MACHINES: [&str; 6] = ["debian-12", "debian-13", "fairslice", "kubernetes", "team", "ubuntu"];
@@ -84,7 +84,7 @@ fn values(root: &Path) -> BTreeMap<(String, &'static str), String> {
         let files = Files::read(root, &unit, units.files(&unit).unwrap(), Recorded::default()).unwrap();
         let text = |key| files.set(key).and_then(|winner| winner.set).map(|(_, text)| text);
         for property in PROPERTIES {
-            let number = |text: &str| setting(property, text).map(|value| machine.number(value).to_string());
+            let number = |text: &str| setting(property, text).map(|value| machine.number(&value).to_string());
             let value = text(property.unit).map(|text| number(&text).unwrap_or(text));
             values
                 .insert((unit.clone(), property.unit), value.unwrap_or_else(|| property.unset().to_string()));
@@ -92,6 +92,10 @@ fn values(root: &Path) -> BTreeMap<(String, &'static str), String> {
         values.insert((unit.clone(), SLICE), text(SLICE).unwrap_or_default());
         let score = text(OOM_SCORE_ADJUST).map(|text| score(&text).unwrap().to_string());
         values.insert((unit.clone(), OOM_SCORE_ADJUST), score.unwrap_or_default());
+        for setting in OF_SERVICES {
+            let value = text(setting.unit).map(|text| setting.read(&text).unwrap().to_string());
+            values.insert((unit.clone(), setting.unit), value.unwrap_or_default());
+        }
     }
     values
 }

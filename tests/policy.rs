@@ -247,24 +247,115 @@ fn files_are_checked_as_one_policy() {
 }
 
 #[test]
-fn a_setting_that_a_policy_does_not_have_is_not_taken_for_a_misspelt_key() {
-    for (key, setting) in [
-        ("memory_zswap_max", "MemoryZSwapMax="),
-        ("cpu_quota", "CPUQuota="),
-        ("allowed_cpus", "AllowedCPUs="),
-        ("io_read_bandwidth_max", "IOReadBandwidthMax="),
-        ("MemoryZSwapMax", "MemoryZSwapMax="),
-        ("startup_cpu_weight", "StartupCPUWeight="),
+fn a_setting_that_a_policy_does_not_have_is_said_to_be_set_elsewhere() {
+    let drop_in = "set it in a drop-in, \"systemctl edit";
+    for (table, key, said) in [
+        ("[slice.\"a.slice\"]", "startup_cpu_weight", format!("StartupCPUWeight=: {drop_in} a.slice\"")),
+        ("[slice.\"a.slice\"]", "IPAddressAllow", format!("IPAddressAllow=: {drop_in} a.slice\"")),
+        ("[service.a]", "device_allow", format!("DeviceAllow=: {drop_in} a.service\"")),
+        ("[service.a]", "LimitNOFILE", format!("LimitNOFILE=: {drop_in} a.service\"")),
+        ("[service.a]", "memory_accounting", "systemd turns it on where a limit is set".to_owned()),
+        (
+            "[logins]",
+            "device_allow",
+            "DeviceAllow=: set it in /etc/systemd/system/user-.slice.d/NAME.conf".to_owned(),
+        ),
+        ("[logins]", "LimitNOFILE", "limits.conf(5)".to_owned()),
+        ("[logins.user.root]", "memory_min", "memory_min is for slices and services".to_owned()),
+        ("[slice.\"a.slice\"]", "Nice", "nice is for services".to_owned()),
     ] {
-        for table in ["[slice.\"a.slice\"]", "[service.a]", "[logins]"] {
-            let errors = Root::new(format!("{table}\n{key} = 1\n")).errors();
-            let expected = format!("a policy does not set {setting}: set it in a drop-in");
-            assert!(errors[0].contains(&expected), "{errors:#?}");
-            assert!(!errors[0].contains("did you mean"), "{errors:#?}");
-        }
+        let errors = Root::new(format!("{table}\n{key} = 1\n")).errors();
+        assert!(errors[0].contains(&format!(":2:1: unknown key \"{key}\" in {table}: ")), "{errors:#?}");
+        assert!(errors[0].contains(&said) && !errors[0].contains("did you mean"), "{said}: {errors:#?}");
     }
-    let errors = Root::new("[service.a]\nmemory_swapmax = 1\n").errors();
-    assert!(errors[0].contains("did you mean \"memory_swap_max\"?"), "{errors:#?}");
+    for (table, key, meant) in [
+        ("[service.a]", "memory_swapmax", "memory_swap_max"),
+        ("[service.a]", "CPUWeight", "cpu_weight"),
+        ("[slice.\"a.slice\"]", "CPUQuota", "cpu_quota"),
+        ("[service.a]", "OOMPolicy", "oom_policy"),
+        ("[service.a]", "OOMScoreAdjust", "oom_score_adj"),
+        ("[service.a]", "BlockIOWeight", "io_weight"),
+        ("[logins]", "MemoryMin", "total_memory_min"),
+        ("[logins]", "total_cpu_weight", "total_weight"),
+        ("[logins]", "total_memory_hihg", "total_memory_high"),
+    ] {
+        let errors = Root::new(format!("{table}\n{key} = 1\n")).errors();
+        assert!(errors[0].contains(&format!("did you mean \"{meant}\"?")), "{meant}: {errors:#?}");
+    }
+}
+
+#[test]
+fn quotas_bandwidths_and_what_services_take_are_checked() {
+    for (table, line, said) in [
+        ("[slice.\"a.slice\"]", "cpu_quota = 50", "a part of one CPU in whole percents"),
+        ("[logins]", "cpu_quota = \"12.5%\"", "a part of one CPU in whole percents"),
+        ("[logins]", "total_cpu_quota = \"0%\"", "a part of one CPU in whole percents"),
+        ("[service.a]", "io_read_bandwidth_max = \"100M\"", "a device or a mount point"),
+        ("[service.a]", "io_write_bandwidth_max = \"/srv fast\"", "a device or a mount point"),
+        ("[service.a]", "allowed_cpus = \"3-1\"", "numbers and ranges of CPUs"),
+        ("[service.a]", "oom_policy = \"Kill\"", "\"continue\", \"stop\", \"kill\""),
+        ("[service.a]", "nice = 20", "a number from -20 to 19"),
+        ("[service.a]", "nice = \"5\"", "a number from -20 to 19"),
+        ("[service.a]", "io_scheduling_class = \"2\"", "\"none\", \"realtime\", \"best-effort\", \"idle\""),
+        ("[logins]", "total_memory_max = 0", "more than nothing"),
+        ("[logins]", "total_tasks_max = 0", "a number of tasks from 1"),
+    ] {
+        let errors = Root::new(format!("{table}\n{line}\n")).errors();
+        let at = line.find('=').unwrap() + 3;
+        assert!(errors[0].contains(&format!(":2:{at}: ")) && errors[0].contains(said), "{line}: {errors:#?}");
+    }
+}
+
+#[test]
+fn what_all_logins_have_together_contradicts_nothing() {
+    let totals = |lines: &str| Root::new(format!("[logins]\n{lines}\n")).errors();
+    let inverted = totals("total_memory_min = \"2G\"\ntotal_memory_max = \"1G\"");
+    let expected =
+        ":2:20: total_memory_min = 2G is above total_memory_max = 1G (/etc/fairslice/policy.toml:3)";
+    assert!(inverted[0].contains(expected), "{inverted:#?}");
+    let promised = Root::new(
+        "[slice.\"a.slice\"]\nmemory_min = \"60%\"\n[slice.\"a-b.slice\"]\nmemory_min = \"50%\"\n\
+         [logins]\ntotal_memory_min = \"41%\"\n",
+    );
+    let expected =
+        ":6:20: total_memory_min = 41%: with the memory_min of the slices, 101.00% of RAM are promised";
+    assert!(promised.errors()[0].contains(expected), "{:#?}", promised.errors());
+    // On this machine of 1 GiB.
+    let room = totals("total_memory_max = \"1M\"\ntotal_tasks_max = 2");
+    assert!(
+        room[0].contains("warning: total_memory_max = 1M: a login takes 6M") && room[0].contains("everybody")
+    );
+    assert!(room[1].contains("warning: total_tasks_max = 2: a login takes 6 tasks"), "{room:#?}");
+    let above = totals("total_memory_high = \"2G\"");
+    assert!(above[0].contains("warning: total_memory_high = 2G is above this machine's 1024M"), "{above:#?}");
+    let one = totals("memory_max = \"80%\"\ntotal_memory_max = \"70%\"");
+    let expected = ":2:14: warning: 80% is never reached: all logins together have 70%";
+    assert!(one[0].contains(expected), "{one:#?}");
+}
+
+#[test]
+fn what_this_machine_has_not_is_warned_of_and_holds() {
+    let root = Root::new(
+        "[slice.\"a.slice\"]\ncpu_quota = \"300%\"\nio_read_bandwidth_max = \"/no/such 1M\"\n\
+         [service.a]\nallowed_cpus = \"0-2\"\n",
+    );
+    fs::create_dir_all(root.path("sys/devices/system/cpu")).unwrap();
+    fs::write(root.path("sys/devices/system/cpu/online"), "0-1\n").unwrap();
+    let errors = root.errors();
+    for (error, said) in errors.iter().zip([
+        ":2:13: warning: cpu_quota = 300% is above this machine's 2 CPUs and is never reached",
+        ":3:25: warning: io_read_bandwidth_max = /no/such 1M limits nothing: /no/such is no device, and lies on none",
+        ":5:16: warning: allowed_cpus = 0-2: this machine has 0-1, and the kernel takes no set with others",
+    ]) {
+        assert!(error.contains(said), "{errors:#?}");
+    }
+    assert_eq!(errors.len(), 3);
+    let (code, out, _) = root.run(&["policy"]);
+    assert_eq!(code, 0);
+    assert!(
+        out.contains("io_read_bandwidth_max = \"/no/such 1M\"") && out.contains("allowed_cpus = \"0-2\""),
+        "{out}"
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod fixture;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use fixture::{SERVICES, cgroup, fairslice, load, machine, process, write};
@@ -340,4 +341,94 @@ fn a_service_is_where_its_scope_is() {
     process(root, 15, 1, "system.slice/local-fs.service", -500);
     write(root, "sys/fs/cgroup/system.slice/local-fs.service/cgroup.events", "populated 1\n");
     assert_eq!(differing(root), ["local-fs.service slice system.slice"]);
+}
+
+/// A policy of all that limits, beside the machine's own.
+const BUDGETS: &str = r#"
+[slice."foundry-services.slice"]
+cpu_quota = "150%"
+io_read_bandwidth_max = "/srv 100M"
+memory_zswap_max = "1M"
+[service.local-fs]
+cpu_quota = "50%"
+allowed_cpus = "0"
+oom_policy = "kill"
+nice = 5
+[logins]
+total_memory_high = "50%"
+total_cpu_quota = "120%"
+total_tasks_max = 4000
+io_write_bandwidth_max = "/srv 1234"
+"#;
+
+#[test]
+fn what_limits_is_compared_with_the_kernels_files() {
+    let machine = machine();
+    let root = machine.path();
+    write(root, "etc/fairslice/policy.d/50-budgets.toml", BUDGETS);
+    fs::create_dir_all(root.join("srv")).unwrap();
+    let device = fs::metadata(root).unwrap().dev();
+    let numbers = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    write(root, &format!("sys/dev/block/{numbers}/dev"), "254:0\n");
+    let fs = format!("{SERVICES}/local-fs.service");
+    let right = [
+        (SERVICES, "cpu.max", "150000 100000"),
+        (SERVICES, "io.max", "8:0 rbps=1 wbps=1\n254:0 rbps=100000000 wbps=max riops=max wiops=max"),
+        (SERVICES, "memory.zswap.max", "1048576"),
+        (&fs, "cpu.max", "5000 10000"),
+        (&fs, "cpuset.cpus", "0"),
+        (&fs, "memory.oom.group", "1"),
+        ("user.slice", "memory.high", "1073741824"),
+        ("user.slice", "cpu.max", "120000 100000"),
+        ("user.slice", "pids.max", "4000"),
+        ("user.slice/user-0.slice", "io.max", "254:0 rbps=max wbps=1234 riops=max wiops=max"),
+    ];
+    let set = |cgroup: &str, attribute: &str, value: &str| {
+        write(root, &format!("sys/fs/cgroup/{cgroup}/{attribute}"), &format!("{value}\n"));
+    };
+    right.iter().for_each(|(cgroup, attribute, value)| set(cgroup, attribute, value));
+    let niced = |nice: &str| {
+        let stat = fs::read_to_string(root.join("proc/10/stat")).unwrap();
+        let (before, after) = stat.rsplit_once(')').unwrap();
+        let mut fields: Vec<&str> = after.split_whitespace().collect();
+        fields[16] = nice;
+        write(root, "proc/10/stat", &format!("{before}) {}\n", fields.join(" ")));
+    };
+    niced("5");
+    assert_eq!(differing(root), [""; 0]);
+
+    let idle = "local-fs.service";
+    for (at, value, said) in [
+        (0, "max 100000", "foundry-services.slice cpu_quota max 100000".to_owned()),
+        (
+            1,
+            "254:0 rbps=50 wbps=max riops=max wiops=max",
+            "foundry-services.slice io_read_bandwidth_max 50".to_owned(),
+        ),
+        (1, "", "foundry-services.slice io_read_bandwidth_max max".to_owned()),
+        (2, "max", "foundry-services.slice memory_zswap_max max".to_owned()),
+        (3, "60000 100000", format!("{idle} cpu_quota 60000 100000")),
+        (4, "0-1", format!("{idle} allowed_cpus 0-1")),
+        (5, "0", format!("{idle} oom_policy 0")),
+        (6, "max", "user.slice total_memory_high max".to_owned()),
+        (7, "max 100000", "user.slice total_cpu_quota max 100000".to_owned()),
+        (8, "max", "user.slice total_tasks_max max".to_owned()),
+        (9, "", "user-0.slice io_write_bandwidth_max max".to_owned()),
+    ] {
+        let (cgroup, attribute, right) = right[at];
+        set(cgroup, attribute, value);
+        assert_eq!(differing(root), [said], "{cgroup}/{attribute}");
+        set(cgroup, attribute, right);
+    }
+    niced("0");
+    assert_eq!(differing(root), ["local-fs.service nice 0"]);
+    let (_, text, _) = status(root, &["user.slice", "foundry-services.slice"]);
+    for line in ["total_memory_high  50%", "total_cpu_quota    120%", "cpu_quota              150%"] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    // What is not there limits nothing.
+    fs::remove_dir(root.join("srv")).unwrap();
+    assert!(
+        differing(root).contains(&"foundry-services.slice io_read_bandwidth_max no such disk".to_owned())
+    );
 }

@@ -81,7 +81,7 @@ fn used(policy: &Policy) {
     let (_, rule) = policy.logins.rule(&Alice).unwrap();
     let settings = |settings: &mut dyn Iterator<Item = Setting<'_>>| {
         for setting in settings {
-            let _ = (MACHINE.number(setting.value), setting.value.to_string());
+            let _ = (MACHINE.number(&setting.value), setting.value.to_string());
         }
     };
     settings(&mut rule.resources.settings());
@@ -98,12 +98,22 @@ fn used(policy: &Policy) {
 
 /// A setting's value, in each that there is: what is written into a unit means the same when it is read.
 pub(super) fn amounts(value: &str) {
-    for key in ["cpu_weight", "io_weight", "memory_min", "memory_high", "memory_swap_max", "tasks_max"] {
+    for key in [
+        "cpu_weight",
+        "cpu_quota",
+        "io_weight",
+        "io_read_bandwidth_max",
+        "memory_min",
+        "memory_high",
+        "memory_swap_max",
+        "tasks_max",
+    ] {
         let declared = |value: &str| {
             let loaded = load(format!("[slice.\"a.slice\"]\n{key} = {value}\n").as_bytes());
             let slice = loaded.policy.slices.values().next().filter(|_| loaded.diagnostics.is_empty())?;
             let setting = slice.resources.settings().next()?;
-            Some((setting.value, MACHINE.number(setting.value)))
+            let number = MACHINE.number(&setting.value);
+            Some((setting.value, number))
         };
         if let Some((value, number)) = declared(value) {
             let written = value.to_string();

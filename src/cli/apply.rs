@@ -66,7 +66,8 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
 
 fn logins(root: &Path, dry_run: bool) -> Result<u8> {
     let lock = if dry_run { None } else { Some(lock(root, LONG_PATIENCE)?) };
-    let loaded = policy::load(root);
+    let mut loaded = policy::load(root);
+    loaded.policy.find_disks(root);
     let changes = apply::logins(root, &loaded.policy).context("looking at the machine")?;
     print(&report::changes(&changes))?;
     if let Some(lock) = lock {

@@ -21,7 +21,7 @@ use crate::survey::snapshot::Snapshot;
 use crate::survey::{Files, Means, Owner, Winner, loaded_files};
 use crate::text::{quoted, shown};
 use crate::units::file::Assignment;
-use crate::units::{CPU_WEIGHT, OOM_SCORE_ADJUST, PROPERTIES, SLICE, ServiceName, SliceName};
+use crate::units::{OOM_SCORE_ADJUST, OfService, Property, SLICE, ServiceName, SliceName};
 
 /// What the chains are followed through.
 #[derive(Debug, Clone, Copy)]
@@ -143,10 +143,10 @@ impl Chain {
         match self.key {
             "slice" => SLICE,
             "oom_score_adj" => OOM_SCORE_ADJUST,
-            "total_weight" => CPU_WEIGHT.unit,
-            key => {
-                PROPERTIES.iter().find(|property| property.key == key).map_or(key, |property| property.unit)
-            }
+            key => match Property::by_key(key) {
+                Some(property) => property.unit,
+                None => OfService::by_key(key).map_or(key, |setting| setting.unit),
+            },
         }
     }
 

@@ -28,7 +28,7 @@ pub fn setting(
     scene: &Scene<'_>,
     cgroup: &Path,
     property: Property,
-    declared: SettingValue,
+    declared: &SettingValue,
     is: u64,
 ) -> Option<String> {
     let (tree, declared) = (&scene.live.tree, scene.machine.number(declared));
@@ -42,7 +42,7 @@ pub fn setting(
 }
 
 /// Says of a weight that the generator's drop-in does not have what is in force instead.
-pub fn add_until_reload(scene: &Scene<'_>, chain: &mut Chain, cgroup: &Path, declared: SettingValue) {
+pub fn add_until_reload(scene: &Scene<'_>, chain: &mut Chain, cgroup: &Path, declared: &SettingValue) {
     let first = chain.links.iter().find(|link| !link.holds);
     let Some(broken) =
         chain.broken.as_mut().filter(|_| first.is_some_and(|link| link.stage == Stage::DropIn))
@@ -218,7 +218,7 @@ fn with_place(scene: &Scene<'_>, tree: &Tree, path: &Path, cpu: Option<Cpu>) -> 
 fn declared_weight(scene: &Scene<'_>, slice: &SliceName) -> u64 {
     let given = given(scene.policy, slice, scene.carried.get(slice));
     let weight = given.into_iter().find(|given| given.property == CPU_WEIGHT);
-    weight.map_or(DEFAULT, |weight| scene.machine.number(weight.value))
+    weight.map_or(DEFAULT, |weight| scene.machine.number(&weight.value))
 }
 
 fn weighing(weight: u64) -> Cgroup {

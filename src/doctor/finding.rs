@@ -205,6 +205,7 @@ codes! {
     LoginOlder 45 Severe "a login is older than the policy and does not have its values";
     TotalWeight 46 Severe "user.slice does not weigh what the policy says";
     OutsideSlice 47 Moderate "processes of a user run outside of the user's slice, whose limits do not hold there";
+    NeedsRestart 48 Moderate "a service was started before a setting of the policy's that only its next start brings";
     DirectoryOwner 50 Severe "a private directory belongs to somebody else";
     DirectoryMode 51 Moderate "a private directory is open to others";
     DirectoryRoot 52 Severe "others can write to the root of private directories";

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::cost;
 use crate::doctor::chain::Override;
 use crate::doctor::finding::{Code, Finding, Fix, Place, Subjects};
-use crate::effect::holds;
+use crate::effect::{holds, said};
 use crate::host::cgroup;
 use crate::host::logins::LoginSetup;
 use crate::host::machine::Machine;
@@ -23,7 +23,9 @@ use crate::survey::controller::controller;
 use crate::survey::snapshot::{Snapshot, User};
 use crate::survey::{Means, loaded_files};
 use crate::text::{and_more, shown};
-use crate::units::{CPU_WEIGHT, OomScoreAdj, SliceName};
+use crate::units::{
+    CPU_QUOTA, CPU_WEIGHT, IO_READ_BANDWIDTH_MAX, IO_WRITE_BANDWIDTH_MAX, OomScoreAdj, SliceName,
+};
 
 const OURS: &str = "pam_fairslice.so";
 const LOGINDS: &str = "pam_systemd.so";
@@ -71,6 +73,7 @@ pub fn findings(policy: &Policy, seen: &Seen<'_>) -> Vec<Finding> {
 fn is_for_logins(policy: &Policy) -> bool {
     let logins = &policy.logins;
     logins.total_weight.is_some()
+        || logins.total.settings().next().is_some()
         || logins.default.origin().is_some()
         || !(logins.users.is_empty() && logins.groups.is_empty())
 }
@@ -269,11 +272,11 @@ fn subject(user: &User) -> Subjects {
 /// A value of a user's slice: rule, PID 1's property, cgroupfs, and the first that differs.
 fn slice(seen: &Seen<'_>, user: &User, declared: &Setting<'_>) -> Option<Finding> {
     let slice = SliceName::of_user(user.uid);
-    let Setting { property, value, origin } = *declared;
+    let (property, value, origin) = (declared.property, &declared.value, declared.origin);
     let live = seen.live.cgroups.get(&slice.cgroup())?.attributes.get(property.attribute);
-    let is_live = live.is_some_and(|live| holds(value, live, seen.machine));
+    let is_live = live.is_some_and(|live| holds(property, value, live, seen.machine));
     let unit = seen.units.get(slice.as_str());
-    let known = unit.and_then(|unit| unit.number(property.unit));
+    let known = unit.and_then(|unit| unit.set(property, value));
     let is_known = known == Some(seen.machine.number(value));
     let over = || {
         let recorded = seen.logins.recorded.get(slice.as_str()).cloned().unwrap_or_default();
@@ -281,7 +284,8 @@ fn slice(seen: &Seen<'_>, user: &User, declared: &Setting<'_>) -> Option<Finding
     };
     if is_live {
         // What PID 1 has instead it writes when it next starts a unit there.
-        let instead = unit.filter(|_| !is_known).and_then(|unit| property.value(unit.resource(property)))?;
+        let instead =
+            unit.filter(|_| !is_known).and_then(|unit| value.at(property, unit.known(property, value)))?;
         let Override { code, cause, at, fix } = Override::by(&over()?);
         let what = format!("{} {value} is overridden by {instead}", property.key);
         return Some(Finding { code, subject: subject(user), what, cost: None, cause, at, fix });
@@ -306,7 +310,13 @@ fn slice(seen: &Seen<'_>, user: &User, declared: &Setting<'_>) -> Option<Finding
             },
         )
     };
-    let has = live.map_or("without a value", String::as_str);
+    let has = live.map_or_else(
+        || "without a value".to_owned(),
+        |live| match property {
+            CPU_QUOTA | IO_READ_BANDWIDTH_MAX | IO_WRITE_BANDWIDTH_MAX => said(property, value, live),
+            _ => live.clone(),
+        },
+    );
     let weight = live.filter(|_| property == CPU_WEIGHT).and_then(|live| live.parse().ok());
     let cost = weight.and_then(|live| {
         let id = seen.live.tree.find(&slice.cgroup())?;

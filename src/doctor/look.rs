@@ -118,6 +118,12 @@ impl Look {
         let known = Some(AlreadyRead { units: &units, processes: &processes });
         let live = snapshot::read(root, tree, &policy, Extent::Everything, known)
             .context("looking at the machine")?;
+        let users = live.users.iter().map(|user| SliceName::of_user(user.uid));
+        let slices = policy.slices.keys().cloned().chain([SliceName::user()]).chain(users);
+        let services = live.services_of(&policy).into_iter().map(ToString::to_string);
+        let names: Vec<String> = slices.map(|slice| slice.to_string()).chain(services).collect();
+        survey::ask_for_declared(root, &mut units, &policy, names.iter().map(String::as_str))
+            .unwrap_or_else(|error| missed.push(format!("what PID 1 says of what is declared: {error:#}")));
         let mut facts = Facts::read(root, &units);
         if loaded.is_none() {
             // What the generator made of the policy is then no more than what other files set.

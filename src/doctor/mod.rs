@@ -13,6 +13,7 @@ pub mod limits;
 pub mod logins;
 pub mod look;
 pub mod memory;
+pub mod of_service;
 pub mod outside;
 pub mod payload;
 pub mod placement;
@@ -31,7 +32,7 @@ use self::finding::{Code, Finding, Fix, Place, Subjects};
 use crate::policy::Policy;
 use crate::survey::{Owner, Winner};
 use crate::text::quoted;
-use crate::units::{CPU_WEIGHT, ServiceName, SliceName};
+use crate::units::{Property, ServiceName, SliceName};
 
 /// Where a setting of a unit stands: by the unit's name and the key, `("ssh.service", "OOMScoreAdjust")`.
 pub type SetBy<'a> = &'a dyn Fn(&str, &str) -> Option<Place>;
@@ -42,12 +43,17 @@ pub fn chains(scene: &Scene<'_>) -> Vec<Chain> {
     let mut chains = settings::declared(scene);
     chains.extend(placement::declared(scene));
     chains.extend(scores::declared(scene));
+    chains.extend(of_service::declared(scene));
     chains.sort_by(|a, b| a.unit.cmp(&b.unit));
     chains.extend(settings::outdated(scene, &chains));
     let declared: BTreeSet<(String, &str)> =
         chains.iter().map(|chain| (chain.unit.clone(), property_of(chain.key))).collect();
     let undeclared = settings::undeclared(scene).into_iter().chain(placement::undeclared(scene));
-    chains.extend(unwritten::undeclared(scene));
+    let mut unwritten = unwritten::undeclared(scene);
+    unwritten.retain(|chain| {
+        !chains.iter().any(|declared| declared.unit == chain.unit && declared.setting() == chain.key)
+    });
+    chains.extend(unwritten);
     chains.extend(undeclared.filter(|chain| !declared.contains(&(chain.unit.clone(), chain.key))));
     chains
 }
@@ -57,8 +63,16 @@ pub fn chains(scene: &Scene<'_>) -> Vec<Chain> {
 pub fn origin(policy: &Policy, unit: &str, winner: &Winner) -> Place {
     let declared = || {
         let resources = match SliceName::new(unit) {
+            Ok(slice) if slice == SliceName::user() => policy.logins.total.clone(),
             Ok(slice) => policy.slices.get(&slice)?.resources.clone(),
-            Err(_) => policy.service(&ServiceName::new(unit).ok()?).resources,
+            Err(_) => {
+                let rule = policy.service(&ServiceName::new(unit).ok()?);
+                let own = rule.own.iter().find(|own| own.value.setting().unit == winner.setting);
+                if let Some(own) = own.filter(|_| winner.owner == Owner::Policy) {
+                    return Some(Place::from(&own.origin));
+                }
+                rule.resources
+            }
         };
         let mut settings = resources.settings().filter(|setting| setting.property.unit == winner.setting);
         settings.next().filter(|_| winner.owner == Owner::Policy).map(|setting| Place::from(setting.origin))
@@ -72,7 +86,7 @@ fn set_property(unit: &str, property: &str, value: &str) -> String {
 }
 
 fn property_of(key: &'static str) -> &'static str {
-    if key == "total_weight" { CPU_WEIGHT.key } else { key }
+    Property::by_key(key).map_or(key, |property| property.key)
 }
 
 /// One finding for each cause: what breaks several values of a unit is told once, and so is what keeps

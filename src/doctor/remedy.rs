@@ -8,7 +8,7 @@ use super::SetBy;
 use super::finding::{Fix, Place};
 use crate::paths;
 use crate::text::{Foreign, quoted, shown};
-use crate::units::{Amount, Memory, PROPERTIES};
+use crate::units::{Amount, Memory, PROPERTIES, SliceName};
 
 /// One value that a unit is to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,11 +62,14 @@ impl Change {
 
     fn words(&self, way: &Way) -> String {
         let Self { unit, property, value } = self;
-        let key = PROPERTIES.iter().find(|known| known.unit == *property).map_or("", |known| known.key);
+        let known = PROPERTIES.iter().find(|known| known.unit == *property);
+        let total = known.and_then(|known| known.total).filter(|_| *unit == SliceName::user().as_str());
+        let key = total.or(known.map(|known| known.key)).unwrap_or_default();
         match way {
             Way::SetProperty => super::set_property(unit, property, value),
             Way::Line(at) => format!("{property}={value} at {at}"),
             Way::Policy(at) => format!("{key} = \"{value}\" at {at}"),
+            Way::PolicysSlice if total.is_some() => format!("{key} = \"{value}\" in [logins] of the policy"),
             Way::PolicysSlice => format!("{key} = \"{value}\" in [slice.\"{unit}\"] of the policy"),
             Way::DropInAfter(at) => {
                 format!(

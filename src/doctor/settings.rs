@@ -8,8 +8,7 @@ use super::cost;
 use super::remedy::is_vendors;
 use crate::doctor::chain::{Chain, Link, Override, Scene, Stage};
 use crate::doctor::finding::{Code, Finding, Fix, Place};
-use crate::effect::{equals, given, holds, slices, total_weight_now};
-use crate::host::cgroup;
+use crate::effect::{equals, given, holds, number, slices, total_weight_now};
 use crate::host::tree::Tree;
 use crate::host::units::Unit;
 use crate::paths;
@@ -146,7 +145,25 @@ pub fn declared(scene: &Scene<'_>) -> Vec<Chain> {
         }
     }
     chains.extend(all_logins(scene));
+    chains.extend(totals(scene));
     chains
+}
+
+/// What the policy says of all logins together beside their weight.
+fn totals<'a>(scene: &'a Scene<'_>) -> impl Iterator<Item = Chain> + 'a {
+    let user = SliceName::user();
+    let cgroup = Some(user.cgroup()).filter(|cgroup| scene.live.cgroups.contains_key(cgroup));
+    scene.policy.logins.total.settings().map(move |setting| {
+        let value = Wanted {
+            unit: user.as_str(),
+            key: setting.property.total.unwrap_or(setting.property.key),
+            property: setting.property,
+            value: setting.value,
+            origin: Some(setting.origin),
+            cgroup: cgroup.clone(),
+        };
+        value.follow(scene, true)
+    })
 }
 
 /// `total_weight`: a number is a drop-in's, a sum is set at each login.
@@ -218,7 +235,7 @@ pub fn undeclared(scene: &Scene<'_>) -> Vec<Chain> {
         let Some(cgroup) = unit.cgroup() else { continue };
         let Some(live) = scene.live.cgroups.get(&cgroup) else { continue };
         let at_logins = set_at_logins(scene, name);
-        for property in PROPERTIES {
+        for property in PROPERTIES.into_iter().filter(|property| property.always) {
             let number = unit.resource(property);
             let Some(value) = property.value(number) else { continue };
             let value = Wanted {
@@ -239,9 +256,9 @@ pub fn undeclared(scene: &Scene<'_>) -> Vec<Chain> {
             let is_default = number == property.unset();
             // While the machine starts up, other values hold.
             let at_startup = unit.text(&format!("Startup{}", property.unit)).is_some();
-            let differs = unit.has(property.unit)
+            let differs = unit.has(property.bus)
                 && !inherited.contains(&property)
-                && !holds(value.value, text, scene.machine);
+                && !holds(property, &value.value, text, scene.machine);
             if at_startup || is_default && !differs {
                 continue;
             }
@@ -277,7 +294,7 @@ pub(super) fn write_again(name: &str, unit: &Unit) -> Fix {
 }
 
 /// Why a unit's cgroup lacks the attribute of a property, which would be at `at`, where that is decided, and what to
-/// do. What the policy declares, applying it enables.
+/// do. What the policy declares, applying it enables. Where the attribute is there, it lacks a line for a disk.
 pub(super) fn absent(
     scene: &Scene<'_>,
     unit: &str,
@@ -285,13 +302,14 @@ pub(super) fn absent(
     is_declared: bool,
     cgroup: &Path,
     at: Option<Place>,
+    is_there: bool,
 ) -> (Absent, Option<Place>, Fix) {
     let tree = &scene.live.tree;
     let id = tree.nearest(cgroup);
     let units = tree.upwards(id).filter_map(|id| tree.unit(id));
     let lines: Vec<Disabling> =
         units.flat_map(|unit| controller::disabling(unit, &scene.files(unit))).collect();
-    let why = controller::why(tree, id, property, &lines);
+    let why = if is_there { Absent::NoDisk } else { controller::why(tree, id, property, &lines) };
     let name = controller::controller(property);
     let again = || scene.units.get(unit).map_or(Fix::Apply, |known| write_again(unit, known));
     let (at, fix) = match &why {
@@ -312,6 +330,10 @@ pub(super) fn absent(
         }
         Absent::Threaded(id) => (at, Fix::Command(format!("systemctl restart {}", quoted(&tree.name(*id))))),
         Absent::NotEnabled(_) => (at, if is_declared { Fix::Apply } else { again() }),
+        Absent::NoDisk => {
+            let fix = format!("name a device or a mount point that is there for {}", property.key);
+            (at, Fix::Edit(fix))
+        }
         Absent::NoAttribute => {
             (at, Fix::Edit(format!("remove {}, which this kernel does not have", property.key)))
         }
@@ -394,15 +416,15 @@ impl Wanted<'_> {
             self.add_cgroup(scene, &mut chain, &live.attributes);
         }
         if let Some(cgroup) = self.cgroup.as_ref().filter(|_| self.property == CPU_WEIGHT) {
-            cost::add_until_reload(scene, &mut chain, cgroup, self.value);
+            cost::add_until_reload(scene, &mut chain, cgroup, &self.value);
         }
         chain
     }
 
     fn add_property(&self, scene: &Scene<'_>, chain: &mut Chain, unit: &Unit) {
-        let number = unit.resource(self.property);
-        let value = self.property.value(number).map(|value| value.to_string());
-        let holds = equals(self.value, number, scene.machine);
+        let number = unit.known(self.property, &self.value);
+        let value = self.value.at(self.property, number).map(|value| value.to_string());
+        let holds = equals(&self.value, number, scene.machine);
         let at = scene.place_of(self.unit, self.property.unit);
         chain.add(Link { stage: Stage::Property, value: value.clone(), at, holds }, |_| {
             let Override { code, cause, at, fix } = scene.overridden(self.unit, self.property.unit);
@@ -420,13 +442,14 @@ impl Wanted<'_> {
         let file = Path::new(paths::CGROUPFS).join(cgroup).join(self.property.attribute);
         let at = Some(Place::of_file(file));
         let text = live.get(self.property.attribute);
-        let number = text.and_then(|text| cgroup::number(text));
-        let value = number.and_then(|number| self.property.value(number)).map(|value| value.to_string());
-        let holds = text.is_some_and(|text| holds(self.value, text, scene.machine));
+        let number = text.and_then(|text| number(self.property, &self.value, text));
+        let value =
+            number.and_then(|number| self.value.at(self.property, number)).map(|value| value.to_string());
+        let holds = text.is_some_and(|text| holds(self.property, &self.value, text, scene.machine));
         chain.add(Link { stage: Stage::Cgroup, value: value.clone(), at: at.clone(), holds }, |_| {
-            let (key, declared) = (self.key, self.value);
+            let (key, declared) = (self.key, &self.value);
             let Some(number) = number else {
-                return self.absent(scene, cgroup, at);
+                return self.absent(scene, cgroup, at, text.is_some());
             };
             let value = value.unwrap_or_default();
             // Before PID 1 has written anything, the kernel has its default.
@@ -462,8 +485,10 @@ impl Wanted<'_> {
     }
 
     /// The finding that the cgroup lacks the attribute, which is at `at`.
-    fn absent(&self, scene: &Scene<'_>, cgroup: &Path, at: Option<Place>) -> Finding {
-        let (why, at, fix) = absent(scene, self.unit, self.property, self.origin.is_some(), cgroup, at);
+    fn absent(&self, scene: &Scene<'_>, cgroup: &Path, at: Option<Place>, is_there: bool) -> Finding {
+        let at = if is_there { self.origin.map(Place::from) } else { at };
+        let (why, at, fix) =
+            absent(scene, self.unit, self.property, self.origin.is_some(), cgroup, at, is_there);
         let what = format!("{} {} has no effect", self.key, self.value);
         let cost = (self.property == CPU_WEIGHT && why != Absent::NoAttribute).then(|| {
             let tree = &scene.live.tree;
@@ -490,12 +515,12 @@ impl Wanted<'_> {
     fn cost(&self, scene: &Scene<'_>, number: u64) -> Option<String> {
         let cgroup = self.cgroup.as_deref();
         if let Some(cost) =
-            cgroup.and_then(|cgroup| cost::setting(scene, cgroup, self.property, self.value, number))
+            cgroup.and_then(|cgroup| cost::setting(scene, cgroup, self.property, &self.value, number))
         {
             return Some(cost);
         }
-        let value = self.property.value(number)?;
-        let declared = self.value;
+        let value = self.value.at(self.property, number)?;
+        let declared = &self.value;
         Some(match (self.property.key, number) {
             ("cpu_weight" | "io_weight", _) => {
                 format!("it weighs {value} against its siblings, not {declared}")

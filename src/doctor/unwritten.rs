@@ -269,8 +269,16 @@ impl Looked<'_> {
         let at = Some(Place { file: file(&self.cgroup, attribute), line: None });
         chain.add(Link { stage: Stage::Cgroup, value: Some(live.clone()), at: at.clone(), holds }, |_| {
             if !is_there {
-                let property = Property { key, unit: key, attribute };
-                let (why, at, fix) = absent(self.scene, self.name, property, false, &self.cgroup, at);
+                let property = Property {
+                    key,
+                    unit: key,
+                    bus: key,
+                    attribute,
+                    of_logins: false,
+                    total: None,
+                    always: false,
+                };
+                let (why, at, fix) = absent(self.scene, self.name, property, false, &self.cgroup, at, false);
                 return Finding {
                     code: Code::ControllerOff,
                     subject: self.name.into(),

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Carried, given, holds, slices, total_weight_now};
+use super::{Carried, given, holds, said, slices, total_weight_now};
 use crate::host::cgroup;
 use crate::host::machine::Machine;
-use crate::policy::{Declared, Origin, Policy, Resources};
+use crate::policy::{Declared, Origin, Policy, Resources, Sourced};
 use crate::survey::snapshot::{Attributes, Snapshot, User};
 use crate::text::Foreign;
-use crate::units::{CPU_WEIGHT, OomScoreAdj, Property, ServiceName, SettingValue, SliceName};
+use crate::units::{CPU_WEIGHT, OomScoreAdj, Property, ServiceName, ServiceValue, SettingValue, SliceName};
 
 /// Everything that the policy names, and how it is.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl Compare<'_> {
         let attributes = self.attributes(&name.cgroup());
         let settings = given(self.policy, name, carried).into_iter().map(|given| {
             let origin = given.origin.map_or("the sum over the slices below".to_owned(), ToString::to_string);
-            self.setting(given.property, given.value, origin, attributes)
+            self.setting(given.property, &given.value, origin, attributes)
         });
         let settings = settings.collect();
         let active = attributes.is_some();
@@ -135,28 +135,35 @@ impl Compare<'_> {
         settings.extend(score(&rule.oom_score_adj, live.and_then(|live| live.main_score), |live, want| {
             live == want
         }));
-        settings.extend(self.resources(&rule.resources, live.map(|live| &live.attributes)));
+        let attributes = live.map(|live| &live.attributes);
+        settings.extend(self.resources(&rule.resources, attributes));
+        settings.extend(rule.own.iter().map(|own| of_service(own, attributes)));
         let (name, cgroup) = (name.to_string(), cgroup.cloned());
         Unit { kind: Kind::Service, name, user: None, cgroup, active: live.is_some(), settings }
     }
 
     fn all_logins(&self) -> Option<Unit> {
-        let total = self.policy.logins.total_weight.as_ref()?;
-        let weight = total_weight_now(self.policy, self.live)?;
+        let logins = &self.policy.logins;
         let attributes = self.attributes(&SliceName::user().cgroup());
-        let value = SettingValue::Cpu(weight);
-        let setting = Compared {
-            key: "total_weight",
-            ..self.setting(CPU_WEIGHT, value, total.origin.to_string(), attributes)
-        };
+        let weight = logins.total_weight.as_ref().zip(total_weight_now(self.policy, self.live));
+        let weight = weight.map(|(total, weight)| {
+            let value = SettingValue::Cpu(weight);
+            let setting = self.setting(CPU_WEIGHT, &value, total.origin.to_string(), attributes);
+            Compared { key: "total_weight", ..setting }
+        });
+        let others = self.resources(&logins.total, attributes).into_iter().map(|setting| {
+            let key = Property::by_key(setting.key).and_then(|property| property.total);
+            Compared { key: key.unwrap_or(setting.key), ..setting }
+        });
+        let settings: Vec<Compared> = weight.into_iter().chain(others).collect();
         let name = SliceName::user().to_string();
-        Some(Unit {
+        (!settings.is_empty()).then(|| Unit {
             kind: Kind::Login,
             name,
             user: None,
             cgroup: attributes.map(|_| SliceName::user().cgroup()),
             active: attributes.is_some(),
-            settings: vec![setting],
+            settings,
         })
     }
 
@@ -183,13 +190,13 @@ impl Compare<'_> {
 
     fn resources(&self, resources: &Resources, live: Option<&Attributes>) -> Vec<Compared> {
         let settings = resources.settings();
-        settings.map(|s| self.setting(s.property, s.value, s.origin.to_string(), live)).collect()
+        settings.map(|s| self.setting(s.property, &s.value, s.origin.to_string(), live)).collect()
     }
 
     fn setting(
         &self,
         property: Property,
-        value: SettingValue,
+        value: &SettingValue,
         origin: String,
         live: Option<&Attributes>,
     ) -> Compared {
@@ -197,8 +204,11 @@ impl Compare<'_> {
         Compared {
             key: property.key,
             declared: value.to_string(),
-            holds: live.is_some_and(|live| holds(value, live, self.machine)),
-            live: live.cloned(),
+            holds: live.is_some_and(|live| holds(property, value, live, self.machine)),
+            live: live.map(|live| match value {
+                SettingValue::Bandwidth(_) => said(property, value, live),
+                _ => live.clone(),
+            }),
             origin,
         }
     }
@@ -213,6 +223,19 @@ fn placement(slice: &SliceName, origin: &Origin, cgroup: Option<&Path>) -> Compa
         live: parent.map(|parent| cgroup::place(parent).shown().to_string()),
         holds: parent == Some(&slice.cgroup()),
         origin: origin.to_string(),
+    }
+}
+
+/// What a service alone takes. Where the main process shows nothing, there is nothing to compare.
+fn of_service(own: &Sourced<ServiceValue>, live: Option<&Attributes>) -> Compared {
+    let setting = own.value.setting();
+    let live = live.and_then(|attributes| attributes.get(setting.attribute));
+    Compared {
+        key: setting.key,
+        declared: own.value.to_string(),
+        holds: live.map_or(setting.of_process, |live| own.value.holds(live)),
+        live: live.cloned(),
+        origin: own.origin.to_string(),
     }
 }
 

@@ -80,6 +80,9 @@ fn service(policy: &Policy, name: &ServiceName) -> Text {
         text.declared(OOM_SCORE_ADJUST, score, &declared.origin);
     }
     text.resources(&rule.resources);
+    for own in &rule.own {
+        text.declared(own.value.setting().unit, &own.value, &own.origin);
+    }
     if name.stem() == TMPFILES_CLEAN {
         ageing(&mut text, policy);
     }
@@ -102,6 +105,7 @@ fn all_logins(policy: &Policy) -> Text {
             TotalWeight::Sum => {}
         }
     }
+    text.resources(&policy.logins.total);
     text
 }
 

@@ -5,10 +5,10 @@
 
 mod affinity;
 pub mod assigned;
-pub mod cpu_set;
 pub mod disk;
 pub mod facts;
 pub mod in_use;
+pub mod io_class;
 pub mod logins;
 pub mod met;
 pub mod oom;
@@ -27,4 +27,5 @@ pub mod usage;
 pub mod v1;
 
 pub use fairslice_base::host::*;
+pub use fairslice_base::units::cpu_set;
 pub use unread::Unread;

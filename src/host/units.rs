@@ -18,7 +18,8 @@ use super::cpu_set::CpuSet;
 use super::pid1::{Asking, Listed, Question};
 use crate::paths;
 use crate::text::shown;
-use crate::units::Property;
+use crate::units::span::{SECOND, span};
+use crate::units::{OfService, Property, ServiceValue, SettingValue};
 
 /// How long PID 1 is waited for, all in all: it may be in the middle of loading many units anew.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -351,12 +352,13 @@ impl Unit {
         self.properties.contains_key(property)
     }
 
-    /// A property that is a number, `infinity` being [`u64::MAX`]. An idle `CPUWeight=` is 0.
+    /// A property that is a number, `infinity` being [`u64::MAX`]. An idle `CPUWeight=` is 0, a time is in µs.
     #[must_use]
     pub fn number(&self, property: &str) -> Option<u64> {
         match self.text(property)? {
             "infinity" => Some(u64::MAX),
             "idle" => Some(0),
+            span_of_time if property.ends_with("USec") => span(span_of_time, SECOND),
             number => number.parse().ok(),
         }
     }
@@ -370,11 +372,36 @@ impl Unit {
         })
     }
 
+    /// What PID 1 has of what is declared so; of a disk, that of its path. `None` where nothing is set. No limit is
+    /// [`u64::MAX`].
+    #[must_use]
+    pub fn set(&self, property: Property, declared: &SettingValue) -> Option<u64> {
+        match declared {
+            SettingValue::Bandwidth(bandwidth) => self
+                .of_devices(property.bus)
+                .find(|(path, _)| **path == *bandwidth.path)
+                .map(|(_, rate)| rate),
+            _ => self.number(property.bus).filter(|number| property.value(*number).is_some()),
+        }
+    }
+
+    /// The same, and else what the kernel has.
+    #[must_use]
+    pub fn known(&self, property: Property, declared: &SettingValue) -> u64 {
+        self.set(property, declared).unwrap_or_else(|| property.unset())
+    }
+
     /// What a weight or limit comes to: what is set, and else what the kernel has. No limit is [`u64::MAX`].
     #[must_use]
     pub fn resource(&self, property: Property) -> u64 {
-        let set = self.number(property.unit).filter(|number| property.value(*number).is_some());
+        let set = self.number(property.bus).filter(|number| property.value(*number).is_some());
         set.unwrap_or_else(|| property.unset())
+    }
+
+    /// What PID 1 has of a setting of services alone; `None` where it is not set, or was not asked for.
+    #[must_use]
+    pub fn of_service(&self, setting: OfService) -> Option<ServiceValue> {
+        setting.read(self.text(setting.unit)?)
     }
 
     /// Whether a property is `yes`.

@@ -11,26 +11,31 @@ use super::{
     Sourced, VariableName,
 };
 use crate::text::shown;
-use crate::units::{Amount, Memory, ServiceName, SliceName};
+use crate::units::{
+    Amount, MEMORY_HIGH, MEMORY_LOW, MEMORY_MAX, MEMORY_MIN, Memory, Property, ServiceName, SliceName,
+    TASKS_MAX,
+};
 
 /// What cannot hold at once. These are errors: the file that brings them is left out.
 pub(super) fn contradictions(policy: &Policy) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for (name, slice) in &policy.slices {
         found.extend(reserved_slice(name, slice));
-        found.extend(inverted_limits(&slice.resources));
+        found.extend(inverted_limits(&slice.resources, false));
     }
     found.extend(floors_above_all(policy));
     found.extend(shared_services(policy));
     for (name, service) in &policy.services {
         found.extend(score_of_ssh(name, service));
-        found.extend(inverted_limits(&service.resources));
+        found.extend(inverted_limits(&service.resources, false));
     }
     let rules = policy.logins.users.iter().chain(&policy.logins.groups).map(|(_, rule)| rule);
     for rule in rules.chain([&policy.logins.default]) {
-        found.extend(inverted_limits(&rule.resources));
+        found.extend(inverted_limits(&rule.resources, false));
     }
     found.extend(two_weights(&policy.logins));
+    found.extend(inverted_limits(&policy.logins.total, true));
+    found.extend(promised_twice(policy));
     found.extend(policy.private_dirs.iter().filter_map(|(variable, dir)| age(variable, dir)));
     found.extend(policy.private_dirs.values().filter_map(inverted_numbers));
     found
@@ -48,6 +53,38 @@ fn two_weights(logins: &Logins) -> Vec<Diagnostic> {
         Some(Diagnostic::at(&together.origin, message))
     };
     logins.groups.iter().filter_map(two).collect()
+}
+
+/// The weights and limits of each table, and whether they are those of all logins together.
+pub(super) fn tables(policy: &Policy) -> impl Iterator<Item = (&Resources, bool)> {
+    policy.resources().map(|resources| (resources, std::ptr::eq(resources, &raw const policy.logins.total)))
+}
+
+/// What a property is called in a table.
+pub(super) fn key_of(property: Property, of_all: bool) -> &'static str {
+    property.total.filter(|_| of_all).unwrap_or(property.key)
+}
+
+/// What is promised to the logins and to the slices beside them, where that is more than there is on any machine.
+fn promised_twice(policy: &Policy) -> Option<Diagnostic> {
+    let total = policy.logins.total.memory_min.as_ref()?;
+    let part = |memory: &Sourced<Memory>| match memory.value.0 {
+        Amount::Percent(part) => Some(part.permyriad()),
+        _ => None,
+    };
+    let of_slice = |name: &SliceName| policy.slices.get(name)?.resources.memory_min.as_ref();
+    let outermost = policy.slices.keys().filter(|name| {
+        !std::iter::successors(name.parent(), SliceName::parent).any(|outer| of_slice(&outer).is_some())
+    });
+    let slices: u64 = outermost.filter_map(|name| part(of_slice(name)?)).sum();
+    let sum = part(total)? + slices;
+    let message = format!(
+        "total_memory_min = {}: with the memory_min of the slices, {}.{:02}% of RAM are promised",
+        total.value,
+        sum / 100,
+        sum % 100
+    );
+    (sum > 10_000).then(|| Diagnostic::at(&total.origin, message))
 }
 
 /// A range of users that is none.
@@ -71,15 +108,18 @@ pub fn review(
     user: fn(&str) -> Option<String>,
 ) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    let slices = policy.slices.values().map(|slice| &slice.resources);
-    let services = policy.services.values().map(|service| &service.resources);
     let logins = &policy.logins;
     let named = || logins.users.iter().chain(&logins.groups).map(|(_, rule)| &rule.resources);
-    for resources in slices.chain(services).chain(named()).chain([&logins.default.resources]) {
-        found.extend(beyond_ram(resources, ram));
+    for (resources, of_all) in tables(policy) {
+        found.extend(beyond_ram(resources, ram, of_all));
     }
-    found.extend(named().flat_map(|resources| no_room(resources, ram, "those whom this rule is for")));
-    found.extend(no_room(&logins.default.resources, ram, "all for whom no rule says more, root included,"));
+    found.extend(named().flat_map(|resources| no_room(resources, ram, false, "those whom this rule is for")));
+    let rest = "all for whom no rule says more, root included,";
+    found.extend(no_room(&logins.default.resources, ram, false, rest));
+    found.extend(no_room(&logins.total, ram, true, "everybody, root included,"));
+    for resources in named().chain([&logins.default.resources]) {
+        found.extend(above_all_logins(resources, &logins.total, ram));
+    }
     found.extend(about_rules("group", logins, &logins.groups, group));
     found.extend(about_rules("user", logins, &logins.users, user));
     for (variable, dir) in &policy.private_dirs {
@@ -281,20 +321,30 @@ fn age(variable: &VariableName, dir: &PrivateDir) -> Option<Diagnostic> {
     Some(Diagnostic::at(&max_age.origin, message))
 }
 
+/// Ceilings of one user that all users together reach first.
+fn above_all_logins(resources: &Resources, total: &Resources, ram: u64) -> Option<Diagnostic> {
+    let all = total.memory_max.as_ref().or(total.memory_high.as_ref())?;
+    let own = resources.memory_max.as_ref().or(resources.memory_high.as_ref())?;
+    let message =
+        format!("{} is never reached: all logins together have {} ({})", own.value, all.value, all.origin);
+    let is_above = own.value.0.on(ram).is_some_and(|own| all.value.0.on(ram).is_some_and(|all| own > all));
+    is_above.then(|| Diagnostic::at(&own.origin, message).warning())
+}
+
 /// A protection above a ceiling, or a lower ceiling above the upper one.
-fn inverted_limits(resources: &Resources) -> Vec<Diagnostic> {
+fn inverted_limits(resources: &Resources, of_all: bool) -> Vec<Diagnostic> {
     let ordered: [(&str, &Declared<Memory>); 4] = [
-        ("memory_min", &resources.memory_min),
-        ("memory_low", &resources.memory_low),
-        ("memory_high", &resources.memory_high),
-        ("memory_max", &resources.memory_max),
+        (key_of(MEMORY_MIN, of_all), &resources.memory_min),
+        (key_of(MEMORY_LOW, of_all), &resources.memory_low),
+        (key_of(MEMORY_HIGH, of_all), &resources.memory_high),
+        (key_of(MEMORY_MAX, of_all), &resources.memory_max),
     ];
     let mut found = Vec::new();
     for (index, (lower_key, lower)) in ordered.iter().enumerate() {
         for (upper_key, upper) in ordered.iter().skip(index + 1) {
             // min and low protect in two ways: either may be the larger.
             if let (Some(lower), Some(upper)) = (lower, upper)
-                && *upper_key != "memory_low"
+                && *upper_key != key_of(MEMORY_LOW, of_all)
                 && exceeds(lower.value.0, upper.value.0)
             {
                 found.push(Diagnostic::at(
@@ -328,16 +378,20 @@ const LOGIN_MEMORY: u64 = 6 << 20;
 const LOGIN_TASKS: u64 = 6;
 
 /// Limits under which nobody can log in: the user's slice holds all of a login.
-fn no_room(resources: &Resources, ram: u64, for_whom: &str) -> Vec<Diagnostic> {
+fn no_room(resources: &Resources, ram: u64, of_all: bool, for_whom: &str) -> Vec<Diagnostic> {
     let memory = resources.memory_max.as_ref();
     let memory =
         memory.filter(|max| max.value.0.on(ram).is_some_and(|bytes| bytes < LOGIN_MEMORY)).map(|max| {
-            (&max.origin, format!("memory_max = {}: a login takes {}M", max.value, LOGIN_MEMORY >> 20))
+            let key = key_of(MEMORY_MAX, of_all);
+            (&max.origin, format!("{key} = {}: a login takes {}M", max.value, LOGIN_MEMORY >> 20))
         });
     let tasks = resources.tasks_max.as_ref();
     let tasks = tasks
         .filter(|max| matches!(max.value.0, Amount::Absolute(tasks) if tasks < LOGIN_TASKS))
-        .map(|max| (&max.origin, format!("tasks_max = {}: a login takes {LOGIN_TASKS} tasks", max.value)));
+        .map(|max| {
+            let key = key_of(TASKS_MAX, of_all);
+            (&max.origin, format!("{key} = {}: a login takes {LOGIN_TASKS} tasks", max.value))
+        });
     let warning = |(origin, what)| {
         let message =
             format!("{what} (sshd, systemd --user, a shell): {for_whom} cannot log in, or not wholly");
@@ -346,12 +400,12 @@ fn no_room(resources: &Resources, ram: u64, for_whom: &str) -> Vec<Diagnostic> {
     memory.into_iter().chain(tasks).map(warning).collect()
 }
 
-fn beyond_ram(resources: &Resources, ram: u64) -> Vec<Diagnostic> {
+fn beyond_ram(resources: &Resources, ram: u64, of_all: bool) -> Vec<Diagnostic> {
     let amounts = [
-        ("memory_min", &resources.memory_min, "protects no more than all of it"),
-        ("memory_low", &resources.memory_low, "protects no more than all of it"),
-        ("memory_high", &resources.memory_high, "is never reached"),
-        ("memory_max", &resources.memory_max, "is never reached"),
+        (key_of(MEMORY_MIN, of_all), &resources.memory_min, "protects no more than all of it"),
+        (key_of(MEMORY_LOW, of_all), &resources.memory_low, "protects no more than all of it"),
+        (key_of(MEMORY_HIGH, of_all), &resources.memory_high, "is never reached"),
+        (key_of(MEMORY_MAX, of_all), &resources.memory_max, "is never reached"),
     ];
     amounts
         .into_iter()

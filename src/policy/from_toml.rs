@@ -4,7 +4,12 @@
 use toml::de::DeValue;
 
 use super::{CpuFloor, DirMode, MaxAge, SetBy, TotalWeight};
-use crate::units::{Amount, CpuWeight, Memory, OomScoreAdj, Percent, Tasks, Weight};
+use crate::units::of_service::IO_SCHEDULING_CLASS;
+use crate::units::takes::bandwidth;
+use crate::units::{
+    Amount, Bandwidth, CpuQuota, CpuWeight, Memory, OfService, OomScoreAdj, Percent, ServiceValue, Tasks,
+    Weight,
+};
 
 /// A value that can be read from TOML; the error says what was expected.
 pub(super) trait FromToml: Sized {
@@ -34,6 +39,39 @@ impl FromToml for CpuWeight {
         }
         Weight::from_toml(value).map(Self::Weight).map_err(|expected| format!("{expected}, or \"idle\""))
     }
+}
+
+impl FromToml for CpuQuota {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        value.as_str().and_then(Self::parse).ok_or_else(|| {
+            "a part of one CPU in whole percents, from \"1%\": \"250%\" is two and a half".to_owned()
+        })
+    }
+}
+
+impl FromToml for Bandwidth {
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        value.as_str().and_then(bandwidth).ok_or_else(|| {
+            "a device or a mount point, and bytes in a second: \"/srv 100M\" (K, M and G are powers of 1000)"
+                .to_owned()
+        })
+    }
+}
+
+/// A value that services alone take.
+///
+/// # Errors
+/// What it may be, to stand behind "expected".
+pub(super) fn of_service(setting: OfService, value: &DeValue<'_>) -> Result<ServiceValue, String> {
+    let read = if setting.is_number() {
+        integer(value).and_then(|number| setting.read(&number.to_string()))
+    } else {
+        value.as_str().and_then(|text| setting.read(text)).filter(|read| {
+            // A class has a name in a policy.
+            setting != IO_SCHEDULING_CLASS || value.as_str() == Some(&read.to_string())
+        })
+    };
+    read.ok_or_else(|| setting.expected())
 }
 
 impl FromToml for OomScoreAdj {

@@ -4,7 +4,9 @@
 mod check;
 mod compile;
 mod diagnostic;
+mod elsewhere;
 mod from_toml;
+mod here;
 mod load;
 mod names;
 mod read;
@@ -13,7 +15,6 @@ pub use check::{note, review};
 pub use compile::{compile, is_in_force};
 pub use diagnostic::{Diagnostic, Severity};
 pub use fairslice_base::policy::*;
+pub use here::here;
 pub use load::{InForce, Loaded, SourceFile, load, load_files, with};
 pub use names::resolve_names;
-#[cfg(feature = "cli")]
-pub(crate) use read::LOGIN_RESOURCES;

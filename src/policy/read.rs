@@ -9,7 +9,8 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::diagnostic::MOST_ERRORS;
-use super::from_toml::FromToml;
+use super::elsewhere::elsewhere;
+use super::from_toml::{FromToml, of_service};
 use super::toml::key;
 use super::{
     Declared, Diagnostic, LoginRule, Logins, Origin, PathTemplate, Policy, PrivateDir, Resources, Service,
@@ -17,7 +18,11 @@ use super::{
 };
 use crate::spelling::nearest;
 use crate::text::shown;
-use crate::units::{Memory, ServiceName, SliceName, Weight};
+use crate::units::{
+    CPU_QUOTA, CPU_WEIGHT, IO_READ_BANDWIDTH_MAX, IO_WEIGHT, IO_WRITE_BANDWIDTH_MAX, MEMORY_HIGH, MEMORY_LOW,
+    MEMORY_MAX, MEMORY_MIN, MEMORY_SWAP_MAX, MEMORY_ZSWAP_MAX, Memory, OF_SERVICES, OfService, PROPERTIES,
+    Property, ServiceName, ServiceValue, SliceName, TASKS_MAX, Weight,
+};
 
 type Key<'i> = Spanned<DeString<'i>>;
 type Value<'i> = Spanned<DeValue<'i>>;
@@ -26,20 +31,12 @@ type Value<'i> = Spanned<DeValue<'i>>;
 const MOST_SHOWN: usize = 40;
 
 const TABLES: [&str; 4] = ["slice", "service", "logins", "private_dir"];
-const RESOURCES: [&str; 8] = [
-    "cpu_weight",
-    "io_weight",
-    "memory_min",
-    "memory_low",
-    "memory_high",
-    "memory_max",
-    "memory_swap_max",
-    "tasks_max",
-];
 const PRIVATE_DIR: [&str; 9] =
     ["path", "only_if", "users", "groups", "trusted_groups", "min_uid", "max_uid", "mode", "max_age"];
-pub(crate) const LOGIN_RESOURCES: [&str; 5] =
-    ["cpu_weight", "io_weight", "memory_high", "memory_max", "tasks_max"];
+/// What a slice takes beside resources.
+const OF_SLICES: [&str; 3] = ["match", "cpu_floor", "launcher"];
+/// What a service takes beside resources and [`OF_SERVICES`].
+const SERVICE: [&str; 3] = ["oom_score_adj", "set_by", "launcher"];
 
 /// Reads one file. The policy holds what was right; it is to be used only where no error was found.
 pub(super) fn read(source: &SourceFile) -> (Policy, Vec<Diagnostic>) {
@@ -81,61 +78,9 @@ fn unquoted_name(line: &str) -> Option<String> {
     (is_plain && meant != header).then(|| format!("[{meant}]"))
 }
 
-/// Settings of units that a policy has no key for: `systemd.resource-control(5)` and `systemd.exec(5)`. What is
-/// spelled like one is meant to be that, however near a key of the policy is.
-const UNIT_SETTINGS: [&str; 46] = [
-    "AllowedCPUs",
-    "AllowedMemoryNodes",
-    "CPUAffinity",
-    "CPUQuota",
-    "CPUQuotaPeriodSec",
-    "CPUSchedulingPolicy",
-    "CPUSchedulingPriority",
-    "DefaultMemoryLow",
-    "DefaultMemoryMin",
-    "Delegate",
-    "DisableControllers",
-    "IODeviceLatencyTargetSec",
-    "IODeviceWeight",
-    "IOReadBandwidthMax",
-    "IOReadIOPSMax",
-    "IOSchedulingClass",
-    "IOSchedulingPriority",
-    "IOWriteBandwidthMax",
-    "IOWriteIOPSMax",
-    "LimitAS",
-    "LimitCORE",
-    "LimitMEMLOCK",
-    "LimitNOFILE",
-    "LimitNPROC",
-    "ManagedOOMMemoryPressure",
-    "ManagedOOMMemoryPressureDurationSec",
-    "ManagedOOMMemoryPressureLimit",
-    "ManagedOOMPreference",
-    "ManagedOOMSwap",
-    "MemoryKSM",
-    "MemoryPressureThresholdSec",
-    "MemoryPressureWatch",
-    "MemoryZSwapMax",
-    "MemoryZSwapWriteback",
-    "NUMAMask",
-    "NUMAPolicy",
-    "Nice",
-    "OOMPolicy",
-    "StartupAllowedCPUs",
-    "StartupAllowedMemoryNodes",
-    "StartupCPUWeight",
-    "StartupIOWeight",
-    "StartupMemoryHigh",
-    "StartupMemoryLow",
-    "StartupMemoryMax",
-    "StartupMemorySwapMax",
-];
-
-/// The unit's setting that a key is, however it is spelled: `memory_zswap_max`, `MemoryZSwapMax`.
-fn unit_setting(key: &str) -> Option<&'static str> {
-    let letters = key.replace(['_', '-'], "");
-    UNIT_SETTINGS.into_iter().find(|setting| setting.eq_ignore_ascii_case(&letters))
+/// The keys of all resources.
+fn resources() -> Vec<&'static str> {
+    PROPERTIES.iter().map(|property| property.key).collect()
 }
 
 struct Reader<'a> {
@@ -246,10 +191,7 @@ impl<'a> Reader<'a> {
                 "match" => slice.matches = self.patterns(value),
                 "cpu_floor" => slice.cpu_floor = self.value(key, value),
                 "launcher" => slice.launcher = self.value(key, value),
-                _ => {
-                    let others = ["match", "cpu_floor", "launcher"];
-                    self.resource(&mut slice.resources, key, value, &place, &others, &RESOURCES);
-                }
+                _ => self.resource(&mut slice.resources, key, value, &place, (&OF_SLICES, &resources())),
             }
         }
         slice
@@ -279,9 +221,14 @@ impl<'a> Reader<'a> {
                 "oom_score_adj" => service.oom_score_adj = self.value(key, value),
                 "set_by" => service.set_by = self.value(key, value),
                 "launcher" => service.launcher = self.value(key, value),
-                _ => {
-                    let others = ["oom_score_adj", "set_by", "launcher"];
-                    self.resource(&mut service.resources, key, value, &place, &others, &RESOURCES);
+                name => {
+                    if let Some(setting) = OfService::by_key(name) {
+                        service.own.extend(self.of_service(setting, value));
+                        continue;
+                    }
+                    let own = OF_SERVICES.map(|setting| setting.key);
+                    let others = [SERVICE.as_slice(), own.as_slice()].concat();
+                    self.resource(&mut service.resources, key, value, &place, (&others, &resources()));
                 }
             }
         }
@@ -289,15 +236,23 @@ impl<'a> Reader<'a> {
     }
 
     fn logins(&mut self, value: &Value<'_>) -> Logins {
-        const OTHERS: [&str; 5] = ["total_weight", "sessions", "oom_score_adj", "user", "group"];
+        let totals = PROPERTIES.iter().filter_map(|property| property.total);
+        let others: Vec<&str> = ["total_weight", "sessions"]
+            .into_iter()
+            .chain(totals)
+            .chain(["oom_score_adj", "user", "group"])
+            .collect();
         let mut logins = Logins::default();
         for (key, value) in self.table(value, "[logins]") {
             match key.get_ref().as_ref() {
                 "total_weight" => logins.total_weight = self.value(key, value),
                 "sessions" => logins.sessions = self.names(value, "sessions", "[\"cron\", \"su\"]"),
+                name if name.starts_with("total_") && Property::by_key(name).is_some() => {
+                    self.set(&mut logins.total, key, value);
+                }
                 "user" => logins.users = self.login_rules(value, "user", None),
                 "group" => logins.groups = self.login_rules(value, "group", Some(&mut logins.budgets)),
-                _ => self.login_key(&mut logins.default, key, value, "[logins]", &OTHERS),
+                _ => self.login_key(&mut logins.default, key, value, "[logins]", &others),
             }
         }
         logins
@@ -349,33 +304,52 @@ impl<'a> Reader<'a> {
         if key.get_ref() == "oom_score_adj" {
             rule.oom_score_adj = self.value(key, value);
         } else {
-            self.resource(&mut rule.resources, key, value, place, others, &LOGIN_RESOURCES);
+            let of_logins: Vec<&str> = Property::of_logins().map(|property| property.key).collect();
+            self.resource(&mut rule.resources, key, value, place, (others, &of_logins));
         }
     }
 
-    /// One of `allowed`; `others` are what else `place` knows, for the nearest spelling.
+    /// One of those that are `allowed`; the others are what else `place` knows, for the nearest spelling.
     fn resource(
         &mut self,
         resources: &mut Resources,
         key: &Key<'_>,
         value: &Value<'_>,
         place: &str,
-        others: &[&str],
-        allowed: &[&str],
+        (others, allowed): (&[&str], &[&str]),
     ) {
-        let name = key.get_ref().as_ref();
-        if !allowed.contains(&name) {
-            return self.unknown(key, place, &[others, allowed].concat());
+        if allowed.contains(&key.get_ref().as_ref()) {
+            self.set(resources, key, value);
+        } else {
+            self.unknown(key, place, &[others, allowed].concat());
         }
-        match name {
-            "cpu_weight" => resources.cpu_weight = self.value(key, value),
-            "io_weight" => resources.io_weight = self.value(key, value),
-            "memory_min" => resources.memory_min = self.value(key, value),
-            "memory_low" => resources.memory_low = self.value(key, value),
-            "memory_high" => resources.memory_high = self.ceiling(key, value),
-            "memory_max" => resources.memory_max = self.ceiling(key, value),
-            "memory_swap_max" => resources.memory_swap_max = self.value(key, value),
-            _ => resources.tasks_max = self.value(key, value),
+    }
+
+    fn set(&mut self, resources: &mut Resources, key: &Key<'_>, value: &Value<'_>) {
+        match Property::by_key(key.get_ref()) {
+            Some(CPU_WEIGHT) => resources.cpu_weight = self.value(key, value),
+            Some(CPU_QUOTA) => resources.cpu_quota = self.value(key, value),
+            Some(IO_WEIGHT) => resources.io_weight = self.value(key, value),
+            Some(IO_READ_BANDWIDTH_MAX) => resources.io_read_bandwidth_max = self.value(key, value),
+            Some(IO_WRITE_BANDWIDTH_MAX) => resources.io_write_bandwidth_max = self.value(key, value),
+            Some(MEMORY_MIN) => resources.memory_min = self.value(key, value),
+            Some(MEMORY_LOW) => resources.memory_low = self.value(key, value),
+            Some(MEMORY_HIGH) => resources.memory_high = self.ceiling(key, value),
+            Some(MEMORY_MAX) => resources.memory_max = self.ceiling(key, value),
+            Some(MEMORY_SWAP_MAX) => resources.memory_swap_max = self.value(key, value),
+            Some(MEMORY_ZSWAP_MAX) => resources.memory_zswap_max = self.value(key, value),
+            Some(TASKS_MAX) => resources.tasks_max = self.value(key, value),
+            _ => {}
+        }
+    }
+
+    fn of_service(&mut self, setting: OfService, value: &Value<'_>) -> Declared<ServiceValue> {
+        match of_service(setting, value.get_ref()) {
+            Ok(read) => Some(self.sourced(value, read)),
+            Err(expected) => {
+                self.expected(setting.key, value, &expected);
+                None
+            }
         }
     }
 
@@ -486,17 +460,13 @@ impl<'a> Reader<'a> {
 
     fn unknown(&mut self, key: &Key<'_>, place: &str, known: &[&str]) {
         let given = key.get_ref().as_ref();
-        if let Some(setting) = unit_setting(given) {
-            let message = format!(
-                "unknown key \"{given}\" in {place}: a policy does not set {setting}=: set it in a drop-in, \
-                 \"systemctl edit UNIT\""
-            );
-            return self.error(key.span(), message);
-        }
-        let remedy = nearest(given, known.iter().copied(), 1 + given.chars().count() / 4).map_or_else(
-            || format!("it takes {}", known.join(", ")),
-            |meant| format!("did you mean \"{meant}\"?"),
-        );
+        let nearest = || {
+            nearest(given, known.iter().copied(), 1 + given.chars().count() / 4)
+                .map(|meant| format!("did you mean \"{meant}\"?"))
+        };
+        let remedy = elsewhere(given, place, known)
+            .or_else(nearest)
+            .unwrap_or_else(|| format!("it takes {}", known.join(", ")));
         self.error(key.span(), format!("unknown key \"{given}\" in {place}: {remedy}"));
     }
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::json::json_text;
-use crate::effect::Headcount;
+use crate::effect::{Headcount, said};
 use crate::enforce::decision::SessionPlace;
 use crate::enforce::due::Shared;
 use crate::enforce::login::explain::{Explained, ExplainedDirectory, Live, Session};
@@ -67,7 +67,7 @@ fn slices(text: &mut String, explained: &Explained<'_>, slice: &SliceName) {
         let _ = writeln!(text, "  {}", shown(&share(shared, &explained.account.name)));
     }
     let mut all = Table::default();
-    explained.total.iter().for_each(|total| all.row(cells(total)));
+    explained.total.iter().chain(&explained.totals).for_each(|total| all.row(cells(total)));
     all.write_to(text, SliceName::user().as_str());
     if let Some(counted) = &explained.headcount {
         // Writing to a string cannot fail.
@@ -141,6 +141,7 @@ pub fn login_json(explained: &Explained<'_>, service: &str) -> String {
         "settings": explained.settings.iter().map(live_json).collect::<Vec<_>>(),
         "total": explained.total.as_ref().map(live_json),
         "shared": explained.shared.as_ref().map(shared_json),
+        "totals": explained.totals.iter().map(live_json).collect::<Vec<_>>(),
         "headcount": explained.headcount.as_ref().map(headcount_json),
         "private_dirs": directories.collect::<Vec<_>>(),
     });
@@ -226,7 +227,7 @@ fn share(shared: &Shared, user: &Foreign) -> String {
 fn cells(setting: &Live) -> [String; 4] {
     let live = match &setting.live {
         _ if setting.holds => "in force".to_owned(),
-        Some(live) => format!("now {live}"),
+        Some(live) => format!("now {}", said(setting.property, &setting.value, live)),
         None => "set at the login".to_owned(),
     };
     [setting.property.key.to_owned(), setting.value.to_string(), live, setting.origin.to_string()]

@@ -30,6 +30,11 @@ pub fn policy(policy: &Policy) -> String {
         }
         table.launcher(&service.launcher);
         table.resources(&service.resources);
+        for own in &service.own {
+            let value =
+                if own.value.setting().is_number() { own.value.to_string() } else { quoted(&own.value) };
+            table.line(own.value.setting().key, value, &own.origin);
+        }
         tables.push(table);
     }
     let mut logins = Table::new("logins".to_owned());
@@ -38,6 +43,10 @@ pub fn policy(policy: &Policy) -> String {
         logins.line("total_weight", number_or_quoted(&total.value), &total.origin);
     }
     logins.list("sessions", &policy.logins.sessions);
+    for setting in policy.logins.total.settings() {
+        let key = setting.property.total.unwrap_or(setting.property.key);
+        logins.line(key, number_or_quoted(&setting.value), setting.origin);
+    }
     tables.push(logins);
     for (kind, rules) in [("user", &policy.logins.users), ("group", &policy.logins.groups)] {
         for (name, rule) in rules {

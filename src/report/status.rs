@@ -8,7 +8,9 @@ use anstyle::{AnsiColor, Style};
 use super::table::{DIM, PLAIN, Table};
 use crate::effect::memory::size;
 use crate::effect::{Compared, Status, Unit};
+use crate::host::cgroup;
 use crate::text::shown;
+use crate::units::{CPU_QUOTA, CPU_WEIGHT, Property};
 
 const BAD: Style = AnsiColor::Red.on_default().bold();
 
@@ -59,13 +61,15 @@ fn live(setting: &Compared) -> String {
     setting.live.as_deref().map_or_else(|| "-".to_owned(), |live| readable(setting.key, live))
 }
 
-/// What the kernel has of a key of the policy: bytes with a suffix, no weight at all as `idle`; of `io.weight`, which
+/// What the kernel has of a key of the policy: bytes with a suffix, no weight at all as `idle`, a quota in percent of one CPU; of `io.weight`, which
 /// has a line for each device, the default.
 fn readable(key: &str, live: &str) -> String {
     let first = live.lines().next().unwrap_or_default();
-    match first.parse() {
-        Ok(bytes) if key.starts_with("memory_") => size(bytes),
-        Ok(0) if matches!(key, "cpu_weight" | "total_weight") => "idle".to_owned(),
+    let property = Property::by_key(key);
+    match (property, first.parse()) {
+        (Some(property), Ok(bytes)) if property.attribute.starts_with("memory.") => size(bytes),
+        (Some(CPU_WEIGHT), Ok(0)) => "idle".to_owned(),
+        (Some(CPU_QUOTA), _) => cgroup::said(CPU_QUOTA, live),
         _ => shown(first).to_string(),
     }
 }

@@ -12,6 +12,8 @@ const DISABLE: &str = "DisableControllers";
 /// Why an attribute is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Absent {
+    /// The setting is of a disk that is not there.
+    NoDisk,
     /// The lines that disable the controller, of the unit or of what it is in.
     Disabled(Vec<Disabling>),
     /// `cgroup_disable=` on the kernel's command line.
@@ -134,6 +136,7 @@ impl Absent {
                     shown(&name)
                 )
             }
+            Self::NoDisk => "there is no such device, or nothing that lies on one".to_owned(),
             Self::NoAttribute => format!("this kernel has no {}", property.attribute),
         }
     }

@@ -12,6 +12,7 @@ pub fn declared(root: &Path) -> Loaded {
     let mut loaded = policy::load(root);
     // Who wants to know what is declared twice asks "fairslice check".
     let _ = resolve(root, &mut loaded);
+    loaded.policy.find_disks(root);
     loaded
 }
 

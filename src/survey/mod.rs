@@ -1,6 +1,7 @@
 //! One look at the machine, which every command shares.
 #![forbid(unsafe_code)]
 
+mod asked;
 pub mod controller;
 mod declared;
 mod files;
@@ -10,6 +11,7 @@ mod service;
 pub mod snapshot;
 pub mod unmatched;
 
+pub use asked::ask_for_declared;
 pub use declared::{declared, resolve};
 pub use fairslice_base::survey::*;
 pub use files::loaded_files;

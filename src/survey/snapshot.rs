@@ -15,8 +15,9 @@ use crate::host::account::Account;
 use crate::host::processes::{self, Process};
 use crate::host::tree::{self, CgroupDirectory, Id, Tree};
 use crate::host::units::Units;
-use crate::host::{cgroup, process};
-use crate::policy::{LoginRule, Policy, RuleOf, Who};
+use crate::host::{cgroup, io_class, process};
+use crate::policy::{LoginRule, Policy, Resources, RuleOf, Who};
+use crate::units::of_service::{IO_SCHEDULING_CLASS, NICE};
 use crate::units::{OomScoreAdj, PROPERTIES, ServiceName, SliceName};
 
 /// What is live of that which the policy names, or of everything: see [`Extent`].
@@ -36,7 +37,8 @@ pub struct Snapshot {
 const OTHERS: [&str; 5] =
     ["cpuset.cpus", "cpuset.cpus.effective", "cpuset.mems", "cpuset.mems.effective", "io.max"];
 
-/// One cgroup's attributes by name, such as `cpu.weight`; one whose controller is off is left out.
+/// One cgroup's attributes by name, such as `cpu.weight`; one whose controller is off is left out. Of a service whose
+/// policy says something of it, also what its main process has: `nice`, and `ioprio` as systemd calls the class.
 pub type Attributes = BTreeMap<&'static str, String>;
 
 /// One cgroup.
@@ -188,9 +190,14 @@ pub fn read(
     let mut wanted: Vec<Id> = slices.chain(scopes).chain(mains.keys().copied()).collect();
     wanted.sort_unstable();
     wanted.dedup();
+    let names = attributes_of(policy, extent);
+    let of_processes = names.contains(NICE.attribute) || names.contains(IO_SCHEDULING_CLASS.attribute);
     let read = tree.read_each(root, &wanted, |id, directory| {
-        let attributes = attributes(&tree[id], &directory, extent)?;
+        let mut attributes = attributes(&tree[id], &directory, &names)?;
         let main = mains.get(&id).copied().flatten();
+        if let Some(main) = main.filter(|_| of_processes) {
+            attributes.extend(of_process(root, main, &names));
+        }
         Some(LiveCgroup { attributes, main_score: main.and_then(|main| main_score(root, main, known)) })
     });
     let read = wanted.into_iter().zip(read);
@@ -214,6 +221,12 @@ pub fn read(
     Ok(Snapshot { tree, cgroups, services, users })
 }
 
+/// A service's main process, unless PID 1 still prepares its command in it.
+fn started(root: &Path, main: u32) -> Option<process::Stat> {
+    let stat = process::Stat::read(root, main)?;
+    (!process::is_being_started(&stat.name, || processes::user_of(root, main))).then_some(stat)
+}
+
 fn main_score(root: &Path, main: u32, known: Option<AlreadyRead<'_>>) -> Option<OomScoreAdj> {
     if let Some(AlreadyRead { processes, .. }) = known {
         let place = processes.binary_search_by_key(&main, |process| process.pid).ok()?;
@@ -221,20 +234,42 @@ fn main_score(root: &Path, main: u32, known: Option<AlreadyRead<'_>>) -> Option<
         let is_ready = !process::is_being_started(&main.name, || Some(main.uid));
         return OomScoreAdj::new(main.oom_score_adj.into()).filter(|_| is_ready);
     }
-    if process::is_being_started(&process::Stat::read(root, main)?.name, || processes::user_of(root, main)) {
-        return None;
-    }
+    started(root, main)?;
     process::oom_score_adj(root, &main.to_string()).ok()
 }
 
-/// `None` where the cgroup is gone: the last session of a user may have ended since the tree was read.
-fn attributes(cgroup: &tree::Cgroup, directory: &CgroupDirectory<'_>, extent: Extent) -> Option<Attributes> {
+/// What is read of each cgroup: a machine has thousands, and what no policy says of any is not looked at.
+fn attributes_of(policy: &Policy, extent: Extent) -> BTreeSet<&'static str> {
+    let always = PROPERTIES.iter().filter(|property| property.always).map(|property| property.attribute);
+    let declared = policy.resources().flat_map(Resources::settings);
+    let own = policy.services.values().flat_map(|service| &service.own);
     let others = if extent == Extent::Everything { OTHERS.as_slice() } else { &[] };
+    always
+        .chain(declared.map(|setting| setting.property.attribute))
+        .chain(own.map(|own| own.value.setting().attribute))
+        .chain(others.iter().copied())
+        .collect()
+}
+
+/// `None` where the cgroup is gone: the last session of a user may have ended since the tree was read.
+fn attributes(
+    cgroup: &tree::Cgroup,
+    directory: &CgroupDirectory<'_>,
+    names: &BTreeSet<&'static str>,
+) -> Option<Attributes> {
     // Of most cgroups the cpuset controller is off: systemd hands it on only where a unit asks for it.
-    let others = others.iter().copied().filter(|name| cgroup.controllers.has(of_attribute(name)));
-    let names = PROPERTIES.iter().map(|property| property.attribute).chain(others);
+    let is_on = |name: &&str| !OTHERS.contains(name) || cgroup.controllers.has(of_attribute(name));
+    let names = names.iter().copied().filter(|name| name.contains('.')).filter(is_on);
     let text = |name| cgroup.attribute(name).or_else(|| directory.text(name));
     directory.exists().then(|| names.filter_map(|name| Some((name, text(name)?))).collect())
+}
+
+fn of_process(root: &Path, main: u32, names: &BTreeSet<&'static str>) -> Attributes {
+    let Some(stat) = started(root, main) else { return Attributes::new() };
+    let class = names.contains(IO_SCHEDULING_CLASS.attribute).then(|| io_class::of(root, main)).flatten();
+    let nice = names.contains(NICE.attribute).then(|| stat.nice.to_string());
+    let both = [(NICE.attribute, nice), (IO_SCHEDULING_CLASS.attribute, class)];
+    both.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
 }
 
 pub(super) fn user(root: &Path, uid: u32, policy: &Policy) -> Result<User> {

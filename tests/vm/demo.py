@@ -27,6 +27,7 @@ DECLARED_SCORES = {"local-fs": -500, "local-doorman": -300, "local-content": 0, 
 # Alice and bob have the same score: which of their hogs is larger, and goes first, is not declared.
 FIRST_VICTIM, THEN_IN_ANY_ORDER = "local-slm", ["hog-alice", "hog-bob"]
 ANCESTOR_MASK = "/etc/systemd/system/foundry.slice.d/40-fairslice.conf"
+CEILING_MASK = "/etc/systemd/system/user.slice.d/40-fairslice.conf"
 
 
 @dataclass
@@ -149,11 +150,19 @@ class Demo:
         self.table.add(what, expected, f"{measured}{note}", contended and measured.near(declared))
 
     def memory(self, alice: Session, bob: Session) -> None:
+        everybody = measure.services(self.machine, measure.SERVICES)
+        self.say("alice and bob eat all memory that the ceiling of all logins lets them have: 400 and 300 MiB/s")
+        killed = self.killed(alice, bob)
+        unharmed = measure.services(self.machine, measure.SERVICES) == everybody
+        measured = f"{', '.join(sorted(killed))}{'' if unharmed else ', and services'}"
+        declared = ", ".join(THEN_IN_ANY_ORDER)
+        self.table.add("killed at the logins' ceiling", declared, measured)
+
+        self.say("the same without the ceiling: all memory there is")
+        self.machine.put({CEILING_MASK: "[Slice]\nCPUWeight=100\n"})
+        self.machine.root("systemctl daemon-reload && systemd-run --quiet --wait --slice=user.slice true")
         before = measure.services(self.machine, measure.SERVICES)
-        self.say("alice and bob eat all memory there is: 400 and 300 MiB/s")
-        measure.exhaust_memory(self.machine, [(alice, 400), (bob, 300)])
-        killed = [str(victim) for victim in measure.killed_in_order(self.machine)]
-        self.say(f"  the kernel killed, in this order: {', '.join(killed) or 'nobody'}")
+        killed = self.killed(alice, bob)
         as_declared = killed[:1] == [FIRST_VICTIM] and sorted(killed[1:]) == THEN_IN_ANY_ORDER
         declared = f"{FIRST_VICTIM}, then the logins' hogs"
         self.table.add("killed, in order", declared, ", ".join(killed), as_declared)
@@ -165,6 +174,15 @@ class Demo:
         self.say(f"  alive: {', '.join(survived)}; ssh connections of {' and '.join(connected)}")
         self.table.add("services alive after it", "local-fs, local-doorman, local-content", ", ".join(survived))
         self.table.add("ssh connections alive after it", "alice, bob", ", ".join(connected))
+
+
+    def killed(self, alice: Session, bob: Session) -> list[str]:
+        """Whom the kernel kills while alice and bob eat memory, in order."""
+        before = len(measure.killed_in_order(self.machine))
+        measure.exhaust_memory(self.machine, [(alice, 400), (bob, 300)])
+        killed = [str(victim) for victim in measure.killed_in_order(self.machine)[before:]]
+        self.say(f"  the kernel killed, in this order: {', '.join(killed) or 'nobody'}")
+        return killed
 
 
 def answers(session: Session) -> bool:

@@ -40,6 +40,7 @@ def test_the_generator_made_the_drop_ins(installed):
         "local-slm.service": "OOMScoreAdjust=500",
     }.items():
         assert setting in drop_ins.get(unit, "").splitlines(), unit
+    assert {"MemoryHigh=70%", "MemoryMax=72%"} <= set(drop_ins["user.slice"].splitlines())
     # sshd would hand it on to every login (F10).
     assert "ssh.service" not in drop_ins
 

@@ -18,14 +18,14 @@ APT = "DEBIAN_FRONTEND=noninteractive apt-get -y"
 # Where it matters what the package does, not what apt makes of it: some seconds less.
 DPKG = "dpkg --force-confold --install"
 PROPERTIES = {
-    "user.slice": ["CPUWeight"],
+    "user.slice": ["CPUWeight", "MemoryHigh", "MemoryMax"],
     "user-1000.slice": ["CPUWeight"],
     "foundry.slice": ["CPUWeight", "MemoryMin", "MemoryLow"],
     "foundry-services.slice": ["CPUWeight", "MemoryHigh"],
     "local-fs.service": ["Slice", "OOMScoreAdjust"],
 }
 DEFAULTS = {
-    "user.slice": {"CPUWeight": "[not set]"},
+    "user.slice": {"CPUWeight": "[not set]", "MemoryHigh": "infinity", "MemoryMax": "infinity"},
     "user-1000.slice": {"CPUWeight": "[not set]"},
     "foundry.slice": {"CPUWeight": "[not set]", "MemoryMin": "0", "MemoryLow": "0"},
     "foundry-services.slice": {"CPUWeight": "[not set]", "MemoryHigh": "infinity"},

@@ -51,7 +51,7 @@ pub fn slices<'a>(policy: &'a Policy, carried: &'a BTreeMap<SliceName, Carried>)
 }
 
 /// One value that a slice is given.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Given<'p> {
     /// What is set.
     pub property: Property,

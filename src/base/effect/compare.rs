@@ -10,13 +10,32 @@ const PAGE: u64 = 4096;
 
 /// Whether `live`, a cgroup attribute's text, says what was declared.
 #[must_use]
-pub fn holds(declared: SettingValue, live: &str, machine: Machine) -> bool {
-    cgroup::number(live).is_some_and(|live| equals(declared, live, machine))
+pub fn holds(property: Property, declared: &SettingValue, live: &str, machine: Machine) -> bool {
+    number(property, declared, live).is_some_and(|live| equals(declared, live, machine))
+}
+
+/// The number in `live`, a cgroup attribute's text: for a bandwidth, what it says of that disk.
+#[must_use]
+pub fn number(property: Property, declared: &SettingValue, live: &str) -> Option<u64> {
+    match (declared, property.of_device()) {
+        (SettingValue::Bandwidth(bandwidth), Some(word)) => bandwidth.live(live, word),
+        _ => cgroup::number(live),
+    }
+}
+
+/// What `live` says, for people: a quota in percent of one CPU, of a bandwidth what that disk has.
+#[must_use]
+pub fn said(property: Property, declared: &SettingValue, live: &str) -> String {
+    match (declared, number(property, declared, live)) {
+        (SettingValue::Bandwidth(_), Some(rate)) => cgroup::text(rate),
+        (SettingValue::Bandwidth(_), None) => "no such disk".to_owned(),
+        _ => cgroup::said(property, live),
+    }
 }
 
 /// Whether a number that PID 1 or the kernel has is what was declared.
 #[must_use]
-pub fn equals(declared: SettingValue, number: u64, machine: Machine) -> bool {
+pub fn equals(declared: &SettingValue, number: u64, machine: Machine) -> bool {
     same(matches!(declared, SettingValue::Memory(_)), number, machine.number(declared))
 }
 
@@ -38,18 +57,32 @@ fn in_pages(bytes: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::{Amount, CpuWeight, Memory, Percent, Tasks, Weight};
+    use crate::units::{
+        Amount, CPU_QUOTA, CPU_WEIGHT, CpuQuota, CpuWeight, IO_WEIGHT, MEMORY_MAX, Memory, Percent,
+        TASKS_MAX, Tasks, Weight,
+    };
 
     const MACHINE: Machine = Machine { ram: 2_079_666_176, tasks: 15_000 };
 
     #[test]
     fn weights_compare_with_what_the_kernel_prints() {
         let weight = Weight::new(200).unwrap();
-        assert!(holds(SettingValue::Cpu(CpuWeight::Weight(weight)), "200", MACHINE));
-        assert!(!holds(SettingValue::Cpu(CpuWeight::Weight(weight)), "100", MACHINE));
-        assert!(holds(SettingValue::Cpu(CpuWeight::Idle), "0", MACHINE));
-        assert!(holds(SettingValue::Io(weight), "default 200\n8:0 50", MACHINE));
-        assert!(!holds(SettingValue::Io(weight), "default 100", MACHINE));
+        assert!(holds(CPU_WEIGHT, &SettingValue::Cpu(CpuWeight::Weight(weight)), "200", MACHINE));
+        assert!(!holds(CPU_WEIGHT, &SettingValue::Cpu(CpuWeight::Weight(weight)), "100", MACHINE));
+        assert!(holds(CPU_WEIGHT, &SettingValue::Cpu(CpuWeight::Idle), "0", MACHINE));
+        assert!(holds(IO_WEIGHT, &SettingValue::Io(weight), "default 200\n8:0 50", MACHINE));
+        assert!(!holds(IO_WEIGHT, &SettingValue::Io(weight), "default 100", MACHINE));
+    }
+
+    #[test]
+    fn a_quota_is_of_a_second_and_the_kernels_of_a_period() {
+        let quota = SettingValue::Quota(CpuQuota::parse("250%").unwrap());
+        for (live, is) in
+            [("250000 100000", true), ("25000 10000", true), ("max 100000", false), ("100000 100000", false)]
+        {
+            assert_eq!(holds(CPU_QUOTA, &quota, live, MACHINE), is, "{live}");
+        }
+        assert_eq!(said(CPU_QUOTA, &quota, "150000 100000"), "150%");
     }
 
     #[test]
@@ -57,11 +90,11 @@ mod tests {
         let memory = |amount| SettingValue::Memory(Memory(amount));
         let percent = Amount::Percent(Percent::from_permyriad(6875).unwrap());
         let bytes = MACHINE.ram * 6875 / 10_000;
-        assert!(holds(memory(percent), &(bytes - bytes % 4096).to_string(), MACHINE));
-        assert!(!holds(memory(percent), "max", MACHINE));
-        assert!(holds(memory(Amount::Absolute(5000)), "4096", MACHINE));
-        assert!(holds(memory(Amount::Infinity), "max", MACHINE));
-        assert!(holds(SettingValue::Tasks(Tasks(Amount::Absolute(512))), "512", MACHINE));
-        assert!(!holds(SettingValue::Tasks(Tasks(Amount::Absolute(512))), "garbage", MACHINE));
+        assert!(holds(MEMORY_MAX, &memory(percent), &(bytes - bytes % 4096).to_string(), MACHINE));
+        assert!(!holds(MEMORY_MAX, &memory(percent), "max", MACHINE));
+        assert!(holds(MEMORY_MAX, &memory(Amount::Absolute(5000)), "4096", MACHINE));
+        assert!(holds(MEMORY_MAX, &memory(Amount::Infinity), "max", MACHINE));
+        assert!(holds(TASKS_MAX, &SettingValue::Tasks(Tasks(Amount::Absolute(512))), "512", MACHINE));
+        assert!(!holds(TASKS_MAX, &SettingValue::Tasks(Tasks(Amount::Absolute(512))), "garbage", MACHINE));
     }
 }

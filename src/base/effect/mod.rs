@@ -6,5 +6,5 @@ mod compare;
 mod headcount;
 
 pub use carry::{Carried, Given, ancestors, given, slices};
-pub use compare::{agrees, equals, holds};
+pub use compare::{agrees, equals, holds, number, said};
 pub use headcount::{FloorLimit, Headcount, broken_floors, headcount, limits, total_weight};

@@ -21,7 +21,7 @@ use crate::host::machine::Machine;
 use crate::paths;
 use crate::policy::Resources;
 use crate::text::shown;
-use crate::units::{CPU_WEIGHT, CpuWeight, Property, SettingValue};
+use crate::units::{CPU_QUOTA, CPU_WEIGHT, CpuWeight, Property, SettingValue};
 
 /// Where the processes go that are in the root of a container's cgroup namespace; systemd's own
 /// name for it.
@@ -80,7 +80,7 @@ impl<'a> Hierarchy<'a> {
             let parent = cgroup.parent().unwrap_or_else(|| Path::new(""));
             needed.into_iter().try_for_each(|controller| self.enable(parent, controller))?;
             self.make(cgroup)?;
-            settings.iter().try_for_each(|(property, value)| self.set(cgroup, *property, *value))?;
+            settings.iter().try_for_each(|(property, value)| self.set(cgroup, *property, value))?;
             rest = below;
         }
         chain.last().map_or(Ok(()), |(leaf, _)| self.move_self(leaf))
@@ -130,13 +130,20 @@ impl<'a> Hierarchy<'a> {
     ///
     /// # Errors
     /// The tree is not ours to write to, or the controller is not enabled.
-    pub fn set(&self, cgroup: &Path, property: Property, value: SettingValue) -> Result<()> {
-        if self.read(cgroup, property.attribute).is_ok_and(|live| effect::holds(value, &live, self.machine)) {
+    pub fn set(&self, cgroup: &Path, property: Property, value: &SettingValue) -> Result<()> {
+        let live = self.read(cgroup, property.attribute);
+        if live.is_ok_and(|live| effect::holds(property, value, &live, self.machine)) {
             return Ok(());
+        }
+        if let (SettingValue::Bandwidth(bandwidth), Some(word)) = (value, property.of_device()) {
+            let device =
+                bandwidth.device.as_deref().with_context(|| format!("there is no {}", bandwidth.path))?;
+            let rate = cgroup::text(bandwidth.rate);
+            return self.write(cgroup, property.attribute, &format!("{device} {word}={rate}"));
         }
         if property == CPU_WEIGHT {
             // An idle cgroup takes no weight.
-            let idle = value == SettingValue::Cpu(CpuWeight::Idle);
+            let idle = *value == SettingValue::Cpu(CpuWeight::Idle);
             if self.read(cgroup, "cpu.idle").is_ok_and(|live| (live == "1") != idle) {
                 self.write(cgroup, "cpu.idle", if idle { "1" } else { "0" })?;
             }
@@ -145,8 +152,9 @@ impl<'a> Hierarchy<'a> {
             }
         }
         let number = self.machine.number(value);
-        let text = if number == u64::MAX { "max".to_owned() } else { number.to_string() };
-        self.write(cgroup, property.attribute, &text)
+        // The kernel takes the time for a period, of 100 ms as it is where nobody says otherwise.
+        let number = if property == CPU_QUOTA && number != u64::MAX { number / 10 } else { number };
+        self.write(cgroup, property.attribute, &cgroup::text(number))
     }
 
     /// Enables a controller for the cgroups in `cgroup`.

@@ -90,7 +90,7 @@ pub fn open_session(root: &Path, asked: Asked<'_>) -> Opened {
         (RuleOf::Everybody, policy.logins.default.clone())
     });
     let group = policy.logins.budget(of, account.uid).map(|(group, _)| group);
-    let rule = match group.map(|group| budget::with(root, group, account.uid)) {
+    let mut rule = match group.map(|group| budget::with(root, group, account.uid)) {
         None => rule,
         Some(Ok(members)) => policy.logins.among(of, account.uid, rule, members.len()),
         Some(Err(error)) => {
@@ -98,6 +98,8 @@ pub fn open_session(root: &Path, asked: Asked<'_>) -> Opened {
             rule
         }
     };
+    // A compiled policy may be older than the disks are.
+    rule.resources.find_disks(root);
     let caller = Caller::new(root, asked.service);
     let deadline = Instant::now() + PATIENCE;
     let place = decide(root, &policy, &rule, &account, asked, &caller)
@@ -173,7 +175,9 @@ pub fn decide(
     asked: Asked<'_>,
     opener: &impl Opener,
 ) -> Result<SessionPlace> {
-    let is_declared = policy.logins.total_weight.is_some() || !user_slice::settings(rule).is_empty();
+    let logins = &policy.logins;
+    let of_all = logins.total_weight.is_some() || logins.total.settings().next().is_some();
+    let is_declared = of_all || !user_slice::settings(rule).is_empty();
     let Asked { service, noplace, .. } = asked;
     let uid = account.uid;
     let is_taken = policy.logins.takes(service, uid);
@@ -199,7 +203,7 @@ fn put(
             let users = user_slice::users_with(root, account.uid)?;
             let counted = user_slice::headcount(root, policy, &users, &weigh(root, account.uid, rule))?;
             let slices = vec![
-                (SliceName::user().cgroup(), user_slice::total(policy, counted.as_ref())),
+                (SliceName::user().cgroup(), user_slice::all_of_total(policy, counted.as_ref())),
                 (SliceName::of_user(account.uid).cgroup(), user_slice::settings(rule)),
             ];
             placement::directly(root, account.uid, slices, deadline)

@@ -76,11 +76,17 @@ pub fn of_user(root: &Path, uid: u32, rule: &LoginRule) -> Result<SliceChange> {
     differing(root, SliceName::of_user(uid), settings(rule))
 }
 
-/// What `user.slice` is given; with a sum, while these are counted.
+/// What `user.slice` weighs; with a sum, while these are counted.
 #[must_use]
 pub fn total(policy: &Policy, counted: Option<&Headcount>) -> SettingValues {
     let weight = effect::total_weight(&policy.logins, counted);
     weight.map(|weight| (CPU_WEIGHT, SettingValue::Cpu(weight))).into_iter().collect()
+}
+
+/// What `user.slice` is given where there is no systemd, whose drop-in would say the rest.
+#[must_use]
+pub fn all_of_total(policy: &Policy, counted: Option<&Headcount>) -> SettingValues {
+    total(policy, counted).into_iter().chain(cgroup2::settings(&policy.logins.total)).collect()
 }
 
 /// Those who are logged in, and this user.
@@ -194,24 +200,32 @@ pub fn set(root: &Path, change: &SliceChange, deadline: Instant) -> Result<()> {
         if !root.join(paths::CGROUPFS).join(&cgroup).exists() {
             return Ok(());
         }
-        return change.properties.iter().try_for_each(|set| tree.set(&cgroup, set.property, set.value));
+        return change.properties.iter().try_for_each(|set| tree.set(&cgroup, set.property, &set.value));
     }
-    let machine = machine_for(root, change.properties.iter().map(|changed| changed.value))?;
-    let properties: Vec<(&str, u64)> = change
-        .properties
-        .iter()
-        .map(|changed| (changed.property.unit, machine.number(changed.value)))
-        .collect();
-    remember(root, slice, &properties).with_context(|| format!("recording what is set on {slice}"))?;
-    Manager::below(root).set_unit_properties(slice.as_str(), &properties, deadline)
+    let machine = machine_for(root, change.properties.iter().map(|changed| &changed.value))?;
+    let number = |changed: &Changed| machine.number(&changed.value);
+    let set: Vec<(&str, u64)> =
+        change.properties.iter().map(|changed| (changed.property.unit, number(changed))).collect();
+    remember(root, slice, &set).with_context(|| format!("recording what is set on {slice}"))?;
+    let mut properties = Vec::new();
+    let mut bandwidths = Vec::new();
+    for changed in &change.properties {
+        match &changed.value {
+            SettingValue::Bandwidth(bandwidth) => {
+                bandwidths.push((changed.property.bus, &*bandwidth.path, bandwidth.rate));
+            }
+            _ => properties.push((changed.property.bus, number(changed))),
+        }
+    }
+    Manager::below(root).set_limits(slice.as_str(), &properties, &bandwidths, deadline)
 }
 
 fn differing(root: &Path, slice: SliceName, settings: SettingValues) -> Result<SliceChange> {
-    let machine = machine_for(root, settings.iter().map(|(_, value)| *value))?;
+    let machine = machine_for(root, settings.iter().map(|(_, value)| value))?;
     let cgroup = slice.cgroup();
     let changed = |(property, value): (Property, SettingValue)| {
         let live = cgroup::attribute(root, &cgroup, property.attribute);
-        let holds = live.as_ref().is_some_and(|live| effect::holds(value, live, machine));
+        let holds = live.as_ref().is_some_and(|live| effect::holds(property, &value, live, machine));
         (!holds).then_some(Changed { property, value, live })
     };
     let differing: Vec<Changed> = settings.into_iter().filter_map(changed).collect();
@@ -231,7 +245,7 @@ fn differing(root: &Path, slice: SliceName, settings: SettingValues) -> Result<S
 }
 
 /// The machine, where a value can be a part of what it has: a login with weights alone need not read it.
-fn machine_for(root: &Path, mut values: impl Iterator<Item = SettingValue>) -> Result<Machine> {
+fn machine_for<'v>(root: &Path, mut values: impl Iterator<Item = &'v SettingValue>) -> Result<Machine> {
     if values.any(|value| matches!(value, SettingValue::Memory(_) | SettingValue::Tasks(_))) {
         Machine::read(root)
     } else {

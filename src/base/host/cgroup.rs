@@ -19,7 +19,8 @@ pub use super::standing::{Standing, absolute, own_unit, place, service, unit};
 use crate::bounded::read_attribute;
 use crate::paths;
 use crate::text::shown;
-use crate::units::{CPU_WEIGHT, SliceName};
+use crate::units::span::SECOND;
+use crate::units::{CPU_QUOTA, CPU_WEIGHT, Property, SettingValue, SliceName};
 
 /// The controllers that weights, limits and slices work by, as cgroup v1 names them.
 pub const V1_CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "cpuacct", "memory", "blkio", "pids"];
@@ -179,12 +180,36 @@ pub fn value(text: &str) -> &str {
     first.strip_prefix("default ").unwrap_or(first)
 }
 
-/// The same as a number, `max` being [`u64::MAX`].
+/// The same as a number, `max` being [`u64::MAX`]. Of `cpu.max`, which has the time for a period and that period, it is
+/// the µs for each second, as PID 1 has them.
 #[must_use]
 pub fn number(text: &str) -> Option<u64> {
-    match value(text) {
-        "max" => Some(u64::MAX),
-        number => number.parse().ok(),
+    let (number, period) = match value(text).split_once(' ') {
+        Some((quota, period)) => (quota, Some(period)),
+        None => (value(text), None),
+    };
+    let number = if number == "max" { u64::MAX } else { number.parse().ok()? };
+    match period {
+        Some(period) if number != u64::MAX => number.checked_mul(SECOND)?.checked_div(period.parse().ok()?),
+        _ => Some(number),
+    }
+}
+
+/// What an attribute's text says, for people: a quota in percent of one CPU, anything else as it is.
+#[must_use]
+pub fn said(property: Property, text: &str) -> String {
+    match number(text).filter(|_| property == CPU_QUOTA) {
+        Some(number) => known(property, number),
+        None => value(text).to_owned(),
+    }
+}
+
+/// A number that PID 1 has of a property, likewise.
+#[must_use]
+pub fn known(property: Property, number: u64) -> String {
+    match property.value(number) {
+        Some(quota @ SettingValue::Quota(_)) if number != u64::MAX => quota.to_string(),
+        _ => text(number),
     }
 }
 

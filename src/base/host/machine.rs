@@ -44,14 +44,17 @@ impl Machine {
         })
     }
 
-    /// A setting as PID 1 takes it over D-Bus: weights as they are (idle is 0), bytes, tasks;
+    /// A setting as PID 1 takes it over D-Bus: weights as they are (idle is 0), µs for each second, bytes (in a
+    /// second), tasks;
     /// `u64::MAX` is no limit.
     #[must_use]
-    pub fn number(self, value: SettingValue) -> u64 {
+    pub fn number(self, value: &SettingValue) -> u64 {
         let amount = |amount: Amount, whole| amount.on(whole).unwrap_or(u64::MAX);
         match value {
+            SettingValue::Bandwidth(bandwidth) => bandwidth.rate,
             SettingValue::Cpu(CpuWeight::Idle) => 0,
             SettingValue::Cpu(CpuWeight::Weight(weight)) | SettingValue::Io(weight) => weight.get(),
+            SettingValue::Quota(quota) => quota.microseconds(),
             SettingValue::Memory(memory) => amount(memory.0, self.ram),
             SettingValue::Tasks(tasks) => amount(tasks.0, self.tasks),
         }

@@ -4,6 +4,7 @@
 //! point it at a directory.
 
 pub mod account;
+pub mod block_device;
 pub mod cgroup;
 pub mod cgroup_directory;
 pub mod directory;

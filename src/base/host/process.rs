@@ -68,6 +68,8 @@ pub struct Stat {
     pub terminal: i32,
     /// `PF_*` of the kernel's `include/linux/sched.h`.
     pub flags: u32,
+    /// How nice its first thread is, −20 to 19.
+    pub nice: i8,
     /// How many threads it has.
     pub threads: u32,
     /// When it started, in clock ticks after the boot.
@@ -101,6 +103,7 @@ impl Stat {
             parent: field(4)?.parse().ok()?,
             terminal: field(7)?.parse().ok()?,
             flags: field(9)?.parse().ok()?,
+            nice: field(19)?.parse().ok()?,
             threads: field(20)?.parse().ok()?,
             started: field(22)?.parse().ok()?,
         })

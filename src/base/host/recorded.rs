@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use super::directory::names;
 use crate::paths;
+use crate::units::CpuQuota;
 
 /// The settings of one slice that PID 1 was told, each with every value that it was told.
 ///
@@ -74,12 +75,17 @@ impl Recorded {
     }
 }
 
-/// As PID 1 takes it over D-Bus: an idle weight is 0, no limit is [`u64::MAX`].
+/// As PID 1 takes it over D-Bus: an idle weight is 0, no limit is [`u64::MAX`]. A percentage, which it writes of no other
+/// setting, is that of `CPUQuota=`.
 fn number(value: &str) -> Option<u64> {
     match value {
         "idle" => Some(0),
         "infinity" => Some(u64::MAX),
-        number => number.parse().ok(),
+        value => {
+            // Behind the disk of a bandwidth.
+            let number = value.rsplit_once(' ').map_or(value, |(_, number)| number);
+            number.parse().ok().or_else(|| Some(CpuQuota::parse(number)?.microseconds()))
+        }
     }
 }
 
@@ -95,6 +101,8 @@ mod tests {
         assert!(!told.has_told("CPUWeight", "500") && !told.has_told("CPUWeight", "5%"));
         assert!(told.has_told("MemoryHigh", "infinity"));
         assert!(told.has_told("IOWeight", "7"), "a record without a value");
+        assert!(Recorded::parse("CPUQuota=2500000").has_told("CPUQuota", "250%"));
+        assert!(Recorded::parse("IOReadBandwidthMax=5000").has_told("IOReadBandwidthMax", "/srv 5000"));
         assert!(!told.has("TasksMax") && !told.has_told("TasksMax", "7"));
         let back = Recorded::parse("CPUWeight=200\n-CPUWeight\n");
         assert_eq!(back, Recorded::default());

@@ -21,10 +21,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use self::toml::key;
+use crate::host::block_device::number_of;
 use crate::text::shown;
 use crate::units::{
-    CPU_WEIGHT, CpuWeight, IO_WEIGHT, MEMORY_HIGH, MEMORY_LOW, MEMORY_MAX, MEMORY_MIN, MEMORY_SWAP_MAX,
-    Memory, OomScoreAdj, Property, ServiceName, SettingValue, SliceName, TASKS_MAX, Tasks, Weight,
+    Bandwidth, CPU_QUOTA, CPU_WEIGHT, CpuQuota, CpuWeight, IO_READ_BANDWIDTH_MAX, IO_WEIGHT,
+    IO_WRITE_BANDWIDTH_MAX, MEMORY_HIGH, MEMORY_LOW, MEMORY_MAX, MEMORY_MIN, MEMORY_SWAP_MAX,
+    MEMORY_ZSWAP_MAX, Memory, OomScoreAdj, Property, ServiceName, ServiceValue, SettingValue, SliceName,
+    TASKS_MAX, Tasks, Weight,
 };
 
 pub use compiled::{ForLogins, Unusable, bytes_for_logins, for_logins};
@@ -108,6 +111,8 @@ pub struct Service {
     pub launcher: Declared<bool>,
     /// Weights and limits.
     pub resources: Resources,
+    /// What services alone take, one of each setting at most.
+    pub own: Vec<Sourced<ServiceValue>>,
 }
 
 /// `[logins]`
@@ -119,6 +124,8 @@ pub struct Logins {
     pub total_weight: Declared<TotalWeight>,
     /// `sessions`: the PAM services whose sessions are put into the slices of those whom they are for, logins or not.
     pub sessions: Vec<Sourced<String>>,
+    /// `total_memory_high` and the like: what else `user.slice` gets, never a CPU weight.
+    pub total: Resources,
     /// `[logins.user.NAME]`
     pub users: Vec<(String, LoginRule)>,
     /// `[logins.group.NAME]`, in file order: the first that a user is in wins.
@@ -166,8 +173,14 @@ pub struct PrivateDir {
 pub struct Resources {
     /// `CPUWeight=`
     pub cpu_weight: Declared<CpuWeight>,
+    /// `CPUQuota=`
+    pub cpu_quota: Declared<CpuQuota>,
     /// `IOWeight=`
     pub io_weight: Declared<Weight>,
+    /// `IOReadBandwidthMax=`
+    pub io_read_bandwidth_max: Declared<Bandwidth>,
+    /// `IOWriteBandwidthMax=`
+    pub io_write_bandwidth_max: Declared<Bandwidth>,
     /// `MemoryMin=`
     pub memory_min: Declared<Memory>,
     /// `MemoryLow=`
@@ -178,12 +191,14 @@ pub struct Resources {
     pub memory_max: Declared<Memory>,
     /// `MemorySwapMax=`
     pub memory_swap_max: Declared<Memory>,
+    /// `MemoryZSwapMax=`
+    pub memory_zswap_max: Declared<Memory>,
     /// `TasksMax=`
     pub tasks_max: Declared<Tasks>,
 }
 
 /// One declared setting of [`Resources`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Setting<'a> {
     /// What is set.
     pub property: Property,
@@ -196,25 +211,39 @@ pub struct Setting<'a> {
 impl Resources {
     /// What is declared, in the order of the manual page.
     pub fn settings(&self) -> impl Iterator<Item = Setting<'_>> {
-        fn setting<T: Copy>(
+        fn setting<T: Clone>(
             property: Property,
             declared: &Declared<T>,
             value: fn(T) -> SettingValue,
         ) -> Option<Setting<'_>> {
-            declared.as_ref().map(|d| Setting { property, value: value(d.value), origin: &d.origin })
+            declared.as_ref().map(|d| Setting { property, value: value(d.value.clone()), origin: &d.origin })
         }
         [
             setting(CPU_WEIGHT, &self.cpu_weight, SettingValue::Cpu),
+            setting(CPU_QUOTA, &self.cpu_quota, SettingValue::Quota),
             setting(IO_WEIGHT, &self.io_weight, SettingValue::Io),
+            setting(IO_READ_BANDWIDTH_MAX, &self.io_read_bandwidth_max, SettingValue::Bandwidth),
+            setting(IO_WRITE_BANDWIDTH_MAX, &self.io_write_bandwidth_max, SettingValue::Bandwidth),
             setting(MEMORY_MIN, &self.memory_min, SettingValue::Memory),
             setting(MEMORY_LOW, &self.memory_low, SettingValue::Memory),
             setting(MEMORY_HIGH, &self.memory_high, SettingValue::Memory),
             setting(MEMORY_MAX, &self.memory_max, SettingValue::Memory),
             setting(MEMORY_SWAP_MAX, &self.memory_swap_max, SettingValue::Memory),
+            setting(MEMORY_ZSWAP_MAX, &self.memory_zswap_max, SettingValue::Memory),
             setting(TASKS_MAX, &self.tasks_max, SettingValue::Tasks),
         ]
         .into_iter()
         .flatten()
+    }
+
+    /// Looks up the disks that are named.
+    pub fn find_disks(&mut self, root: &Path) {
+        for declared in
+            [&mut self.io_read_bandwidth_max, &mut self.io_write_bandwidth_max].into_iter().flatten()
+        {
+            let path = Path::new(&*declared.value.path);
+            declared.value.device = number_of(root, path).map(Arc::from);
+        }
     }
 
     /// These settings, and `fallback`'s where these say nothing.
@@ -225,12 +254,16 @@ impl Resources {
         }
         Self {
             cpu_weight: or(&self.cpu_weight, &fallback.cpu_weight),
+            cpu_quota: or(&self.cpu_quota, &fallback.cpu_quota),
             io_weight: or(&self.io_weight, &fallback.io_weight),
+            io_read_bandwidth_max: or(&self.io_read_bandwidth_max, &fallback.io_read_bandwidth_max),
+            io_write_bandwidth_max: or(&self.io_write_bandwidth_max, &fallback.io_write_bandwidth_max),
             memory_min: or(&self.memory_min, &fallback.memory_min),
             memory_low: or(&self.memory_low, &fallback.memory_low),
             memory_high: or(&self.memory_high, &fallback.memory_high),
             memory_max: or(&self.memory_max, &fallback.memory_max),
             memory_swap_max: or(&self.memory_swap_max, &fallback.memory_swap_max),
+            memory_zswap_max: or(&self.memory_zswap_max, &fallback.memory_zswap_max),
             tasks_max: or(&self.tasks_max, &fallback.tasks_max),
         }
     }
@@ -245,7 +278,17 @@ impl Service {
             set_by: self.set_by.clone().or_else(|| fallback.set_by.clone()),
             launcher: self.launcher.clone().or_else(|| fallback.launcher.clone()),
             resources: self.resources.or(&fallback.resources),
+            own: self
+                .own
+                .iter()
+                .chain(fallback.own.iter().filter(|other| !self.has(&other.value)))
+                .cloned()
+                .collect(),
         }
+    }
+
+    fn has(&self, other: &ServiceValue) -> bool {
+        self.own.iter().any(|own| own.value.setting() == other.setting())
     }
 
     /// Where the first of its values is declared; `None` for a rule without any.
@@ -253,7 +296,8 @@ impl Service {
     pub fn origin(&self) -> Option<&Origin> {
         let score = self.oom_score_adj.as_ref().map(|score| &score.origin);
         let launcher = self.launcher.as_ref().map(|launcher| &launcher.origin);
-        let others = score.into_iter().chain(launcher);
+        let own = self.own.iter().map(|own| &own.origin);
+        let others = score.into_iter().chain(launcher).chain(own);
         self.resources.settings().map(|setting| setting.origin).chain(others).min_by_key(|o| o.line)
     }
 
@@ -494,8 +538,28 @@ impl Policy {
             && logins.budgets.is_empty()
             && logins.total_weight.is_none()
             && logins.sessions.is_empty()
+            && logins.total.settings().next().is_none()
             && logins.default.oom_score_adj.is_none()
             && logins.default.resources.settings().next().is_none()
+    }
+
+    /// The weights and limits of all its tables.
+    pub fn resources(&self) -> impl Iterator<Item = &Resources> {
+        let Logins { default, total, users, groups, .. } = &self.logins;
+        let rules = users.iter().chain(groups).map(|(_, rule)| rule).chain([default]);
+        let slices = self.slices.values().map(|slice| &slice.resources);
+        let services = self.services.values().map(|service| &service.resources);
+        slices.chain(services).chain(rules.map(|rule| &rule.resources)).chain([total])
+    }
+
+    /// Looks up the disks that are named, below `root`.
+    pub fn find_disks(&mut self, root: &Path) {
+        let Logins { default, total, users, groups, .. } = &mut self.logins;
+        let rules = users.iter_mut().chain(groups).map(|(_, rule)| rule).chain([default]);
+        let slices = self.slices.values_mut().map(|slice| &mut slice.resources);
+        let services = self.services.values_mut().map(|service| &mut service.resources);
+        let all = slices.chain(services).chain(rules.map(|rule| &mut rule.resources)).chain([total]);
+        all.for_each(|resources| resources.find_disks(root));
     }
 
     /// The slice that holds `service`.

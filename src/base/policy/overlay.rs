@@ -39,6 +39,7 @@ impl Logins {
             self.sessions = later.sessions;
         }
         self.budgets.extend(later.budgets);
+        self.total = later.total.or(&self.total);
         overlay_rules(&mut self.users, later.users);
         overlay_rules(&mut self.groups, later.groups);
     }

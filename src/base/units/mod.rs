@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 mod amount;
+pub mod cpu_set;
 mod escape;
 pub mod exec_line;
 pub mod file;
 pub mod known;
 mod name;
+pub mod of_service;
 mod property;
 pub mod span;
 pub mod takes;
@@ -16,8 +18,10 @@ pub use amount::{Amount, Memory, Percent, Tasks};
 pub use escape::{cgroup_name, unescaped};
 pub use file::Assignment;
 pub use name::{Alias, ServiceName, SliceName, is_unit_name, section};
+pub use of_service::{OF_SERVICES, OfService, ServiceValue};
 pub use property::{
-    CPU_WEIGHT, IO_WEIGHT, MEMORY_HIGH, MEMORY_LOW, MEMORY_MAX, MEMORY_MIN, MEMORY_SWAP_MAX,
-    OOM_SCORE_ADJUST, PROPERTIES, Property, SLICE, SettingValue, TASKS_MAX,
+    CPU_QUOTA, CPU_WEIGHT, IO_READ_BANDWIDTH_MAX, IO_WEIGHT, IO_WRITE_BANDWIDTH_MAX, MEMORY_HIGH, MEMORY_LOW,
+    MEMORY_MAX, MEMORY_MIN, MEMORY_SWAP_MAX, MEMORY_ZSWAP_MAX, OOM_SCORE_ADJUST, PROPERTIES, Property, SLICE,
+    SettingValue, TASKS_MAX,
 };
-pub use value::{CpuWeight, OomScoreAdj, Weight};
+pub use value::{Bandwidth, CpuQuota, CpuWeight, OomScoreAdj, Weight};

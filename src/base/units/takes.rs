@@ -10,8 +10,9 @@ use std::ops::RangeInclusive;
 use super::escape::CONTROLLERS;
 use super::span::{SECOND, span};
 use super::{
-    Amount, CPU_WEIGHT, CpuWeight, IO_WEIGHT, Memory, OomScoreAdj, Percent, Property, SettingValue,
-    SliceName, TASKS_MAX, Tasks, Weight,
+    Amount, Bandwidth, CPU_QUOTA, CPU_WEIGHT, CpuQuota, CpuWeight, IO_READ_BANDWIDTH_MAX, IO_WEIGHT,
+    IO_WRITE_BANDWIDTH_MAX, Memory, OomScoreAdj, Percent, Property, SettingValue, SliceName, TASKS_MAX,
+    Tasks, Weight,
 };
 
 /// What a setting takes.
@@ -130,6 +131,11 @@ pub fn setting(property: Property, text: &str) -> Option<SettingValue> {
         CPU_WEIGHT if text == "idle" => SettingValue::Cpu(CpuWeight::Idle),
         CPU_WEIGHT => SettingValue::Cpu(CpuWeight::Weight(weight()?)),
         IO_WEIGHT => SettingValue::Io(weight()?),
+        CPU_QUOTA => {
+            let whole = permyriad(text).filter(|quota| quota.is_multiple_of(100))?;
+            SettingValue::Quota(CpuQuota::parse(&format!("{}%", whole / 100))?)
+        }
+        IO_READ_BANDWIDTH_MAX | IO_WRITE_BANDWIDTH_MAX => SettingValue::Bandwidth(bandwidth(text)?),
         TASKS_MAX => {
             let amount = relative().or_else(|| unsigned(text).map(Amount::Absolute))?;
             SettingValue::Tasks(Tasks::new(amount)?)
@@ -141,6 +147,17 @@ pub fn setting(property: Property, text: &str) -> Option<SettingValue> {
             SettingValue::Memory(amount().or_else(|| bytes().map(Memory))?)
         }
     })
+}
+
+/// A device and a rate, `/srv 100M`, in powers of 1000; or `infinity`.
+#[must_use]
+pub fn bandwidth(text: &str) -> Option<Bandwidth> {
+    let (path, rate) = text.trim().split_once(char::is_whitespace)?;
+    let rate = match rate.trim() {
+        "infinity" => u64::MAX,
+        rate => size(rate, 1000).filter(|_| !rate.contains('.'))?,
+    };
+    Bandwidth::new(path, rate)
 }
 
 /// The same of an OOM score.
@@ -283,7 +300,7 @@ fn unsigned(text: &str) -> Option<u64> {
 }
 
 /// `safe_atoi`.
-fn signed(text: &str) -> Option<i64> {
+pub(super) fn signed(text: &str) -> Option<i64> {
     let (negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
     if negative && digits.starts_with('+') {
         return None;
@@ -479,6 +496,10 @@ mod tests {
             (MEMORY_HIGH, "infinity", "infinity"),
             (TASKS_MAX, "010", "8"),
             (TASKS_MAX, "33%", "33%"),
+            (CPU_QUOTA, "250%", "250%"),
+            (IO_READ_BANDWIDTH_MAX, "/dev/vda  5M", "/dev/vda 5M"),
+            (IO_READ_BANDWIDTH_MAX, "/srv 1500", "/srv 1500"),
+            (CPU_QUOTA, "2500‰", "250%"),
         ] {
             assert_eq!(read(property, text).as_deref(), Some(value), "{text}");
         }
@@ -488,6 +509,9 @@ mod tests {
             (IO_WEIGHT, "idle"),
             (MEMORY_HIGH, "1.5G512M"),
             (TASKS_MAX, "0"),
+            (CPU_QUOTA, "12.5%"),
+            (IO_READ_BANDWIDTH_MAX, "/srv 1.5G"),
+            (IO_READ_BANDWIDTH_MAX, "/a b 1M"),
         ] {
             assert_eq!(read(property, text), None, "{text}");
         }

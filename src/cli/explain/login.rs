@@ -27,7 +27,8 @@ pub(in crate::cli) struct Options {
 
 pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
     let Options { user, service, json } = options;
-    let loaded = policy::load(root);
+    let mut loaded = policy::load(root);
+    loaded.policy.find_disks(root);
     if let Some(line) = not_in_force(root, &loaded) {
         say(format_args!("fairslice: {line}"));
     }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod observed;
+mod of_service;
 mod places;
 mod scores;
 mod settings;
@@ -186,6 +187,7 @@ pub fn plan<'a>(root: &'a Path, loaded: &'a Loaded) -> Result<Plan<'a>> {
     };
     plan.reload = look.reload(&plan.resets);
     settings::plan(&look, &mut plan)?;
+    of_service::plan(&look, &mut plan)?;
     user_slices::plan(&look, &mut plan);
     scores::plan(&look, &mut plan)?;
     places::plan(&look, &mut plan)?;

@@ -18,7 +18,7 @@ use crate::host::{cgroup, facts, unit_file};
 use crate::paths;
 use crate::policy::Policy;
 use crate::survey::snapshot::{self, Extent, Snapshot};
-use crate::survey::{Files, RunningService};
+use crate::survey::{Files, RunningService, ask_for_declared};
 use crate::units::{Property, ServiceName, SliceName, file};
 
 /// What a plan is made from.
@@ -80,6 +80,9 @@ impl<'a> Observed<'a> {
         };
         look.concerned = look.concerned();
         look.units = booted.then(|| Units::read_these(root, &look.concerned)).transpose()?;
+        if let Some(units) = &mut look.units {
+            ask_for_declared(root, units, policy, look.concerned.iter().map(String::as_str))?;
+        }
         Ok(look)
     }
 

@@ -10,7 +10,8 @@ use super::super::cgroup2::{Hierarchy, SettingValues, settings};
 use super::super::user_slice;
 use super::observed::{Observed, has_controller};
 use super::{Change, How, Left, PATIENCE, Plan, Restart, reload};
-use crate::effect::{Given, agrees, equals, given, holds, slices, total_weight_now};
+use crate::effect::{Given, agrees, equals, given, holds, number, said, slices, total_weight_now};
+use crate::host::block_device::number_of;
 use crate::host::cgroup;
 use crate::host::pid1::Manager;
 use crate::host::units::{Unit, Units};
@@ -19,7 +20,10 @@ use crate::survey::controller::{self, Absent};
 use crate::survey::{Means, RunningService, Winner};
 use crate::text::{Foreign, quoted, shown};
 use crate::units::takes::setting;
-use crate::units::{CPU_WEIGHT, MEMORY_LOW, MEMORY_MIN, PROPERTIES, Property, SettingValue, SliceName};
+use crate::units::{
+    Bandwidth, CPU_WEIGHT, MEMORY_LOW, MEMORY_MIN, OF_SERVICES, OfService, PROPERTIES, Property,
+    SettingValue, SliceName,
+};
 
 /// A unit, and what it is given.
 struct Target {
@@ -73,6 +77,7 @@ fn targets(look: &Observed<'_>) -> Vec<Target> {
     let total = total_weight_now(policy, &look.live).map(|weight| (CPU_WEIGHT, SettingValue::Cpu(weight)));
     let mut all = slice(&SliceName::user(), Vec::new());
     (if policy.logins.is_counted() { &mut all.told } else { &mut all.given }).extend(total);
+    all.given.extend(settings(&policy.logins.total));
     targets.push(all);
     let everybody = settings(&policy.logins.default.resources);
     for user in &look.live.users {
@@ -94,28 +99,29 @@ fn one(look: &Observed<'_>, plan: &mut Plan<'_>, target: &Target, property: Prop
     let Some(attributes) = look.live.cgroups.get(cgroup).map(|live| &live.attributes) else { return Ok(()) };
     let live = attributes.get(property.attribute).map(String::as_str);
     let declared = |settings: &SettingValues| {
-        settings.iter().find(|(declared, _)| *declared == property).map(|(_, value)| *value)
+        settings.iter().find(|(declared, _)| *declared == property).map(|(_, value)| value.clone())
     };
     let told = declared(&target.told);
+    let is_told = told.is_some();
     let Some(value) = declared(&target.given).or(told) else {
         return undeclared(look, plan, target, property, live);
     };
-    if live.is_some_and(|live| holds(value, live, look.machine)) {
+    if live.is_some_and(|live| holds(property, &value, live, look.machine)) {
         return Ok(());
     }
-    let old = live.map_or_else(|| "-".to_owned(), |live| cgroup::value(live).to_owned());
-    let differing = Differing { look, target, property, value, live, is_told: told.is_some() };
+    let old = live.map_or_else(|| "-".to_owned(), |live| said(property, &value, live));
+    let differing = Differing { look, target, property, value: &value, live, is_told };
     match differing.remedy(plan.reload.is_some())? {
         Remedy::Change(how) => {
-            let change = Change { key: property.key, old, new: value.to_string(), set_by: None, how };
+            let change = Change { key: target.key(property), old, new: value.to_string(), set_by: None, how };
             plan.change(unit, target.user.as_ref(), change);
             if how == How::Cgroup {
-                plan.direct.push((cgroup.clone(), property, value));
+                plan.direct.push((cgroup.clone(), property, value.clone()));
             }
         }
         Remedy::None(why) => {
             let why = format!("{old}, declared {value}: {why}");
-            plan.left.push(Left { unit: unit.clone(), key: property.key, why, differs: true });
+            plan.left.push(Left { unit: unit.clone(), key: target.key(property), why, differs: true });
         }
         Remedy::Restart => {
             let why = format!("{} is {old} in its scope, declared {value}", property.key);
@@ -130,7 +136,7 @@ struct Differing<'a> {
     look: &'a Observed<'a>,
     target: &'a Target,
     property: Property,
-    value: SettingValue,
+    value: &'a SettingValue,
     live: Option<&'a str>,
     /// Whether PID 1 is told the value, and no drop-in of ours gives it.
     is_told: bool,
@@ -153,7 +159,7 @@ impl Differing<'_> {
             }));
         };
         let files = look.files(&target.unit)?;
-        let known = units.get(&target.unit).map(|unit| unit.resource(property));
+        let known = units.get(&target.unit).map(|unit| unit.known(property, value));
         // An administrator may set what is declared.
         let is_known = known.is_some_and(|known| equals(value, known, look.machine));
         if !is_known && let Some(admins) = files.over(target.means(property), property.unit) {
@@ -173,7 +179,7 @@ impl Differing<'_> {
         } else if reloads {
             Remedy::Change(How::Reload)
         } else {
-            let known = known.map_or_else(|| "nothing".to_owned(), cgroup::text);
+            let known = known.map_or_else(|| "nothing".to_owned(), |known| cgroup::known(property, known));
             let unit = quoted(&target.unit);
             Remedy::None(format!("systemd has {known}, and no file says why (systemctl cat {unit})"))
         })
@@ -190,6 +196,9 @@ impl Differing<'_> {
     /// Why the cgroup has no such attribute; `None` where it has.
     fn absent(&self) -> Result<Option<Absent>> {
         let Self { look, target, property, .. } = *self;
+        if self.live.is_some_and(|live| number(property, self.value, live).is_none()) {
+            return Ok(Some(Absent::NoDisk));
+        }
         let tree = &look.live.tree;
         let Some(id) = tree.find(&target.cgroup).filter(|_| self.live.is_none()) else { return Ok(None) };
         let mut lines = Vec::new();
@@ -203,6 +212,12 @@ impl Differing<'_> {
 impl Target {
     fn is_a_users(&self) -> bool {
         cgroup::user(&self.cgroup).is_some()
+    }
+
+    /// What the policy calls a property of it; the weight of all logins is called as any, for it may be a sum.
+    fn key(&self, property: Property) -> &'static str {
+        let total = property.total.filter(|_| self.unit == SliceName::user().as_str());
+        total.unwrap_or(property.key)
     }
 
     /// How it is given a property.
@@ -236,7 +251,8 @@ fn undeclared(
         match files.without_policy(property.unit) {
             // The administrator's own value, which is the same.
             Some(Winner { set: Some((_, set)), .. })
-                if setting(property, &set).is_some_and(|value| holds(value, live, look.machine)) =>
+                if setting(property, &set)
+                    .is_some_and(|value| holds(property, &value, live, look.machine)) =>
             {
                 return Ok(());
             }
@@ -246,13 +262,17 @@ fn undeclared(
             _ => ("unset".to_owned(), How::Reload, None),
         }
     } else {
+        // Which disks it is about, nothing says.
+        if property.of_device().is_some() {
+            return Ok(());
+        }
         let Some(unit) = units.get(&target.unit).filter(|_| !is_scope(target)) else { return Ok(()) };
         if is_as_known(units, unit, property, live) {
             return Ok(());
         }
-        (cgroup::text(unit.resource(property)), How::Write, None)
+        (cgroup::known(property, unit.resource(property)), How::Write, None)
     };
-    let change = Change { key: property.key, old: cgroup::value(live).to_owned(), new, set_by, how };
+    let change = Change { key: target.key(property), old: cgroup::said(property, live), new, set_by, how };
     plan.change(&target.unit, target.user.as_ref(), change);
     Ok(())
 }
@@ -275,7 +295,11 @@ pub(super) fn write(root: &Path, names: &[String]) -> Result<()> {
 
 /// Says whether all of it is written.
 fn write_once(root: &Path, names: &[String]) -> Result<bool> {
-    let units = Units::read_these(root, names)?;
+    let mut units = Units::read_these(root, names)?;
+    let active: Vec<String> =
+        units.iter().filter(|(_, unit)| unit.is_active()).map(|(name, _)| name.to_owned()).collect();
+    let others = PROPERTIES.iter().filter(|property| !property.always);
+    units.ask_also(root, &active, &others.map(|property| property.bus).collect::<Vec<_>>())?;
     let unwritten = || -> Vec<&str> {
         let active = units.iter().filter(|(_, unit)| unit.is_active());
         active.filter(|(_, unit)| !is_written(root, &units, unit)).map(|(name, _)| name).collect()
@@ -290,15 +314,41 @@ fn write_once(root: &Path, names: &[String]) -> Result<bool> {
 
 fn is_written(root: &Path, units: &Units, unit: &Unit) -> bool {
     let Some(cgroup) = unit.cgroup() else { return true };
-    PROPERTIES.into_iter().all(|property| match cgroup::attribute(root, &cgroup, property.attribute) {
-        Some(live) => is_as_known(units, unit, property, &live),
-        // The controller is off, which is as it should be where nothing is set.
-        None => {
-            unit.resource(property) == property.unset()
-                || has_controller(root, &cgroup, property.attribute)
-                || !has_controller(root, Path::new(""), property.attribute)
-        }
-    })
+    let numbers = PROPERTIES.into_iter().filter(|property| property.of_device().is_none());
+    let are_written =
+        numbers.into_iter().all(|property| match cgroup::attribute(root, &cgroup, property.attribute) {
+            Some(live) => is_as_known(units, unit, property, &live),
+            // The controller is off, which is as it should be where nothing is set.
+            None => {
+                unit.resource(property) == property.unset()
+                    || has_controller(root, &cgroup, property.attribute)
+                    || !has_controller(root, Path::new(""), property.attribute)
+            }
+        });
+    // What is delegated, another program sets as well.
+    let of_cgroup = |setting: &OfService| !setting.of_process && !unit.is("Delegate");
+    are_written
+        && of_disks(root, &cgroup, unit)
+        && OF_SERVICES.into_iter().filter(of_cgroup).all(|setting| {
+            let live = || cgroup::attribute(root, &cgroup, setting.attribute);
+            unit.of_service(setting).is_none_or(|known| live().is_some_and(|live| known.holds(&live)))
+        })
+}
+
+/// Whether the limits of disks are written that PID 1 has.
+fn of_disks(root: &Path, cgroup: &Path, unit: &Unit) -> bool {
+    PROPERTIES.iter().filter_map(|property| Some((property, property.of_device()?))).all(
+        |(property, word)| {
+            let live = cgroup::attribute(root, cgroup, property.attribute).unwrap_or_default();
+            let is_written = |(path, rate): (&str, u64)| {
+                let mut bandwidth = Bandwidth::new(path, rate)?;
+                bandwidth.device = Some(number_of(root, Path::new(path))?.into());
+                Some(bandwidth.live(&live, word) == Some(rate))
+            };
+            // Of a disk that is not there, nothing can be.
+            unit.of_devices(property.bus).all(|known| is_written(known).unwrap_or(true))
+        },
+    )
 }
 
 /// Whether cgroupfs has what PID 1 has.
@@ -316,5 +366,5 @@ pub(super) fn set_directly(root: &Path, differing: &[(PathBuf, Property, Setting
     let tree = Hierarchy::below(root)?;
     let is_there = |cgroup: &Path| root.join(paths::CGROUPFS).join(cgroup).exists();
     let still = differing.iter().filter(|(cgroup, ..)| is_there(cgroup));
-    still.into_iter().try_for_each(|(cgroup, property, value)| tree.set(cgroup, *property, *value))
+    still.into_iter().try_for_each(|(cgroup, property, value)| tree.set(cgroup, *property, value))
 }

@@ -8,7 +8,9 @@ use super::held::called;
 use crate::policy::toml::{key, quoted};
 use crate::policy::{Policy, ServicePattern, VariableName};
 use crate::text::shown;
-use crate::units::{Amount, OomScoreAdj, Property, ServiceName, SettingValue, SliceName, Weight};
+use crate::units::{
+    Amount, OomScoreAdj, Property, ServiceName, ServiceValue, SettingValue, SliceName, Weight,
+};
 
 /// Comments begin at this column, or behind a longer line.
 const COMMENTS: usize = 30;
@@ -47,6 +49,10 @@ pub(super) enum Value {
     Score(OomScoreAdj),
     /// `total_weight`
     Total(Weight),
+    /// The same of another key for all logins together.
+    OfAll(&'static str, Property, SettingValue),
+    /// What services alone take.
+    Own(ServiceValue),
     /// One of `match`.
     Held(ServicePattern),
     /// A key of `[private_dir.VARIABLE]`, and its text.
@@ -107,8 +113,9 @@ impl Entry {
             Value::Setting(property, _) => property.key,
             Value::Score(_) => "oom_score_adj",
             Value::Total(_) => "total_weight",
+            Value::Own(value) => value.setting().key,
             Value::Held(_) => "match",
-            Value::Text(key, _) | Value::Names(key, _) => key,
+            Value::OfAll(key, ..) | Value::Text(key, _) | Value::Names(key, _) => key,
         }
     }
 
@@ -116,12 +123,21 @@ impl Entry {
     fn text(&self) -> String {
         match (&self.spelled, &self.value) {
             (Some(spelled), _) => quoted(spelled),
-            (None, Value::Setting(_, SettingValue::Tasks(tasks))) => match tasks.0 {
+            (None, Value::Own(value)) if value.setting().is_number() => value.to_string(),
+            (None, Value::Own(value)) => quoted(value),
+            (
+                None,
+                Value::Setting(_, SettingValue::Tasks(tasks)) | Value::OfAll(.., SettingValue::Tasks(tasks)),
+            ) => match tasks.0 {
                 Amount::Absolute(number) => number.to_string(),
                 _ => quoted(&tasks.to_string()),
             },
-            (None, Value::Setting(_, SettingValue::Memory(memory))) => quoted(&memory.to_string()),
-            (None, Value::Setting(_, weight)) => {
+            (
+                None,
+                Value::Setting(_, SettingValue::Memory(memory))
+                | Value::OfAll(.., SettingValue::Memory(memory)),
+            ) => quoted(&memory.to_string()),
+            (None, Value::Setting(_, weight) | Value::OfAll(.., weight)) => {
                 let text = weight.to_string();
                 if text.bytes().all(|byte| byte.is_ascii_digit()) { text } else { quoted(&text) }
             }
@@ -159,6 +175,13 @@ impl Entry {
             (Value::Setting(property, value), _) => resources.is_some_and(|resources| {
                 resources.settings().any(|set| set.property == *property && set.value == *value)
             }),
+            (Value::OfAll(_, property, value), _) => {
+                logins.total.settings().any(|set| set.property == *property && set.value == *value)
+            }
+            (Value::Own(value), Table::Service(service)) => policy
+                .services
+                .get(service)
+                .is_some_and(|service| service.own.iter().any(|own| own.value == *value)),
             (Value::Score(score), Table::Service(service)) => {
                 policy.services.get(service).and_then(crate::policy::Service::score_to_set) == Some(*score)
             }

@@ -8,13 +8,20 @@ use super::entry::{Entry, Left, Line, Source, Table, Value, is_by_hand};
 use super::held::{ANY_USER, Held, World};
 use crate::host::cgroup;
 use crate::paths;
-use crate::policy::{LOGIN_RESOURCES, Policy, ServicePattern};
+use crate::policy::{Policy, ServicePattern};
 use crate::survey::{Files, Means, Winner};
 use crate::units::file::Assignment;
 use crate::units::known::{Known, known, section_of};
 use crate::units::takes::{refused, score, setting};
-use crate::units::{CpuWeight, OOM_SCORE_ADJUST, PROPERTIES, SLICE, ServiceName, SettingValue, SliceName};
+use crate::units::{
+    CPU_WEIGHT, CpuWeight, OF_SERVICES, OOM_SCORE_ADJUST, OfService, PROPERTIES, Property, SLICE,
+    ServiceName, SettingValue, SliceName,
+};
 
+/// Of a value that systemd takes.
+const UNREAD: &str = "is spelled in a way that a policy does not read";
+/// Of a limit of several disks.
+const ONE_DISK: &str = "limits several disks, and a policy says one";
 /// Where lies what is gone at the next boot.
 const UNTIL_BOOT: [&str; 2] = [paths::RUNTIME_CONTROL, paths::RUNTIME_UNITS];
 
@@ -127,7 +134,13 @@ pub(super) fn unit_of(file: &Path) -> Option<String> {
 
 /// Whether a policy has a key for a setting of units.
 pub(super) fn is_sayable(key: &str) -> bool {
-    key == SLICE || key == OOM_SCORE_ADJUST || PROPERTIES.iter().any(|property| property.unit == key)
+    settings().any(|known| known == key)
+}
+
+/// What a policy says of services, in systemd's words.
+fn settings() -> impl Iterator<Item = &'static str> {
+    let resources = PROPERTIES.iter().map(|property| property.unit);
+    resources.chain(OF_SERVICES.iter().map(|setting| setting.unit)).chain([OOM_SCORE_ADJUST, SLICE])
 }
 
 /// Whether systemd takes a line: it is in the section of its unit's kind, and right. What is wrong with others is the
@@ -166,8 +179,12 @@ impl Found {
 
     fn service(&mut self, held: &Held, name: &ServiceName, files: &Files<'_>) {
         let table = Table::Service(name.clone());
-        for key in PROPERTIES.iter().map(|property| property.unit).chain([OOM_SCORE_ADJUST, SLICE]) {
+        for key in settings() {
             let Some((line, text)) = self.by_hand(name.as_str(), files, key) else { continue };
+            if is_one_of_several(files, key) {
+                self.leave(name.as_str(), line, ONE_DISK);
+                continue;
+            }
             let prefix = match service_scope(held, name, &line.file) {
                 Scope::Own => None,
                 Scope::Above => continue,
@@ -196,8 +213,7 @@ impl Found {
                     }
                     continue;
                 }
-                OOM_SCORE_ADJUST => score(&text).map(Value::Score),
-                _ => weight_or_limit(key, &text),
+                _ => value(key, &text),
             };
             self.add_or_leave(name.as_str(), table.clone(), value, &text, line);
         }
@@ -206,6 +222,10 @@ impl Found {
     fn slice(&mut self, policy: &Policy, name: &SliceName, files: &Files<'_>) {
         for property in PROPERTIES {
             let Some((line, text)) = self.by_hand(name.as_str(), files, property.unit) else { continue };
+            if is_one_of_several(files, property.unit) {
+                self.leave(name.as_str(), line, ONE_DISK);
+                continue;
+            }
             match slice_scope(name, &line.file) {
                 Scope::Own => {}
                 Scope::Above => continue,
@@ -224,7 +244,10 @@ impl Found {
                 continue;
             }
             match value {
-                _ if policy.logins.is_counted() && files.over(Means::Told, property.unit).is_none() => {
+                _ if property == CPU_WEIGHT
+                    && policy.logins.is_counted()
+                    && files.over(Means::Told, property.unit).is_none() =>
+                {
                     self.leave(
                         name.as_str(),
                         line,
@@ -234,7 +257,16 @@ impl Found {
                 Some(Value::Setting(_, SettingValue::Cpu(CpuWeight::Weight(weight)))) => {
                     self.add(Table::Logins, Value::Total(weight), None, line);
                 }
-                _ => self.leave(name.as_str(), line, "of all logins together, a policy says a weight alone"),
+                value => match (property.total, value) {
+                    (Some(key), Some(Value::Setting(_, value))) => {
+                        let spelled = spelled(&Value::Setting(property, value.clone()), &text);
+                        self.add(Table::Logins, Value::OfAll(key, property, value), spelled, line);
+                    }
+                    (Some(_), _) => self.leave(name.as_str(), line, UNREAD),
+                    (None, _) => {
+                        self.leave(name.as_str(), line, "a policy does not say it of all logins together");
+                    }
+                },
             }
         }
     }
@@ -248,6 +280,10 @@ impl Found {
             let uid = cgroup::user(&name.cgroup()).unwrap_or(ANY_USER);
             for property in PROPERTIES {
                 let Some((line, text)) = self.by_hand(name.as_str(), &files, property.unit) else { continue };
+                if is_one_of_several(&files, property.unit) {
+                    self.leave(name.as_str(), line, ONE_DISK);
+                    continue;
+                }
                 let (unit, table) = match slice_scope(name, &line.file) {
                     Scope::Prefix(unit) if unit == "user-.slice" => (unit, Some(Table::Logins)),
                     Scope::Own => {
@@ -261,8 +297,9 @@ impl Found {
                     Scope::Above | Scope::Prefix(_) => continue,
                 };
                 match table {
-                    _ if !LOGIN_RESOURCES.contains(&property.key) => {
-                        let why = format!("of a login, a policy says {}", LOGIN_RESOURCES.join(", "));
+                    _ if !property.of_logins => {
+                        let keys: Vec<&str> = Property::of_logins().map(|property| property.key).collect();
+                        let why = format!("of a login, a policy says {}", keys.join(", "));
                         self.leave(&unit, line, &why);
                     }
                     Some(table) => {
@@ -290,7 +327,7 @@ impl Found {
 
     /// What somebody has set until the next boot.
     fn until_boot(&mut self, unit: &str, files: &Files<'_>) {
-        for key in PROPERTIES.iter().map(|property| property.unit).chain([OOM_SCORE_ADJUST, SLICE]) {
+        for key in settings() {
             let Some(winner) = files.holding(key).filter(|winner| !winner.is_the_policys()) else { continue };
             let Some((line, text)) = line(&winner) else { continue };
             if !UNTIL_BOOT.iter().any(|place| line.file.starts_with(place)) {
@@ -318,7 +355,7 @@ impl Found {
                 let spelled = spelled(&value, text);
                 self.add(table, value, spelled, line);
             }
-            None => self.leave(unit, line, "is spelled in a way that a policy does not read"),
+            None => self.leave(unit, line, UNREAD),
         }
     }
 
@@ -334,6 +371,13 @@ impl Found {
     }
 }
 
+/// Whether a setting of a disk holds for others too: each has a line.
+fn is_one_of_several(files: &Files<'_>, key: &str) -> bool {
+    let is_of_a_disk =
+        PROPERTIES.iter().any(|property| property.unit == key && property.of_device().is_some());
+    is_of_a_disk && files.collected(key).len() > 1
+}
+
 /// The line of a winner, and the value in it.
 fn line(winner: &Winner) -> Option<(Line, String)> {
     let (line, text) = winner.set.clone()?;
@@ -343,7 +387,11 @@ fn line(winner: &Winner) -> Option<(Line, String)> {
 
 /// What a policy says for a setting with this text.
 fn value(key: &str, text: &str) -> Option<Value> {
-    if key == OOM_SCORE_ADJUST { score(text).map(Value::Score) } else { weight_or_limit(key, text) }
+    match OfService::by_unit(key) {
+        _ if key == OOM_SCORE_ADJUST => score(text).map(Value::Score),
+        Some(setting) => setting.read(text).map(Value::Own),
+        None => weight_or_limit(key, text),
+    }
 }
 
 fn weight_or_limit(key: &str, text: &str) -> Option<Value> {

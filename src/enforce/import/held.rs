@@ -27,7 +27,7 @@ use crate::text::shown;
 use crate::units::file::{Assignment, Text};
 use crate::units::takes::setting;
 use crate::units::{
-    OOM_SCORE_ADJUST, PROPERTIES, Property, SLICE, ServiceName, SettingValue, SliceName, takes,
+    OF_SERVICES, OOM_SCORE_ADJUST, PROPERTIES, Property, SLICE, ServiceName, SettingValue, SliceName, takes,
 };
 
 /// A user's slice that has nothing of its own: nobody has this number.
@@ -196,15 +196,15 @@ impl Held {
         let mut all = BTreeMap::new();
         for property in PROPERTIES {
             let set = files.set(property.unit).and_then(|winner| winner.set).map(|(_, text)| text);
-            let number = |text: &str| setting(property, text).map(|value| self.machine.number(value));
+            let number = |text: &str| setting(property, text).map(|value| self.comparable(&value));
             let mut effective = match &set {
                 // A spelling that a policy does not have.
-                Some(text) => number(text).map_or_else(|| text.clone(), |number| number.to_string()),
+                Some(text) => number(text).unwrap_or_else(|| text.clone()),
                 None => property.unset().to_string(),
             };
             let ours = told.iter().find(|(told, _)| *told == property);
             if let Some((_, value)) = ours.filter(|_| files.over(Means::Told, property.unit).is_none()) {
-                effective = self.machine.number(*value).to_string();
+                effective = self.comparable(value);
             }
             all.insert(property.unit, Some(effective));
         }
@@ -212,7 +212,19 @@ impl Held {
         all.insert(SLICE, text(SLICE));
         let number = |text: String| takes::score(&text).map_or(text, |score| score.to_string());
         all.insert(OOM_SCORE_ADJUST, text(OOM_SCORE_ADJUST).map(number));
+        for setting in OF_SERVICES.into_iter().filter(|_| unit.ends_with(".service")) {
+            let read = |text: String| setting.read(&text).map_or(text, |value| value.to_string());
+            all.insert(setting.unit, text(setting.unit).map(read));
+        }
         Ok(all)
+    }
+
+    /// A value, to be compared: as a number, and with its disk where it is of one.
+    fn comparable(&self, value: &SettingValue) -> String {
+        match value {
+            SettingValue::Bandwidth(bandwidth) => bandwidth.to_string(),
+            value => self.machine.number(value).to_string(),
+        }
     }
 
     /// What PID 1 is told of a user's slice at a login.

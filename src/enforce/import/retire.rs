@@ -32,7 +32,7 @@ use crate::survey::snapshot::{self, Extent};
 use crate::survey::{Files, Means};
 use crate::text::shown;
 use crate::trust;
-use crate::units::{OOM_SCORE_ADJUST, PROPERTIES, SLICE, SliceName};
+use crate::units::{OF_SERVICES, OOM_SCORE_ADJUST, PROPERTIES, SLICE, SliceName};
 
 /// How long PID 1 is waited for where it is told something.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -302,7 +302,8 @@ fn properties(root: &Path, names: &[String]) -> Result<BTreeMap<String, Vec<Stri
     let values = |unit: &Unit| {
         let numbers = PROPERTIES.map(|property| format!("{}={}", property.unit, unit.resource(property)));
         let texts =
-            [SLICE, OOM_SCORE_ADJUST].map(|key| format!("{key}={}", unit.text(key).unwrap_or_default()));
+            [SLICE, OOM_SCORE_ADJUST].into_iter().chain(OF_SERVICES.iter().map(|setting| setting.unit));
+        let texts = texts.map(|key| format!("{key}={}", unit.text(key).unwrap_or_default()));
         numbers.into_iter().chain(texts).collect()
     };
     let units = Units::read_these(root, names)?;

@@ -14,7 +14,7 @@ use crate::paths;
 use crate::policy::{self, Loaded, Policy, ServicePattern, Severity};
 use crate::text::shown;
 use crate::units::takes::setting;
-use crate::units::{PROPERTIES, SLICE, ServiceName, SliceName};
+use crate::units::{CPU_WEIGHT, PROPERTIES, SLICE, ServiceName, SliceName};
 
 /// A value that would be another.
 pub(super) struct Differing {
@@ -231,7 +231,9 @@ fn culprits(held: &Held, found: &Found, after: &World<'_>, unit: &str, key: &str
             Table::PrivateDir(_) => false,
         },
         (Value::Score(_), Table::Service(name)) => key == crate::units::OOM_SCORE_ADJUST && is_in(name),
-        (Value::Total(_), _) => unit == SliceName::user().as_str(),
+        (Value::Total(_), _) => key == CPU_WEIGHT.unit && unit == SliceName::user().as_str(),
+        (Value::OfAll(_, property, _), _) => property.unit == key && unit == SliceName::user().as_str(),
+        (Value::Own(value), Table::Service(name)) => key == value.setting().unit && is_in(name),
         _ => false,
     };
     found.entries.iter().enumerate().filter(|(_, entry)| sets(entry)).map(|(at, _)| at).collect()

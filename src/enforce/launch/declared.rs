@@ -96,7 +96,8 @@ fn read_drop_in(text: &str) -> Declared {
 }
 
 fn declared_in_policy(root: &Path, service: &ServiceName) -> Result<Option<Declared>> {
-    let loaded = policy::load(root);
+    let mut loaded = policy::load(root);
+    loaded.policy.find_disks(root);
     if let (policy::InForce::Nothing, Some(diagnostic)) = (loaded.in_force, loaded.diagnostics.first()) {
         bail!("{diagnostic}");
     }

@@ -13,7 +13,7 @@ use fairslice_base::host::cgroup;
 use fairslice_base::host::pid1::{Holds, Manager, Scope};
 
 use crate::enforce::scope;
-use crate::units::{PROPERTIES, ServiceName, SliceName};
+use crate::units::{MEMORY_ZSWAP_MAX, PROPERTIES, ServiceName, SliceName};
 
 /// How long to wait for PID 1, all in all. It answers nobody while it reloads, which takes seconds on a busy
 /// machine: a start that waits that long costs less than a service that runs in the wrong slice until its next.
@@ -79,19 +79,13 @@ fn resources(root: &Path, placed: &Path, unit: &ServiceName) -> Vec<(&'static st
         return Vec::new();
     };
     let live = |attribute| cgroup::attribute(root, own, attribute);
-    let number = |text: &str| text.strip_prefix("default ").unwrap_or(text).parse().ok();
-    let settings = PROPERTIES.iter().filter_map(|property| {
-        // "max" is no number, and no limit.
-        Some((property.unit, number(live(property.attribute)?.lines().next()?)?))
+    let settings = PROPERTIES.iter().filter(|property| **property != MEMORY_ZSWAP_MAX);
+    let settings = settings.filter_map(|property| {
+        let number = cgroup::number(&live(property.attribute)?)?;
+        // That is no limit.
+        (number != u64::MAX).then_some((property.bus, number))
     });
-    settings.chain(live("cpu.max").and_then(|text| cpu_quota(&text))).collect()
-}
-
-/// `cpu.max` as systemd takes it: CPU time in µs for each second.
-fn cpu_quota(text: &str) -> Option<(&'static str, u64)> {
-    let (quota, period) = text.split_once(' ')?;
-    let (quota, period): (u64, u64) = (quota.parse().ok()?, period.parse().ok()?);
-    Some(("CPUQuotaPerSecUSec", quota.checked_mul(1_000_000)?.checked_div(period)?))
+    settings.collect()
 }
 
 #[cfg(test)]
@@ -115,9 +109,7 @@ mod tests {
         let unit = ServiceName::new("a").unwrap();
         assert_eq!(
             resources(root.path(), Path::new("system.slice/a.service/payload"), &unit),
-            [("CPUWeight", 50), ("IOWeight", 70), ("MemoryMax", 4096), ("CPUQuotaPerSecUSec", 1_500_000)]
+            [("CPUWeight", 50), ("CPUQuotaPerSecUSec", 1_500_000), ("IOWeight", 70), ("MemoryMax", 4096)]
         );
-        assert_eq!(cpu_quota("max 100000"), None);
-        assert_eq!(cpu_quota("1 0"), None);
     }
 }

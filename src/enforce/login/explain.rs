@@ -42,6 +42,8 @@ pub struct Explained<'p> {
     pub settings: Vec<Live>,
     /// What all logins weigh, if that is declared, and what is live now.
     pub total: Option<Live>,
+    /// What else the policy gives all logins together, and what is live now.
+    pub totals: Vec<Live>,
     /// How it is counted with this user, if it is a sum.
     pub headcount: Option<Headcount>,
     /// The weight that the user shares with other members of a group, if there is one.
@@ -111,7 +113,7 @@ pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -
     let machine = Machine::read(root)?;
     let live = |slice: &SliceName, property: Property, value, origin: &Origin| {
         let live = cgroup::attribute(root, &slice.cgroup(), property.attribute);
-        let holds = live.as_ref().is_some_and(|live| effect::holds(value, live, machine));
+        let holds = live.as_ref().is_some_and(|live| effect::holds(property, &value, live, machine));
         Live { property, value, origin: origin.clone(), live, holds }
     };
     let slice = SliceName::of_user(account.uid);
@@ -122,6 +124,8 @@ pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -
     let total = policy.logins.total_weight.as_ref().zip(weight);
     let total = total
         .map(|(declared, (property, value))| live(&SliceName::user(), property, value, &declared.origin));
+    let totals = policy.logins.total.settings();
+    let totals = totals.map(|s| live(&SliceName::user(), s.property, s.value, s.origin)).collect();
     let stacks = pam::stacks(root);
     let directories = policy.private_dirs.iter().map(|(variable, declared)| {
         let directory = match wanted(root, declared, &account) {
@@ -151,6 +155,7 @@ pub fn explain<'p>(root: &Path, policy: &'p Policy, user: &str, service: &str) -
         rule,
         settings,
         total,
+        totals,
         headcount: counted,
         shared,
         directories,

@@ -435,7 +435,11 @@ pub fn online_cpus(root: &Path) -> Result<u32> {
     Ok(online(root)?.count())
 }
 
-fn online(root: &Path) -> Result<CpuSet> {
+/// Which CPUs there are.
+///
+/// # Errors
+/// The kernel's list of them cannot be read.
+pub fn online(root: &Path) -> Result<CpuSet> {
     let file = root.join(paths::ONLINE_CPUS);
     let text = fs::read_to_string(&file).with_context(|| format!("reading {}", shown(&file)))?;
     CpuSet::parse(&text)

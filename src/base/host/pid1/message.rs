@@ -224,7 +224,7 @@ mod tests {
     #[test]
     #[cfg(target_endian = "little")]
     fn a_call_on_the_wire() {
-        let call = super::super::set_unit_properties("a.slice", &[("CPUWeight", 200)]).unwrap();
+        let call = super::super::set_unit_properties("a.slice", &[("CPUWeight", 200)], &[]).unwrap();
         let expected: &[&[u8]] = &[
             b"l\x01\x00\x01\x38\0\0\0\x01\0\0\0\x85\0\0\0",
             b"\x01\x01o\0\x19\0\0\0/org/freedesktop/systemd1\0\0\0\0\0\0\0",

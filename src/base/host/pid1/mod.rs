@@ -127,7 +127,7 @@ impl Manager {
     /// Sets properties of `unit` until the next boot: `SetUnitProperties` with `runtime` true.
     ///
     /// Only properties of D-Bus type `t` are covered, as `org.freedesktop.systemd1(5)` gives them:
-    /// `CPUWeight` and `IOWeight` from 1 to 10,000; `MemoryMin`, `MemoryLow`, `MemoryHigh`,
+    /// `CPUWeight` and `IOWeight` from 1 to 10,000; `CPUQuotaPerSecUSec` in µs; `MemoryMin`, `MemoryLow`, `MemoryHigh`,
     /// `MemoryMax`, `MemorySwapMax` in bytes; `TasksMax` as a count; [`u64::MAX`] is "infinity", and
     /// for a weight "not set". PID 1 sets all of them or none.
     ///
@@ -144,10 +144,27 @@ impl Manager {
         properties: &[(&str, u64)],
         deadline: Instant,
     ) -> Result<()> {
-        let done = set_unit_properties(unit, properties).and_then(|call| self.call(&call, deadline));
+        self.set_limits(unit, properties, &[], deadline)
+    }
+
+    /// The same, and properties of type `a(st)`, which have a disk beside the number: `IOReadBandwidthMax`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Manager::set_unit_properties`].
+    pub fn set_limits(
+        &self,
+        unit: &str,
+        properties: &[(&str, u64)],
+        of_disks: &[(&str, &str, u64)],
+        deadline: Instant,
+    ) -> Result<()> {
+        let done =
+            set_unit_properties(unit, properties, of_disks).and_then(|call| self.call(&call, deadline));
         done.map(drop).with_context(|| {
-            let list: Vec<String> =
-                properties.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let numbers = properties.iter().map(|(name, value)| format!("{name}={value}"));
+            let disks = of_disks.iter().map(|(name, disk, value)| format!("{name}=\"{disk} {value}\""));
+            let list: Vec<String> = numbers.chain(disks).collect();
             let socket = shown(&self.socket);
             let (unit, list) = (shown(unit).at_most(MAX_TEXT), list.join(" "));
             format!("cannot set {list} on {unit} through {socket}")
@@ -230,8 +247,14 @@ impl Manager {
     }
 }
 
-fn set_unit_properties(unit: &str, properties: &[(&str, u64)]) -> Result<Call<'static>> {
-    let properties: Vec<_> = properties.iter().map(|&(name, value)| (name, Variant::U64(value))).collect();
+fn set_unit_properties(
+    unit: &str,
+    properties: &[(&str, u64)],
+    of_disks: &[(&str, &str, u64)],
+) -> Result<Call<'static>> {
+    let numbers = properties.iter().map(|&(name, value)| (name, Variant::U64(value)));
+    let disks = of_disks.iter().map(|&(name, disk, value)| (name, Variant::from(vec![(disk, value)])));
+    let properties: Vec<_> = numbers.chain(disks).collect();
     let runtime = true;
     let body = to_bytes(context(), &(unit, runtime, properties))?;
     Ok(manager_call("SetUnitProperties", "sba(sv)", body.bytes()))
