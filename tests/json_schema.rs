@@ -158,9 +158,8 @@ fn explain_login() {
                   [private_dir.CARGO_TARGET_DIR]\npath = \"/srv/{user}\"\nonly_if = \"/none\"\n";
     let unlimited = policy.replace("cpu_floor = \"50%\"\n", "");
     let shared = format!("[logins.group.\"{}\"]\ntotal_weight = 90\n", user.group());
-    for policy in
-        [policy, &unlimited, &shared, "[logins]\ntotal_weight = 100\n", "[service.a]\noom_score_adj = 0\n"]
-    {
+    let total = "[logins]\ntotal_weight = 100\ntotal_memory_high = \"50%\"\n";
+    for policy in [policy, &unlimited, &shared, total, "[service.a]\noom_score_adj = 0\n"] {
         write(root, "etc/fairslice/policy.toml", policy);
         compile(root);
         for service in ["sshd", "cron", "early", "none"] {

@@ -386,7 +386,9 @@ fn what_limits_is_compared_with_the_kernels_files() {
     let set = |cgroup: &str, attribute: &str, value: &str| {
         write(root, &format!("sys/fs/cgroup/{cgroup}/{attribute}"), &format!("{value}\n"));
     };
-    right.iter().for_each(|(cgroup, attribute, value)| set(cgroup, attribute, value));
+    for (cgroup, attribute, value) in right {
+        set(cgroup, attribute, value);
+    }
     let niced = |nice: &str| {
         let stat = fs::read_to_string(root.join("proc/10/stat")).unwrap();
         let (before, after) = stat.rsplit_once(')').unwrap();

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::check::{key_of, tables};
-use super::{Diagnostic, Policy};
+use super::{Diagnostic, Policy, Resources};
 use crate::units::cpu_set::CpuSet;
 use crate::units::known::known;
 use crate::units::{Property, ServiceValue, SettingValue};
@@ -29,6 +29,7 @@ pub fn here(policy: &Policy, cpus: Option<&CpuSet>, systemd: impl Fn() -> Option
             found.extend(message.map(|message| Diagnostic::at(setting.origin, message).warning()));
         }
     }
+    found.extend(tables(policy).filter_map(|(resources, _)| by_two_paths(resources)));
     for own in policy.services.values().flat_map(|service| &service.own) {
         let (ServiceValue::Cpus(wanted), Some(cpus)) = (&own.value, cpus) else { continue };
         if !wanted.is_within(cpus) {
@@ -54,6 +55,20 @@ fn no_disk(value: &SettingValue) -> Option<String> {
     bandwidth.device.is_none().then(what)
 }
 
+/// PID 1 has a line of limits for each path, with none of the other direction in it, and writes one after the other.
+fn by_two_paths(resources: &Resources) -> Option<Diagnostic> {
+    let (read, write) =
+        (resources.io_read_bandwidth_max.as_ref()?, resources.io_write_bandwidth_max.as_ref()?);
+    let (from, to) = (&read.value, &write.value);
+    let is_one = from.device.is_some() && from.device == to.device && from.path != to.path;
+    let message = format!(
+        "io_write_bandwidth_max = {to}: {} is on the disk of {} (io_read_bandwidth_max), and by two paths systemd \
+         takes the one limit back with the other: write the same path",
+        to.path, from.path
+    );
+    is_one.then(|| Diagnostic::at(&write.origin, message).warning())
+}
+
 fn unknown(property: Property, systemd: &impl Fn() -> Option<u16>) -> Option<String> {
     let known = known(property.unit).filter(|known| known.comes_with(Some(OLDEST)).is_some())?;
     let since = known.comes_with(systemd())?;
@@ -64,6 +79,25 @@ fn unknown(property: Property, systemd: &impl Fn() -> Option<u16>) -> Option<Str
 mod tests {
     use super::*;
     use crate::policy::load_files;
+
+    #[test]
+    fn one_disk_by_two_paths_is_said() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let said = |write: &str, device: &str| {
+            let text = format!(
+                "[service.a]\nio_read_bandwidth_max = \"/a 1M\"\nio_write_bandwidth_max = \"{write} 1M\"\n"
+            );
+            std::fs::write(file.path(), text).unwrap();
+            let mut policy = load_files(&[file.path().to_owned()]).policy;
+            for resources in policy.services.values_mut().map(|service| &mut service.resources) {
+                resources.io_read_bandwidth_max.as_mut().unwrap().value.device = Some("8:0".into());
+                resources.io_write_bandwidth_max.as_mut().unwrap().value.device = Some(device.into());
+            }
+            here(&policy, None, || None).into_iter().map(|found| found.message).collect::<Vec<_>>()
+        };
+        assert!(said("/b", "8:0")[0].starts_with("io_write_bandwidth_max = /b 1M: /b is on the disk of /a"));
+        assert_eq!((said("/a", "8:0"), said("/b", "8:16")), (Vec::new(), Vec::new()));
+    }
 
     #[test]
     fn what_this_machine_does_not_have_is_said() {

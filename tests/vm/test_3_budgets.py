@@ -20,6 +20,7 @@ SERVICE = "budget.slice/budget-one.service"
 USERS = "user.slice"
 ALICE, BOB = f"{USERS}/user-1000.slice", f"{USERS}/user-1001.slice"
 MIB = 1 << 20
+ZSWAP = "memory.zswap.max"
 
 
 def policy(device: str, quota: int, rate: int, weight: int) -> str:
@@ -36,7 +37,7 @@ memory_zswap_max = "{rate}M"
 cpu_quota = "{quota}%"
 io_weight = {weight + 100}
 io_read_bandwidth_max = "{device} {rate + 20}M"
-io_write_bandwidth_max = "/var/tmp {rate + 10}M"
+io_write_bandwidth_max = "{device} {rate + 10}M"
 memory_zswap_max = 0
 allowed_cpus = "0"
 oom_policy = "kill"
@@ -105,13 +106,14 @@ def live(machine, files) -> dict[str, str]:
     return dict(line.split("=", 1) for line in answer.splitlines())
 
 
-def differing(machine) -> list[str]:
+def differing(machine, lacking: tuple[str, ...] = ()) -> list[str]:
+    """What status says is not as declared, but for what this kernel does not have."""
     answer = json.loads(machine.root("fairslice status --json || true"))
     return [
         f"{unit['unit']} {setting['setting']}: {setting['live']}, declared {setting['declared']}"
         for unit in answer["units"]
         for setting in unit["settings"]
-        if unit["active"] and not setting["holds"]
+        if unit["active"] and not setting["holds"] and setting["setting"].replace("_", ".") not in lacking
     ]
 
 
@@ -141,6 +143,12 @@ def test_every_key_is_in_the_kernels_files(budgets, capsys):
     machine = budgets
     # The file system lies on a disk without partitions.
     device, disk = machine.root("findmnt -n -o SOURCE /; mountpoint -d /").split()
+    # Debian's kernel for virtual machines has no zswap.
+    lacking = () if ZSWAP in machine.root("ls /sys/fs/cgroup/user.slice") else (ZSWAP,)
+
+    def here(all: dict[str, str]) -> dict[str, str]:
+        return {file: value for file, value in all.items() if file.rsplit("/", 1)[1] not in lacking}
+
     machine.put({POLICY: policy(device, 50, 20, 50)})
     assert "warning" not in machine.root("fairslice check || true")
     said = machine.root("fairslice apply 2>&1; echo exit $?")
@@ -148,7 +156,7 @@ def test_every_key_is_in_the_kernels_files(budgets, capsys):
     for waits in ("slice", "nice is 0, declared 5", "io_scheduling_class is none, declared idle"):
         assert waits in said, said
     machine.root("fairslice apply --restart 2>&1 || true")
-    wanted = declared(50, 20, 50, disk)
+    wanted = here(declared(50, 20, 50, disk))
     found = live(machine, wanted)
     with capsys.disabled():
         print(f"\n{'file':44} {'declared':52} measured")
@@ -157,22 +165,22 @@ def test_every_key_is_in_the_kernels_files(budgets, capsys):
     assert found == wanted
     process = machine.root(f"pid=$(systemctl show --value -p MainPID {NAME}); ps -o ni= -p $pid; ionice -p $pid")
     assert process.split() == ["5", "idle"]
-    assert differing(machine) == []
-    assert machine.root("fairslice apply --dry-run; echo exit $?").endswith("exit 0\n")
+    assert differing(machine, lacking) == []
+    assert "nothing to change" in machine.root("fairslice apply --dry-run || true")
 
     # Other numbers, by a reload alone: PID 1 writes them when a unit is started there, a login its own.
     machine.put({POLICY: policy(device, 60, 30, 70)})
     machine.root("systemctl daemon-reload")
     machine.root("for slice in budget user; do systemd-run --quiet --wait --slice=$slice.slice true; done")
     machine.session("alice").run("true")
-    wanted = declared(60, 30, 70, disk)
+    wanted = here(declared(60, 30, 70, disk))
     # What alice has beside all users is what was applied, and what bob has is written when he has a new unit.
     of_logins = [file for file in wanted if file.startswith((ALICE, BOB))]
     rest = [file for file in wanted if file not in of_logins]
     assert {file: value for file, value in live(machine, rest).items() if value != wanted[file]} == {}
-    machine.root("fairslice apply")
+    machine.root("fairslice apply || true")
     assert live(machine, wanted) == wanted
-    assert differing(machine) == []
+    assert differing(machine, lacking) == []
 
 
 def test_what_others_set_and_what_a_start_brings_is_found(budgets):
@@ -215,6 +223,8 @@ class Kept:
 
 
 FILE_MIB = 500
+# Less, and the machine does nothing but read what it runs, again and again.
+LEFT_MIB = 240
 READER = f"""[Service]
 Slice=system.slice
 ExecStart=/bin/bash -c 'while :; do begun=$EPOCHREALTIME; cat /var/tmp/budget > /dev/null; \\
@@ -223,7 +233,7 @@ ExecStart=/bin/bash -c 'while :; do begun=$EPOCHREALTIME; cat /var/tmp/budget > 
 
 
 def eaten(machine, sessions) -> Kept:
-    """Alice and bob want all but 120 MiB of what there is."""
+    """Alice and bob want all but LEFT_MIB of what there is."""
     machine.root(
         # Whose it is, is decided by who reads it first.
         f"head -c {FILE_MIB}M /dev/zero > /var/tmp/budget; sync; echo 3 > /proc/sys/vm/drop_caches;"
@@ -232,7 +242,7 @@ def eaten(machine, sessions) -> Kept:
         " for i in $(seq 600); do [ $(cat /run/budget-passes 2>/dev/null | wc -l) -ge 2 ] && break; sleep 0.5; done"
     )
     before = cached(machine)
-    available = int(machine.root("awk '/MemAvailable/ {print $2}' /proc/meminfo")) // 1024 - 120
+    available = int(machine.root("awk '/MemAvailable/ {print $2}' /proc/meminfo")) // 1024 - LEFT_MIB
     mark = measure.journal_mark(machine)
     for session, part in zip(sessions, (0.55, 0.45), strict=True):
         user = session.user

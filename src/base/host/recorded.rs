@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::directory::names;
 use crate::paths;
-use crate::units::CpuQuota;
+use crate::units::takes::quota;
 
 /// The settings of one slice that PID 1 was told, each with every value that it was told.
 ///
@@ -84,7 +84,7 @@ fn number(value: &str) -> Option<u64> {
         value => {
             // Behind the disk of a bandwidth.
             let number = value.rsplit_once(' ').map_or(value, |(_, number)| number);
-            number.parse().ok().or_else(|| Some(CpuQuota::parse(number)?.microseconds()))
+            number.parse().ok().or_else(|| quota(number))
         }
     }
 }
@@ -102,6 +102,8 @@ mod tests {
         assert!(told.has_told("MemoryHigh", "infinity"));
         assert!(told.has_told("IOWeight", "7"), "a record without a value");
         assert!(Recorded::parse("CPUQuota=2500000").has_told("CPUQuota", "250%"));
+        // So systemd 257 writes it.
+        assert!(Recorded::parse("CPUQuota=800000").has_told("CPUQuota", "80.00%"));
         assert!(Recorded::parse("IOReadBandwidthMax=5000").has_told("IOReadBandwidthMax", "/srv 5000"));
         assert!(!told.has("TasksMax") && !told.has_told("TasksMax", "7"));
         let back = Recorded::parse("CPUWeight=200\n-CPUWeight\n");

@@ -149,6 +149,12 @@ pub fn setting(property: Property, text: &str) -> Option<SettingValue> {
     })
 }
 
+/// A quota of one CPU's time, `80.00%`, in µs for each second.
+#[must_use]
+pub fn quota(text: &str) -> Option<u64> {
+    permyriad(text).map(|quota| quota * 100)
+}
+
 /// A device and a rate, `/srv 100M`, in powers of 1000; or `infinity`.
 #[must_use]
 pub fn bandwidth(text: &str) -> Option<Bandwidth> {
