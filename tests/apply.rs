@@ -305,7 +305,7 @@ fn write_cgroup(root: &Path, unit: &str) {
             write(
                 root,
                 &format!("sys/fs/cgroup/{cgroup}/{attribute}"),
-                &format!("{}\n", value.unwrap_or(unset)),
+                &format!("{}\n", value.unwrap_or(unset).replace("infinity", "max")),
             );
         }
     }
@@ -387,6 +387,7 @@ fn answer(root: &Path, message: &[u8]) -> String {
                 let Variant::U64(value) = value else { panic!("{value:?}") };
                 write!(said, " {name}={value}").unwrap();
                 let file = format!("run/systemd/system.control/{unit}.d/50-{name}.conf");
+                let value = if value == u64::MAX { "infinity".to_owned() } else { value.to_string() };
                 write(root, &file, &format!("[Slice]\n{name}={value}\n"));
                 show(root, "run/systemd/generator");
             }
@@ -967,4 +968,71 @@ fn json_is_what_its_schema_says() {
         schema.unseen(),
         ["in_vain", "restarted"].map(|key| format!("/properties/{key}/items: string"))
     );
+}
+
+/// Lowered below what is used, a ceiling would kill: PID 1 is told the one of now before it reads the new one, and once
+/// no more is used, the next run sets it.
+#[test]
+fn a_ceiling_below_what_is_used_waits() {
+    let machine = Machine::new();
+    let slice = format!("sys/fs/cgroup/{SERVICES}");
+    let root_slice = "sys/fs/cgroup/user.slice/user-0.slice";
+    for (file, text) in [
+        (format!("{slice}/memory.max"), "max\n"),
+        (format!("{slice}/memory.current"), "2147483648\n"),
+        (format!("{slice}/memory.reclaim"), ""),
+        (format!("{root_slice}/pids.current"), "600\n"),
+    ] {
+        write(machine.path(), &file, text);
+    }
+    machine.edit(&format!(
+        "{}[logins.user.root]\ntasks_max = 512\n",
+        BEFORE.replace("memory_high = \"1G\"", "memory_high = \"1G\"\nmemory_max = \"1G\"")
+    ));
+    let memory = "foundry-services.slice: memory_max: max, declared 1G: waits, 2G used;";
+    let (code, out, _) = machine.run(&["--dry-run"]);
+    assert!(code == Some(1) && out.contains(memory), "{out}");
+    assert!(out.contains("user-0.slice: tasks_max: max, declared 512: waits, 600 tasks used;"), "{out}");
+    assert_eq!(machine.calls(), [""; 0]);
+    let (code, out, err) = machine.run(&[]);
+    assert_eq!((code, err.as_str()), (Some(1), ""), "{out}");
+    let calls = machine.calls();
+    let at = |call: &str| calls.iter().position(|known| known == call).unwrap();
+    assert!(
+        at(&format!("foundry-services.slice MemoryMax={}", u64::MAX)) < at("reload")
+            && at(&format!("user-0.slice TasksMax={}", u64::MAX)) < at("reload"),
+        "{calls:?}"
+    );
+    assert!(
+        !calls.iter().any(|call| call.contains("=1073741824") || call.contains("TasksMax=512")),
+        "{calls:?}"
+    );
+    // The kernel was asked first, which reclaimed nothing here.
+    assert_eq!(read(machine.path(), &format!("{slice}/memory.reclaim")), "1073741824");
+    // A second run finds the same, and changes nothing.
+    let (code, out, _) = machine.run(&[]);
+    assert!(code == Some(1) && out.starts_with("nothing to change\n") && out.contains(memory), "{out}");
+    assert_eq!(machine.calls(), [""; 0]);
+    let (_, out, _) = machine.run(&["--logins", "--dry-run"]);
+    assert_eq!(out, "user-0.slice: tasks_max max left, declared 512: 600 used\n");
+    // Somebody has gone.
+    write(machine.path(), &format!("{root_slice}/pids.current"), "500\n");
+    write(machine.path(), &format!("{slice}/memory.current"), "1073741824\n");
+    let (_, out, _) = machine.run(&["--dry-run"]);
+    assert!(!out.contains("waits") && out.contains("tasks_max   max -> 512"), "{out}");
+    let (_, out, err) = machine.run(&[]);
+    assert_eq!(err, "", "{out}");
+    assert_eq!(machine.live("user.slice/user-0.slice/pids.max"), "512");
+    let control = "run/systemd/system.control/foundry-services.slice.d/50-MemoryMax.conf";
+    assert!(!machine.path().join(control).exists(), "{out}");
+}
+
+#[test]
+fn a_ceiling_is_forced_below_what_is_used_where_that_is_asked_for() {
+    let machine = Machine::new();
+    write(machine.path(), "sys/fs/cgroup/user.slice/user-0.slice/pids.current", "600\n");
+    machine.edit(&format!("{BEFORE}[logins.user.root]\ntasks_max = 512\n"));
+    let (code, out, err) = machine.run(&["--force"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    assert_eq!(machine.live("user.slice/user-0.slice/pids.max"), "512");
 }

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::out::{print, say};
 use super::{FAILED, FOUND, PATIENCE, complain, lock};
-use crate::enforce::apply;
+use crate::enforce::apply::{self, Ceilings};
 use crate::policy;
 use crate::report;
 use crate::survey;
@@ -27,8 +27,11 @@ pub(super) struct Options {
     /// Restart the services that need it too, but those that people are logged in through
     #[arg(long, conflicts_with = "dry_run")]
     restart: bool,
+    /// Set ceilings below what is used too: the kernel kills what does not fit under a memory_max
+    #[arg(long)]
+    force: bool,
     /// Only what logins are given: users' slices, and the weight of all of them
-    #[arg(long, conflicts_with_all = ["restart", "json"])]
+    #[arg(long, conflicts_with_all = ["restart", "json", "force"])]
     logins: bool,
     /// Print one object, as /usr/share/doc/fairslice/json describes it
     #[arg(long)]
@@ -43,12 +46,16 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
     let lock = if options.dry_run { None } else { Some(lock(root, PATIENCE)?) };
     let loaded = survey::declared(root);
     let broken = complain(&loaded);
-    let plan = apply::plan(root, &loaded)?;
+    let ceilings = if options.force { Ceilings::Force } else { Ceilings::Wait };
+    let mut plan = apply::plan_with(root, &loaded, ceilings)?;
     let Some(lock) = lock else {
         let text = if options.json { report::plan_json(&plan) } else { report::plan_text(&plan) };
         print(&text)?;
         return Ok(broken.max(u8::from(plan.leaves())));
     };
+    if plan.make_room() {
+        plan = apply::plan_with(root, &loaded, ceilings)?;
+    }
     // A reader that goes away stops nothing halfway: whether it has read all is asked last.
     let before = report::plan_value(&plan);
     let shown = if options.json { Ok(()) } else { print(&report::changes_text(&plan)) };
@@ -68,7 +75,7 @@ fn logins(root: &Path, dry_run: bool) -> Result<u8> {
     let lock = if dry_run { None } else { Some(lock(root, LONG_PATIENCE)?) };
     let mut loaded = policy::load(root);
     loaded.policy.find_disks(root);
-    let changes = apply::logins(root, &loaded.policy).context("looking at the machine")?;
+    let changes = apply::logins(root, &loaded.policy, Ceilings::Wait).context("looking at the machine")?;
     print(&report::changes(&changes))?;
     if let Some(lock) = lock {
         apply::set_logins(root, &lock, &loaded.policy)?;

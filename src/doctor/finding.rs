@@ -206,6 +206,7 @@ codes! {
     TotalWeight 46 Severe "user.slice does not weigh what the policy says";
     OutsideSlice 47 Moderate "processes of a user run outside of the user's slice, whose limits do not hold there";
     NeedsRestart 48 Moderate "a service was started before a setting of the policy's that only its next start brings";
+    CeilingWaits 49 Minor "a ceiling of the policy's waits: more is used than it allows";
     DirectoryOwner 50 Severe "a private directory belongs to somebody else";
     DirectoryMode 51 Moderate "a private directory is open to others";
     DirectoryRoot 52 Severe "others can write to the root of private directories";

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::cost;
+use super::settings::ceiling_waits;
 use crate::doctor::chain::Override;
 use crate::doctor::finding::{Code, Finding, Fix, Place, Subjects};
 use crate::effect::{holds, said};
@@ -274,6 +275,10 @@ fn slice(seen: &Seen<'_>, user: &User, declared: &Setting<'_>) -> Option<Finding
     let slice = SliceName::of_user(user.uid);
     let (property, value, origin) = (declared.property, &declared.value, declared.origin);
     let live = seen.live.cgroups.get(&slice.cgroup())?.attributes.get(property.attribute);
+    let waiting = (property.key, property, value, origin);
+    if let Some(waits) = ceiling_waits(seen.live, seen.machine, subject(user), waiting, &slice.cgroup()) {
+        return Some(waits);
+    }
     let is_live = live.is_some_and(|live| holds(property, value, live, seen.machine));
     let unit = seen.units.get(slice.as_str());
     let known = unit.and_then(|unit| unit.set(property, value));

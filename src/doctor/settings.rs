@@ -7,21 +7,25 @@ use std::path::{Path, PathBuf};
 use super::cost;
 use super::remedy::is_vendors;
 use crate::doctor::chain::{Chain, Link, Override, Scene, Stage};
-use crate::doctor::finding::{Code, Finding, Fix, Place};
+use crate::doctor::finding::{Code, Finding, Fix, Place, Subjects};
+use crate::effect::memory::size;
 use crate::effect::{equals, given, holds, number, slices, total_weight_now};
+use crate::enforce::ceiling;
+use crate::host::cgroup;
+use crate::host::machine::Machine;
 use crate::host::tree::Tree;
 use crate::host::units::Unit;
 use crate::paths;
 use crate::policy::{Diagnostic, InForce, Loaded, Origin, Severity, TotalWeight};
 use crate::survey::controller::{self, Absent, Disabling};
-use crate::survey::snapshot::{Attributes, User};
+use crate::survey::snapshot::{Attributes, Snapshot, User};
 use crate::survey::unmatched::Unmatched;
 use crate::text::{quoted, shown};
 use crate::trust::Exposed;
 use crate::units::file::Assignment;
 use crate::units::{
-    CPU_WEIGHT, IO_WEIGHT, MEMORY_LOW, MEMORY_MIN, PROPERTIES, Property, SLICE, SettingValue, SliceName,
-    TASKS_MAX,
+    CPU_WEIGHT, IO_WEIGHT, MEMORY_LOW, MEMORY_MAX, MEMORY_MIN, PROPERTIES, Property, SLICE, SettingValue,
+    SliceName, TASKS_MAX,
 };
 
 /// One weight or limit of one unit.
@@ -341,6 +345,37 @@ pub(super) fn absent(
     (why, at, fix)
 }
 
+/// [`Code::CeilingWaits`], of a value that is declared for a cgroup.
+pub(super) fn ceiling_waits(
+    live: &Snapshot,
+    machine: Machine,
+    subject: Subjects,
+    (key, property, value, origin): (&str, Property, &SettingValue, &Origin),
+    cgroup: &Path,
+) -> Option<Finding> {
+    ceiling::usage(property)?;
+    let of = &live.tree[live.tree.find(cgroup)?];
+    let live = live.cgroups.get(cgroup)?.attributes.get(property.attribute)?;
+    let used = if property == MEMORY_MAX { of.memory?.current } else { of.tasks? };
+    let waits = ceiling::waits(value, live, used, machine);
+    let (used, kills) = if property == MEMORY_MAX {
+        (size(used), ", which kills what does not fit")
+    } else {
+        (format!("{used} tasks"), "")
+    };
+    waits.then(|| Finding {
+        code: Code::CeilingWaits,
+        subject,
+        what: format!("{key} {value} is {}", cgroup::said(property, live)),
+        cost: None,
+        cause: format!("{used} used, and applying the policy lowers no ceiling below that"),
+        at: Some(Place::from(origin)),
+        fix: Fix::Edit(format!(
+            "\"fairslice apply\" once no more is used, or \"fairslice apply --force\"{kills}"
+        )),
+    })
+}
+
 /// Has PID 1 enable controllers again that these lines disable; `again` has it write what it then has.
 fn enable(lines: &[Disabling], again: Fix) -> Fix {
     let edit = |Disabling { unit, line }: &Disabling| {
@@ -405,6 +440,11 @@ impl Wanted<'_> {
         let mut chain = Chain::new(self.unit, self.key);
         let declared = self.value.to_string();
         chain.declare(declared.clone(), self.origin);
+        let declared_for = self.cgroup.as_ref().zip(self.origin);
+        chain.broken = declared_for.and_then(|(cgroup, origin)| {
+            let declared = (self.key, self.property, &self.value, origin);
+            ceiling_waits(scene.live, scene.machine, self.unit.into(), declared, cgroup)
+        });
         if is_generated {
             scene.add_drop_in(&mut chain, self.property.unit, &declared);
         }

@@ -6,9 +6,11 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::json::json_text;
+use crate::effect::memory::size;
 use crate::enforce::apply::{How, Plan, Report, UnitChanges};
 use crate::enforce::user_slice;
 use crate::text::shown;
+use crate::units::MEMORY_MAX;
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
 const JSON_VERSION: u32 = 1;
@@ -44,6 +46,13 @@ pub fn changes(changes: &[user_slice::SliceChange]) -> String {
                 left.value,
                 over.said()
             );
+        }
+        for (waiting, used) in &change.waits {
+            let (key, value) = (waiting.property.key, &waiting.value);
+            let live = waiting.live.as_deref().unwrap_or("-");
+            let used = if waiting.property == MEMORY_MAX { size(*used) } else { used.to_string() };
+            let slice = &change.slice;
+            let _ = writeln!(text, "{slice}: {key} {} left, declared {value}: {used} used", shown(live));
         }
     }
     text

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod budget;
+pub mod ceiling;
 pub mod cgroup2;
 pub mod decision;
 pub mod login;

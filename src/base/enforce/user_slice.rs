@@ -14,7 +14,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use super::cgroup2::{self, Hierarchy, SettingValues};
-use super::{budget, own};
+use super::{budget, ceiling, own};
 use crate::effect::{self, Headcount};
 use crate::host::account::Account;
 use crate::host::cgroup;
@@ -38,6 +38,8 @@ pub struct SliceChange {
     pub properties: Vec<Changed>,
     /// What differs and is left, because the administrator has set it.
     pub left: Vec<(Changed, Winner)>,
+    /// What differs and waits, because so much is used.
+    pub waits: Vec<(Changed, u64)>,
 }
 
 /// One property that is not as it should be.
@@ -206,7 +208,7 @@ pub fn set(root: &Path, change: &SliceChange, deadline: Instant) -> Result<()> {
     let number = |changed: &Changed| machine.number(&changed.value);
     let set: Vec<(&str, u64)> =
         change.properties.iter().map(|changed| (changed.property.unit, number(changed))).collect();
-    remember(root, slice, &set).with_context(|| format!("recording what is set on {slice}"))?;
+    remember(root, slice.as_str(), &set).with_context(|| format!("recording what is set on {slice}"))?;
     let mut properties = Vec::new();
     let mut bandwidths = Vec::new();
     for changed in &change.properties {
@@ -229,11 +231,20 @@ fn differing(root: &Path, slice: SliceName, settings: SettingValues) -> Result<S
         (!holds).then_some(Changed { property, value, live })
     };
     let differing: Vec<Changed> = settings.into_iter().filter_map(changed).collect();
-    let mut change = SliceChange { slice, properties: Vec::new(), left: Vec::new() };
+    let mut change = SliceChange { slice, properties: Vec::new(), left: Vec::new(), waits: Vec::new() };
     if differing.is_empty() || !root.join(paths::SYSTEMD_BOOTED).exists() {
         change.properties = differing;
         return Ok(change);
     }
+    let mut now = Vec::new();
+    for changed in differing {
+        let Changed { property, value, live } = &changed;
+        match ceiling::used_above(root, &cgroup, *property, value, live.as_deref(), machine) {
+            Some(used) => change.waits.push((changed, used)),
+            None => now.push(changed),
+        }
+    }
+    let differing = now;
     let files = Files::of_slice(root, &change.slice)?;
     for changed in differing {
         match files.over(Means::Told, changed.property.unit) {
@@ -254,24 +265,27 @@ fn machine_for<'v>(root: &Path, mut values: impl Iterator<Item = &'v SettingValu
 }
 
 /// Records what is about to be set, so that it is known for ours, and removing the package can undo it.
-fn remember(root: &Path, slice: &SliceName, properties: &[(&str, u64)]) -> Result<()> {
-    let known = Recorded::of(root, slice.as_str());
+///
+/// # Errors
+/// Those of [`record`].
+pub fn remember(root: &Path, unit: &str, properties: &[(&str, u64)]) -> Result<()> {
+    let known = Recorded::of(root, unit);
     let mut lines = String::new();
     for (name, value) in properties.iter().filter(|(name, value)| !known.has_told(name, &value.to_string())) {
         // Writing to a string cannot fail.
         let _ = writeln!(lines, "{name}={value}");
     }
-    if lines.is_empty() { Ok(()) } else { record(root, slice, &lines) }
+    if lines.is_empty() { Ok(()) } else { record(root, unit, &lines) }
 }
 
-/// Adds lines to the record of a slice. Nothing is ever taken out of one, and each writes once at its end: so
+/// Adds lines to the record of a unit. Nothing is ever taken out of one, and each writes once at its end: so
 /// logins and `apply` need not wait for each other.
 ///
 /// # Errors
 /// The directory or the file of the record cannot be made or written, or others can change it.
-pub fn record(root: &Path, slice: &SliceName, lines: &str) -> Result<()> {
+pub fn record(root: &Path, unit: &str, lines: &str) -> Result<()> {
     own::directory(root, paths::RUNTIME_PROPERTIES, 0o755)?;
-    let file = root.join(paths::RUNTIME_PROPERTIES).join(slice.as_str());
+    let file = root.join(paths::RUNTIME_PROPERTIES).join(unit);
     let mut record = fs::OpenOptions::new().create(true).append(true).open(&file)?;
     // The host's umask may be anything, and everybody is to see whose a value is.
     record.set_permissions(fs::Permissions::from_mode(0o644))?;

@@ -61,6 +61,29 @@ pub struct Plan<'a> {
     direct: Vec<(PathBuf, Property, SettingValue)>,
     scores: Vec<scores::Rescore>,
     resets: Vec<observed::Reset>,
+    ceilings: Ceilings,
+    /// Ceilings that wait, and what PID 1 is told instead, so that no reload lowers them.
+    holds: Vec<Hold>,
+    /// How much more memory than its ceiling allows is used in which cgroup.
+    beyond: Vec<(PathBuf, u64)>,
+}
+
+/// What becomes of ceilings that are declared below what is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ceilings {
+    /// They wait.
+    Wait,
+    /// They are set all the same, and the kernel kills what does not fit.
+    Force,
+}
+
+/// A ceiling that stays what it is in the kernel.
+#[derive(Debug)]
+struct Hold {
+    unit: String,
+    property: Property,
+    /// What the kernel has; [`u64::MAX`] is none.
+    live: u64,
 }
 
 /// What of one unit is changed.
@@ -167,10 +190,18 @@ pub fn withdraw(root: &Path, lock: &Lock) -> Result<Vec<String>> {
 /// # Errors
 /// The policy's main file is broken; cgroupfs or `/proc` cannot be read, or PID 1 not be asked.
 pub fn plan<'a>(root: &'a Path, loaded: &'a Loaded) -> Result<Plan<'a>> {
+    plan_with(root, loaded, Ceilings::Wait)
+}
+
+/// The same, with ceilings that are declared below what is used.
+///
+/// # Errors
+/// Those of [`plan`].
+pub fn plan_with<'a>(root: &'a Path, loaded: &'a Loaded, ceilings: Ceilings) -> Result<Plan<'a>> {
     if loaded.in_force != InForce::Current {
         bail!("nothing is changed while the policy is broken or missing: run \"fairslice check\"");
     }
-    let look = Observed::at(root, &loaded.policy)?;
+    let look = Observed::at(root, &loaded.policy, ceilings)?;
     let mut plan = Plan {
         root,
         loaded,
@@ -184,6 +215,9 @@ pub fn plan<'a>(root: &'a Path, loaded: &'a Loaded) -> Result<Plan<'a>> {
         direct: Vec::new(),
         scores: Vec::new(),
         resets: user_slices::resets(&look)?,
+        ceilings,
+        holds: Vec::new(),
+        beyond: Vec::new(),
     };
     plan.reload = look.reload(&plan.resets);
     settings::plan(&look, &mut plan)?;
@@ -203,7 +237,8 @@ impl<'a> Plan<'a> {
     /// Whether there is nothing to change, but what waits for a restart.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.reload.is_none() && !self.logins && self.units.is_empty() && self.resets.is_empty()
+        let nothing = self.reload.is_none() && !self.logins && self.units.is_empty();
+        nothing && self.resets.is_empty() && self.holds.is_empty()
     }
 
     /// Whether the policy does not hold everywhere even after the changes, without a restart.
@@ -253,7 +288,7 @@ impl<'a> Plan<'a> {
                 Err(error) => failed.push(format!("{error:#}")),
             }
         }
-        let after = plan(root, self.loaded)?;
+        let after = plan_with(root, self.loaded, self.ceilings)?;
         let waits = |unit: &&String| after.restarts.iter().any(|restart| restart.unit == **unit);
         let in_vain = restarted.iter().filter(waits).cloned().collect();
         Ok(Report { failed, restarted, in_vain, after })
@@ -274,6 +309,7 @@ impl<'a> Plan<'a> {
                 Instant::now() + PATIENCE,
             );
         }
+        self.hold()?;
         user_slices::remove(root, resets)?;
         if self.reload.is_some() {
             // After the reload nothing else says which units the policy has named until now.
@@ -287,7 +323,7 @@ impl<'a> Plan<'a> {
             settings::write(root, &self.concerned)?;
         }
         if self.reload.is_some() || self.uses(How::Set) {
-            user_slices::set(root, policy)?;
+            user_slices::set(root, policy, self.ceilings)?;
         }
         user_slices::forget(root, resets)?;
         match fs::remove_file(root.join(paths::UNWRITTEN)) {
@@ -296,6 +332,30 @@ impl<'a> Plan<'a> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Tells PID 1 what the kernel has of ceilings that wait: a reload would have it write what is declared.
+    fn hold(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        for Hold { unit, property, live } in &self.holds {
+            let told = [(property.unit, *live)];
+            user_slice::remember(self.root, unit, &told)
+                .with_context(|| format!("recording what is set on {unit}"))?;
+            Manager::below(self.root).set_unit_properties(unit, &[(property.bus, *live)], deadline)?;
+        }
+        Ok(())
+    }
+
+    /// Asks the kernel to reclaim what is used beyond ceilings that wait, which kills nothing. Whether there was
+    /// anything to ask for.
+    #[must_use]
+    pub fn make_room(&self) -> bool {
+        for (cgroup, bytes) in &self.beyond {
+            // It says EAGAIN where it could not reclaim all of it, and what it has is seen afterwards.
+            let file = self.root.join(paths::CGROUPFS).join(cgroup).join("memory.reclaim");
+            let _ = fs::write(file, bytes.to_string());
+        }
+        !self.beyond.is_empty()
     }
 
     fn uses(&self, how: How) -> bool {
@@ -321,7 +381,7 @@ pub(super) fn reload(root: &Path) -> Result<()> {
 ///
 /// # Errors
 /// cgroupfs cannot be read, or NSS failed.
-pub fn logins(root: &Path, policy: &Policy) -> Result<Vec<SliceChange>> {
+pub fn logins(root: &Path, policy: &Policy, ceilings: Ceilings) -> Result<Vec<SliceChange>> {
     let users = cgroup::users(root)?;
     let due = Due::of(policy, &users)?;
     let change = |(uid, _, rule): (u32, _, &LoginRule)| user_slice::of_user(root, uid, rule);
@@ -329,7 +389,12 @@ pub fn logins(root: &Path, policy: &Policy) -> Result<Vec<SliceChange>> {
     if let Some(headcount) = user_slice::headcount(root, policy, &users, &|_| Ok(due.weights()))? {
         changes.push(user_slice::of_all(root, policy, &headcount)?);
     }
-    changes.retain(|change| !change.properties.is_empty() || !change.left.is_empty());
+    for change in changes.iter_mut().filter(|_| ceilings == Ceilings::Force) {
+        change.properties.extend(change.waits.drain(..).map(|(changed, _)| changed));
+    }
+    changes.retain(|change| {
+        !change.properties.is_empty() || !change.left.is_empty() || !change.waits.is_empty()
+    });
     Ok(changes)
 }
 
@@ -339,5 +404,5 @@ pub fn logins(root: &Path, policy: &Policy) -> Result<Vec<SliceChange>> {
 /// # Errors
 /// Those of [`logins`]; PID 1 cannot be reached or refuses.
 pub fn set_logins(root: &Path, _lock: &Lock, policy: &Policy) -> Result<()> {
-    user_slices::set(root, policy)
+    user_slices::set(root, policy, Ceilings::Wait)
 }

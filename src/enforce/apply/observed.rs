@@ -8,7 +8,8 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::super::drop_in::drop_ins;
-use super::super::launched;
+use super::super::{ceiling, launched};
+use super::Ceilings;
 use crate::effect::{Carried, ancestors, slices};
 use crate::host::machine::Machine;
 use crate::host::recorded::Recorded;
@@ -19,12 +20,13 @@ use crate::paths;
 use crate::policy::Policy;
 use crate::survey::snapshot::{self, Extent, Snapshot};
 use crate::survey::{Files, RunningService, ask_for_declared};
-use crate::units::{Property, ServiceName, SliceName, file};
+use crate::units::{Property, ServiceName, SettingValue, SliceName, file};
 
 /// What a plan is made from.
 pub(super) struct Observed<'a> {
     pub(super) root: &'a Path,
     pub(super) policy: &'a Policy,
+    pub(super) ceilings: Ceilings,
     pub(super) machine: Machine,
     pub(super) carried: BTreeMap<SliceName, Carried>,
     pub(super) live: Snapshot,
@@ -47,7 +49,7 @@ pub(super) struct Observed<'a> {
 }
 
 impl<'a> Observed<'a> {
-    pub(super) fn at(root: &'a Path, policy: &'a Policy) -> Result<Self> {
+    pub(super) fn at(root: &'a Path, policy: &'a Policy, ceilings: Ceilings) -> Result<Self> {
         let machine = Machine::read(root)?;
         let unit_files = unit_file::Units::read(root)?;
         let wanted = drop_ins(policy, machine.ram);
@@ -62,6 +64,7 @@ impl<'a> Observed<'a> {
         let mut look = Self {
             root,
             policy,
+            ceilings,
             machine,
             carried: ancestors(policy, machine.ram),
             live: snapshot::read(root, Tree::read(root)?, policy, Extent::Everything, None)?,
@@ -114,6 +117,20 @@ impl<'a> Observed<'a> {
         Files::read(self.root, unit, self.unit_files.files(unit)?, recorded)
     }
 
+    /// How much is used, where that makes a declared ceiling wait.
+    pub(super) fn used_above(
+        &self,
+        cgroup: &Path,
+        property: Property,
+        declared: &SettingValue,
+        live: Option<&str>,
+    ) -> Option<u64> {
+        if self.ceilings == Ceilings::Force {
+            return None;
+        }
+        ceiling::used_above(self.root, cgroup, property, declared, live, self.machine)
+    }
+
     /// Whether PID 1 was told a property at a login.
     pub(super) fn is_told(&self, unit: &str, property: Property) -> bool {
         self.told.get(unit).is_some_and(|told| told.has(property.unit))
@@ -146,16 +163,16 @@ impl<'a> Observed<'a> {
         if let Some(stale) = self.concerned.iter().find(is_stale) {
             return Some(format!("the files of {stale} have changed since the last one"));
         }
-        let is_loaded = |reset: &&Reset| units.get(reset.slice.as_str()).is_some_and(Unit::is_active);
+        let is_loaded = |reset: &&Reset| units.get(&reset.unit).is_some_and(Unit::is_active);
         let undone = resets.iter().find(is_loaded)?;
-        Some(format!("what {} was given at a login is taken back", undone.slice))
+        Some(format!("what {} was told is taken back", undone.unit))
     }
 }
 
 /// A property that PID 1 was told at a login, and for which the policy says nothing any more.
 #[derive(Debug)]
 pub(super) struct Reset {
-    pub(super) slice: SliceName,
+    pub(super) unit: String,
     pub(super) property: Property,
 }
 

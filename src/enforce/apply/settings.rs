@@ -9,7 +9,8 @@ use anyhow::Result;
 use super::super::cgroup2::{Hierarchy, SettingValues, settings};
 use super::super::user_slice;
 use super::observed::{Observed, has_controller};
-use super::{Change, How, Left, PATIENCE, Plan, Restart, reload};
+use super::{Change, Hold, How, Left, PATIENCE, Plan, Restart, reload};
+use crate::effect::memory::size;
 use crate::effect::{Given, agrees, equals, given, holds, number, said, slices, total_weight_now};
 use crate::host::block_device::number_of;
 use crate::host::cgroup;
@@ -21,7 +22,7 @@ use crate::survey::{Means, RunningService, Winner};
 use crate::text::{Foreign, quoted, shown};
 use crate::units::takes::setting;
 use crate::units::{
-    Bandwidth, CPU_WEIGHT, MEMORY_LOW, MEMORY_MIN, OF_SERVICES, OfService, PROPERTIES, Property,
+    Bandwidth, CPU_WEIGHT, MEMORY_LOW, MEMORY_MAX, MEMORY_MIN, OF_SERVICES, OfService, PROPERTIES, Property,
     SettingValue, SliceName,
 };
 
@@ -110,6 +111,10 @@ fn one(look: &Observed<'_>, plan: &mut Plan<'_>, target: &Target, property: Prop
         return Ok(());
     }
     let old = live.map_or_else(|| "-".to_owned(), |live| said(property, &value, live));
+    if let Some(used) = look.used_above(cgroup, property, &value, live) {
+        wait(look, plan, target, property, &value, used);
+        return Ok(());
+    }
     let differing = Differing { look, target, property, value: &value, live, is_told };
     match differing.remedy(plan.reload.is_some())? {
         Remedy::Change(how) => {
@@ -129,6 +134,56 @@ fn one(look: &Observed<'_>, plan: &mut Plan<'_>, target: &Target, property: Prop
         }
     }
     Ok(())
+}
+
+/// Leaves a ceiling what it is.
+fn wait(
+    look: &Observed<'_>,
+    plan: &mut Plan<'_>,
+    target: &Target,
+    property: Property,
+    value: &SettingValue,
+    used: u64,
+) {
+    let Target { unit, cgroup, .. } = target;
+    let attributes = look.live.cgroups.get(cgroup).map(|live| &live.attributes);
+    let live = attributes.and_then(|live| live.get(property.attribute)).map_or("-", String::as_str);
+    let is_memory = property == MEMORY_MAX;
+    let amount = if is_memory { size(used) } else { format!("{used} tasks") };
+    let why = format!(
+        "{}, declared {value}: waits, {amount} used; \"fairslice apply\" sets it once no more is, --force now{}",
+        cgroup::said(property, live),
+        if is_memory { ", and the kernel kills what does not fit" } else { "" }
+    );
+    plan.left.push(Left { unit: unit.clone(), key: target.key(property), why, differs: true });
+    if is_memory {
+        plan.beyond.push((cgroup.clone(), used.saturating_sub(look.machine.number(value))));
+    }
+    let Some(live) = cgroup::number(live) else { return };
+    let known = look.units.as_ref().and_then(|units| units.get(unit)).map(|unit| unit.resource(property));
+    // As long as PID 1 has what the kernel has, by our word, no reload changes it.
+    if known.is_some_and(|known| known != live || !look.is_told(unit, property)) {
+        plan.holds.push(Hold { unit: unit.clone(), property, live });
+    }
+}
+
+/// What is declared of a unit's property.
+fn declared(look: &Observed<'_>, unit: &str, property: Property) -> Option<(PathBuf, SettingValue)> {
+    let target = targets(look).into_iter().find(|target| target.unit == unit)?;
+    let mut settings = target.given.into_iter().chain(target.told);
+    Some((target.cgroup, settings.find(|(declared, _)| *declared == property)?.1))
+}
+
+/// Whether a unit's property is declared.
+pub(super) fn is_declared(look: &Observed<'_>, unit: &str, property: Property) -> bool {
+    declared(look, unit, property).is_some()
+}
+
+/// Whether a ceiling of a unit is declared below what is used, and waits.
+pub(super) fn waits(look: &Observed<'_>, unit: &str, property: Property) -> bool {
+    let Some((cgroup, value)) = declared(look, unit, property) else { return false };
+    let live = look.live.cgroups.get(&cgroup).and_then(|live| live.attributes.get(property.attribute));
+    look.used_above(&cgroup, property, &value, live.map(String::as_str)).is_some()
 }
 
 /// A declared value that is not live.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use super::super::due::Due;
 use super::super::{budget, user_slice};
 use super::observed::{Observed, Reset};
-use super::{Change, How, Left, PATIENCE, Plan, logins};
+use super::{Ceilings, Change, How, Left, PATIENCE, Plan, logins, settings};
 use crate::host::cgroup;
 use crate::paths;
 use crate::policy::Policy;
@@ -26,11 +26,12 @@ const ROUNDS: usize = 10;
 pub(super) fn resets(look: &Observed<'_>) -> Result<Vec<Reset>> {
     let mut resets = Vec::new();
     for (unit, told) in &look.told {
-        let Ok(slice) = SliceName::new(unit) else { continue };
-        let wanted = wanted(look.policy, &slice)?;
+        let wanted =
+            SliceName::new(unit).map_or_else(|_| Ok(Vec::new()), |slice| wanted(look.policy, &slice))?;
         for property in PROPERTIES {
-            if told.has(property.unit) && !wanted.contains(&property) {
-                resets.push(Reset { slice: slice.clone(), property });
+            let is_told = told.has(property.unit) && !wanted.contains(&property);
+            if is_told && !settings::waits(look, unit, property) {
+                resets.push(Reset { unit: unit.clone(), property });
             }
         }
     }
@@ -50,28 +51,17 @@ fn wanted(policy: &Policy, slice: &SliceName) -> Result<Vec<Property>> {
 
 /// Adds what is taken back, and the sessions that have a lower score than their rule says.
 pub(super) fn plan(look: &Observed<'_>, plan: &mut Plan<'_>) {
-    let resets: Vec<(String, Change)> = plan
-        .resets
-        .iter()
-        .map(|reset| {
-            (reset.slice.to_string(), {
-                let attribute = reset.property.attribute;
-                let live = look
-                    .live
-                    .cgroups
-                    .get(&reset.slice.cgroup())
-                    .and_then(|live| live.attributes.get(attribute));
-                let old = live.cloned().unwrap_or_else(|| "-".to_owned());
-                Change {
-                    key: reset.property.key,
-                    old,
-                    new: "unset".to_owned(),
-                    set_by: None,
-                    how: How::Unset,
-                }
-            })
-        })
-        .collect();
+    // What is declared is in the list with that.
+    let undeclared =
+        plan.resets.iter().filter(|reset| !settings::is_declared(look, &reset.unit, reset.property));
+    let change = |Reset { unit, property }: &Reset| {
+        let cgroup = SliceName::new(unit).map(|slice| slice.cgroup()).unwrap_or_default();
+        let live = look.live.cgroups.get(&cgroup).and_then(|live| live.attributes.get(property.attribute));
+        let old = live.cloned().unwrap_or_else(|| "-".to_owned());
+        let new = "unset".to_owned();
+        (unit.clone(), Change { key: property.key, old, new, set_by: None, how: How::Unset })
+    };
+    let resets: Vec<(String, Change)> = undeclared.map(change).collect();
     for (unit, change) in resets {
         plan.change(&unit, None, change);
     }
@@ -94,8 +84,8 @@ pub(super) fn plan(look: &Observed<'_>, plan: &mut Plan<'_>) {
 
 /// Removes what PID 1 keeps of it; with the next reload it is gone.
 pub(super) fn remove(root: &Path, resets: &[Reset]) -> Result<()> {
-    for Reset { slice, property } in resets {
-        let file = root.join(runtime_file(slice.as_str(), property.unit));
+    for Reset { unit, property } in resets {
+        let file = root.join(runtime_file(unit, property.unit));
         match fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("removing {}", shown(&file)));
@@ -110,19 +100,19 @@ pub(super) fn remove(root: &Path, resets: &[Reset]) -> Result<()> {
 
 /// Takes what was taken back off the record.
 pub(super) fn forget(root: &Path, resets: &[Reset]) -> Result<()> {
-    for Reset { slice, property } in resets {
-        user_slice::record(root, slice, &format!("-{}\n", property.unit))
-            .with_context(|| format!("recording what is taken back from {slice}"))?;
+    for Reset { unit, property } in resets {
+        user_slice::record(root, unit, &format!("-{}\n", property.unit))
+            .with_context(|| format!("recording what is taken back from {unit}"))?;
     }
     Ok(())
 }
 
 /// Tells PID 1 what differs, as a login does, until nothing does.
-pub(super) fn set(root: &Path, policy: &Policy) -> Result<()> {
+pub(super) fn set(root: &Path, policy: &Policy, ceilings: Ceilings) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     record(root, policy)?;
     for _ in 0..ROUNDS {
-        let mut changes = logins(root, policy)?;
+        let mut changes = logins(root, policy, ceilings)?;
         changes.retain(|change| !change.properties.is_empty());
         if changes.is_empty() {
             break;

@@ -272,7 +272,7 @@ impl Plan {
             let own = user_slice::settings(rule).into_iter().filter(|setting| !everybody.contains(setting));
             let own = own.filter(|(property, _)| files.over(Means::Told, property.unit).is_none());
             let properties = own.map(|(property, value)| Changed { property, value, live: None }).collect();
-            let change = SliceChange { slice, properties, left: Vec::new() };
+            let change = SliceChange { slice, properties, left: Vec::new(), waits: Vec::new() };
             user_slice::set(root, &change, Instant::now() + PATIENCE)?;
         }
         Ok(())
