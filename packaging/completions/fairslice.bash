@@ -198,7 +198,7 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__apply)
-            opts="-h --dry-run --restart --logins --json --help"
+            opts="-h --dry-run --restart --force --logins --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
