@@ -118,7 +118,10 @@ fn add_live(
         },
     );
     let Some(main) = scene.main_process(service) else { return };
-    let holds = main.cgroup.starts_with(cgroup);
+    // A kiosk's session, for instance: logind puts what opens one where that belongs.
+    let is_a_session =
+        || cgroup::user(&main.cgroup).is_some() && scene.files(&chain.unit).set("PAMName").is_some();
+    let holds = main.cgroup.starts_with(cgroup) || is_a_session();
     let link = Link {
         stage: Stage::Process,
         value: Some(format!("{} in {}", main.pid, shown(&paths::absolute(&main.cgroup)))),

@@ -65,7 +65,7 @@ def test_what_they_weigh_is_right_after_each_login_and_logout(groups):
     settled(groups, set())
     choice = random.Random(SEED)
     present: set[str] = set()
-    for _ in range(40):
+    for _ in range(24):
         user = choice.choice(sorted(USERS))
         unit = f"way-{user}"
         if user in present:
@@ -96,7 +96,7 @@ def test_many_at_once_are_all_counted(groups):
     groups.root(f"systemctl reset-failed 2>&1; {start}")
     settled(groups, set(USERS))
     said = groups.root("fairslice status; fairslice doctor; true")
-    assert "differs" not in said and "FS045" not in said, said
+    assert "differs" not in said and "FS045" not in said and "FS017" not in said, said
     stay = "way-acme2 way-loner"
     groups.root(f"systemctl stop {' '.join(unit for unit in units.split() if unit not in stay)}")
     settled(groups, {"acme2", "loner"})
