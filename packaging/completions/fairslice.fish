@@ -79,7 +79,7 @@ complete -c fairslice -n "__fish_fairslice_using_subcommand explain; and __fish_
 complete -c fairslice -n "__fish_fairslice_using_subcommand explain; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c fairslice -n "__fish_fairslice_using_subcommand apply" -l dry-run -d 'Print what would change, and change nothing'
 complete -c fairslice -n "__fish_fairslice_using_subcommand apply" -l restart -d 'Restart the services that need it too, but those that people are logged in through'
-complete -c fairslice -n "__fish_fairslice_using_subcommand apply" -l force -d 'Set ceilings below what is used too: the kernel kills what does not fit under a memory_max'
+complete -c fairslice -n "__fish_fairslice_using_subcommand apply" -l force -d 'Set limits below what is used too: the kernel kills what does not fit'
 complete -c fairslice -n "__fish_fairslice_using_subcommand apply" -l logins -d 'Only what logins are given: users\' slices, and the weight of all of them'
 complete -c fairslice -n "__fish_fairslice_using_subcommand apply" -l json -d 'Print one object, as /usr/share/doc/fairslice/json describes it'
 complete -c fairslice -n "__fish_fairslice_using_subcommand apply" -s h -l help -d 'Print help'

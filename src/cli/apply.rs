@@ -27,7 +27,7 @@ pub(super) struct Options {
     /// Restart the services that need it too, but those that people are logged in through
     #[arg(long, conflicts_with = "dry_run")]
     restart: bool,
-    /// Set ceilings below what is used too: the kernel kills what does not fit under a memory_max
+    /// Set limits below what is used too: the kernel kills what does not fit
     #[arg(long)]
     force: bool,
     /// Only what logins are given: users' slices, and the weight of all of them

@@ -47,9 +47,15 @@ pub(super) fn run(root: &Path, arguments: &Options) -> Result<u8> {
         None => Ok(shares(&tree, cpus, &busy)),
         Some(why) => Err(why),
     };
-    let shared = shared(&survey::declared(root).policy, &tree)?;
-    let view =
-        ShareView { tree: &tree, cpus, busy: &busy, shares: shares.as_ref(), users: &users, shared: &shared };
+    let of_groups = of_groups(&survey::declared(root).policy, &tree)?;
+    let view = ShareView {
+        tree: &tree,
+        cpus,
+        busy: &busy,
+        shares: shares.as_ref(),
+        users: &users,
+        shared: &of_groups,
+    };
     let mut missed = report::missed(&tree, &[]);
     missed.extend(report::missed_shares(&tree));
     let text =
@@ -60,7 +66,7 @@ pub(super) fn run(root: &Path, arguments: &Options) -> Result<u8> {
 }
 
 /// The slices of users who share the weight of a group, by the policy.
-fn shared(policy: &Policy, tree: &Tree) -> Result<BTreeMap<Id, Shared>> {
+fn of_groups(policy: &Policy, tree: &Tree) -> Result<BTreeMap<Id, Shared>> {
     let slices: Vec<(Id, u32)> = tree.ids().filter_map(|id| Some((id, tree.user(id)?))).collect();
     if policy.logins.budgets.is_empty() {
         return Ok(BTreeMap::new());
