@@ -62,7 +62,7 @@ pub(super) fn join(root: &Path, uid: u32, group: Option<&str>) -> Result<()> {
 /// Makes these the records, one for each who is logged in.
 ///
 /// # Errors
-/// Those of [`join`].
+/// A record cannot be written, or others than root can change it.
 pub fn record(root: &Path, members: &BTreeMap<u32, Option<&str>>) -> Result<()> {
     for (uid, group) in members {
         join(root, *uid, *group)?;
