@@ -751,17 +751,20 @@ fn what_the_kernel_still_has_of_any_limit_is_found() {
         assert!(fixes.iter().any(|one| one["fix"]["text"] == those_there_are), "{fixes:?}");
     }
     // Nobody has enabled the controller for it yet.
-    for (property, value, attribute, what) in [
-        ("CPUQuotaPerSecUSec", "300ms", "cpu.max", "CPUQuota 30% has no effect"),
-        ("AllowedCPUs", "1", "cpuset.cpus", "AllowedCPUs 1 has no effect"),
+    for (property, value, attributes, what) in [
+        ("CPUQuotaPerSecUSec", "300ms", &["cpu.max", "cpu.weight"][..], "CPUQuota 30% has no effect"),
+        ("AllowedCPUs", "1", &["cpuset.cpus"], "AllowedCPUs 1 has no effect"),
     ] {
-        let before = fs::read_to_string(machine.root().join(format!("sys/fs/cgroup/{cgroup}/{attribute}")));
-        machine.remove(&format!("sys/fs/cgroup/{cgroup}/{attribute}"));
+        let file = |attribute: &str| format!("sys/fs/cgroup/{cgroup}/{attribute}");
+        let before =
+            attributes.iter().map(|name| fs::read_to_string(machine.root().join(file(name))).unwrap());
+        let before: Vec<String> = before.collect();
+        attributes.iter().for_each(|name| machine.remove(&file(name)));
         assert_eq!(machine.found(), [""; 0]);
         let with = machine.with("pinned.service", property, value);
         let found = with.findings(&[]);
         assert_eq!((found.len(), &found[0]["code"], &found[0]["what"]), (1, &"FS020".into(), &what.into()));
-        machine.write(&format!("sys/fs/cgroup/{cgroup}/{attribute}"), &before.unwrap());
+        attributes.iter().zip(before).for_each(|(name, text)| machine.write(&file(name), &text));
     }
 }
 
@@ -1303,6 +1306,11 @@ fn what_limits_is_followed_to_the_kernel() {
     machine.write(&format!("sys/dev/block/{major}:{minor}/dev"), "254:0\n");
     machine.write("dev/vda", "");
     let fs = format!("{SERVICES}/local-fs.service");
+    for cgroup in ["", "foundry.slice", SERVICES, &fs] {
+        for file in ["cgroup.controllers", "cgroup.subtree_control"] {
+            machine.attribute(cgroup, file, "cpuset cpu io memory pids");
+        }
+    }
     for (unit, property, value, cgroup, attribute, live) in [
         (SLICE, "CPUQuotaPerSecUSec", "1s 500ms", SERVICES, "cpu.max", "150000 100000"),
         (SLICE, "IOReadBandwidthMax", "/dev/vda 8000000", SERVICES, "io.max", "254:0 rbps=8000000 wbps=max"),
