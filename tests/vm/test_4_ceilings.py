@@ -11,7 +11,7 @@ MIB = 1 << 20
 HELD = 150  # MiB
 SEED = 20262
 
-pytestmark = pytest.mark.thorough
+pytestmark = pytest.mark.thorough("bookworm")
 
 
 @pytest.fixture(scope="module")
