@@ -97,6 +97,9 @@ enum Command {
     /// Take back what the policy has come to: what removing the package calls
     #[command(hide = true)]
     Withdraw,
+    /// Have PID 1 keep limits that are below what is used: what installing the package calls before a reload
+    #[command(hide = true)]
+    Hold,
     /// Look after private directories
     PrivateDir {
         #[command(subcommand)]
@@ -147,6 +150,7 @@ pub fn main() -> ExitCode {
         Command::Adopt { which, how } => adopt::adopt(&root, which, &how),
         Command::Release { which, how } => adopt::release(&root, &which, &how),
         Command::Withdraw => apply::withdraw(&root),
+        Command::Hold => apply::hold(&root),
         Command::PrivateDir { action } => private_dir::run(&root, action),
     })
 }

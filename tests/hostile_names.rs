@@ -51,7 +51,7 @@ const TEXT: &str =
 const WORDS: [&[u8]; 2] = [TEXT.as_bytes(), b"\xff\xfe\x1b[2J\n"];
 /// What each command is told to look at, so that it has something to say. A command that is not here
 /// makes the test fail.
-const WHAT: [(&[&str], &[&str]); 16] = [
+const WHAT: [(&[&str], &[&str]); 17] = [
     (&["check"], &[]),
     (&["policy"], &[]),
     (&["status"], &[]),
@@ -68,6 +68,7 @@ const WHAT: [(&[&str], &[&str]); 16] = [
     (&["private-dir", "age"], &[]),
     (&["private-dir", "reclaim"], &["daemon"]),
     (&["withdraw"], &[]),
+    (&["hold"], &[]),
 ];
 
 fn os(bytes: &[u8]) -> OsString {

@@ -34,6 +34,9 @@ _fairslice() {
             fairslice,help)
                 cmd="fairslice__subcmd__help"
                 ;;
+            fairslice,hold)
+                cmd="fairslice__subcmd__hold"
+                ;;
             fairslice,import)
                 cmd="fairslice__subcmd__import"
                 ;;
@@ -106,6 +109,9 @@ _fairslice() {
             fairslice__subcmd__help,help)
                 cmd="fairslice__subcmd__help__subcmd__help"
                 ;;
+            fairslice__subcmd__help,hold)
+                cmd="fairslice__subcmd__help__subcmd__hold"
+                ;;
             fairslice__subcmd__help,import)
                 cmd="fairslice__subcmd__help__subcmd__import"
                 ;;
@@ -170,7 +176,7 @@ _fairslice() {
 
     case "${cmd}" in
         fairslice)
-            opts="-h -V --help --version check policy status doctor explain apply import adopt release withdraw private-dir help"
+            opts="-h -V --help --version check policy status doctor explain apply import adopt release withdraw hold private-dir help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -434,7 +440,7 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__help)
-            opts="check policy status doctor explain apply import adopt release withdraw private-dir help"
+            opts="check policy status doctor explain apply import adopt release withdraw hold private-dir help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -601,6 +607,20 @@ _fairslice() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        fairslice__subcmd__help__subcmd__hold)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         fairslice__subcmd__help__subcmd__import)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -702,6 +722,20 @@ _fairslice() {
         fairslice__subcmd__help__subcmd__withdraw)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__hold)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

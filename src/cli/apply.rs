@@ -83,6 +83,13 @@ fn logins(root: &Path, dry_run: bool) -> Result<u8> {
     Ok(complain(&loaded))
 }
 
+/// Nothing is said: "fairslice" and "fairslice apply" name what waits.
+pub(super) fn hold(root: &Path) -> Result<u8> {
+    let lock = lock(root, PATIENCE)?;
+    apply::plan(root, &survey::declared(root))?.hold(&lock)?;
+    Ok(0)
+}
+
 /// Says on stderr what could not be taken back.
 pub(super) fn withdraw(root: &Path) -> Result<u8> {
     let failed = apply::withdraw(root, &lock(root, LONG_PATIENCE)?)?;

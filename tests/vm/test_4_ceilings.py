@@ -90,6 +90,15 @@ def test_whatever_is_declared_kills_nobody(tight):
     assert tight.root(f"systemctl show --value -p MainPID {UNIT}") == main
 
 
+def test_installing_the_package_lowers_none_either(tight):
+    """What postinst does."""
+    declared(tight, 'memory_max = "600M"')
+    tight.put({FRAGMENT: '[service.local-tight]\nmemory_max = "60M"\n'})
+    tight.root("fairslice hold; systemctl daemon-reload")
+    measure.make_pid1_write_weights(tight)
+    assert (live(tight, "memory.max"), killed(tight)) == (str(600 * MIB), 0)
+
+
 def test_it_is_set_all_the_same_where_that_is_asked_for(tight):
     declared(tight, 'memory_max = "40M"')
     assert killed(tight) == 0

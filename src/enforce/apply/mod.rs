@@ -294,7 +294,7 @@ impl<'a> Plan<'a> {
         Ok(Report { failed, restarted, in_vain, after })
     }
 
-    fn change_units(&self, _lock: &Lock) -> Result<()> {
+    fn change_units(&self, lock: &Lock) -> Result<()> {
         let Self { root, loaded, resets, .. } = self;
         let policy = &loaded.policy;
         if self.logins {
@@ -309,7 +309,7 @@ impl<'a> Plan<'a> {
                 Instant::now() + PATIENCE,
             );
         }
-        self.hold()?;
+        self.hold(lock)?;
         user_slices::remove(root, resets)?;
         if self.reload.is_some() {
             // After the reload nothing else says which units the policy has named until now.
@@ -335,7 +335,10 @@ impl<'a> Plan<'a> {
     }
 
     /// Tells PID 1 what the kernel has of ceilings that wait: a reload would have it write what is declared.
-    fn hold(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// PID 1 cannot be reached or refuses, or that cannot be recorded.
+    pub fn hold(&self, _lock: &Lock) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         for Hold { unit, property, live } in &self.holds {
             let told = [(property.unit, *live)];
