@@ -37,6 +37,9 @@ _fairslice() {
             fairslice,import)
                 cmd="fairslice__subcmd__import"
                 ;;
+            fairslice,me)
+                cmd="fairslice__subcmd__me"
+                ;;
             fairslice,policy)
                 cmd="fairslice__subcmd__policy"
                 ;;
@@ -64,6 +67,9 @@ _fairslice() {
             fairslice__subcmd__explain,oom)
                 cmd="fairslice__subcmd__explain__subcmd__oom"
                 ;;
+            fairslice__subcmd__explain,process)
+                cmd="fairslice__subcmd__explain__subcmd__process"
+                ;;
             fairslice__subcmd__explain,share)
                 cmd="fairslice__subcmd__explain__subcmd__share"
                 ;;
@@ -81,6 +87,9 @@ _fairslice() {
                 ;;
             fairslice__subcmd__explain__subcmd__help,oom)
                 cmd="fairslice__subcmd__explain__subcmd__help__subcmd__oom"
+                ;;
+            fairslice__subcmd__explain__subcmd__help,process)
+                cmd="fairslice__subcmd__explain__subcmd__help__subcmd__process"
                 ;;
             fairslice__subcmd__explain__subcmd__help,share)
                 cmd="fairslice__subcmd__explain__subcmd__help__subcmd__share"
@@ -109,6 +118,9 @@ _fairslice() {
             fairslice__subcmd__help,import)
                 cmd="fairslice__subcmd__help__subcmd__import"
                 ;;
+            fairslice__subcmd__help,me)
+                cmd="fairslice__subcmd__help__subcmd__me"
+                ;;
             fairslice__subcmd__help,policy)
                 cmd="fairslice__subcmd__help__subcmd__policy"
                 ;;
@@ -132,6 +144,9 @@ _fairslice() {
                 ;;
             fairslice__subcmd__help__subcmd__explain,oom)
                 cmd="fairslice__subcmd__help__subcmd__explain__subcmd__oom"
+                ;;
+            fairslice__subcmd__help__subcmd__explain,process)
+                cmd="fairslice__subcmd__help__subcmd__explain__subcmd__process"
                 ;;
             fairslice__subcmd__help__subcmd__explain,share)
                 cmd="fairslice__subcmd__help__subcmd__explain__subcmd__share"
@@ -170,7 +185,7 @@ _fairslice() {
 
     case "${cmd}" in
         fairslice)
-            opts="-h -V --help --version check policy status doctor explain apply import adopt release withdraw private-dir help"
+            opts="-h -V --help --version check policy status me doctor explain apply import adopt release withdraw private-dir help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -240,7 +255,7 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__explain)
-            opts="-h --help login unit share memory oom help"
+            opts="-h --help login unit share memory oom process help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -254,7 +269,7 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__explain__subcmd__help)
-            opts="login unit share memory oom help"
+            opts="login unit share memory oom process help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -310,6 +325,20 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__explain__subcmd__help__subcmd__oom)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__explain__subcmd__help__subcmd__process)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -401,6 +430,20 @@ _fairslice() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        fairslice__subcmd__explain__subcmd__process)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         fairslice__subcmd__explain__subcmd__share)
             opts="-h --busy --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -434,7 +477,7 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__help)
-            opts="check policy status doctor explain apply import adopt release withdraw private-dir help"
+            opts="check policy status me doctor explain apply import adopt release withdraw private-dir help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -504,7 +547,7 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__help__subcmd__explain)
-            opts="login unit share memory oom"
+            opts="login unit share memory oom process"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -546,6 +589,20 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__help__subcmd__explain__subcmd__oom)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__help__subcmd__explain__subcmd__process)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -602,6 +659,20 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__help__subcmd__import)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__help__subcmd__me)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -715,6 +786,20 @@ _fairslice() {
             ;;
         fairslice__subcmd__import)
             opts="-h --write --retire --restore --dry-run --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__me)
+            opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

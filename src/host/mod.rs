@@ -5,6 +5,7 @@
 
 mod affinity;
 pub mod assigned;
+pub mod counts;
 pub mod cpu_set;
 pub mod disk;
 pub mod facts;
