@@ -71,9 +71,11 @@ enum Command {
     Policy,
     /// Show slices, units and logins: what they use, what they are due, what is not as declared
     Status(status::Options),
+    /// Say what you are due of this machine and get, which limits hold you, and who set each
+    Me(explain::process::Form),
     /// Find what is not as it was meant: each thing once, the worst first, with cause and fix
     Doctor(doctor::Arguments),
-    /// Say what something comes to, and why: a login, a unit, CPU shares, memory, the kill order
+    /// Say what something comes to, and why: a login, a unit, a process, CPU shares, memory, the kill order
     #[command(subcommand)]
     Explain(explain::Explain),
     /// Make the running machine what the policy says, now
@@ -143,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::Check { files } => check(&root, &files),
         Command::Policy => print_policy(&root),
         Command::Status(options) => status::status(&root, &options),
+        Command::Me(form) => explain::process::me(&root, &form),
         Command::Doctor(arguments) => doctor::run(&root, &arguments),
         Command::Explain(what) => explain::run(&root, what),
         Command::Apply(options) => apply::run(&root, &options),

@@ -51,7 +51,7 @@ const TEXT: &str =
 const WORDS: [&[u8]; 2] = [TEXT.as_bytes(), b"\xff\xfe\x1b[2J\n"];
 /// What each command is told to look at, so that it has something to say. A command that is not here
 /// makes the test fail.
-const WHAT: [(&[&str], &[&str]); 17] = [
+const WHAT: [(&[&str], &[&str]); 19] = [
     (&["check"], &[]),
     (&["policy"], &[]),
     (&["status"], &[]),
@@ -61,6 +61,8 @@ const WHAT: [(&[&str], &[&str]); 17] = [
     (&["explain", "share"], &[]),
     (&["explain", "memory"], &[]),
     (&["explain", "oom"], &[]),
+    (&["explain", "process"], &["9001"]),
+    (&["me"], &[]),
     (&["apply"], &["--dry-run"]),
     (&["import"], &[]),
     (&["adopt"], &["--dry-run", "local-fs"]),
@@ -450,6 +452,7 @@ fn what_each_report_has_to_say_of_them_is_there() {
         (&["explain", "oom"], r"\x1b]0;title\x07"),
         (&["explain", "memory"], r"\u{9b}31m\u{85}"),
         (&["explain", "share"], r"a\nFS000 severe"),
+        (&["explain", "process", "9001"], r"\x1b]0;title\x07"),
         (&["explain", "login", "root"], r#"[logins.group."a\U0000000a\U0000001b]0;title\U00000007"#),
         (&["check"], r"policy.d/60\xff\xfe\x1b.toml"),
         (&["status", "--format=openmetrics"], r#"/a\\x1b[2J\\x1b[Hb.slice""#),
@@ -479,6 +482,8 @@ fn json_parses_and_loses_nothing() {
         &["explain", "share", "--json"],
         &["explain", "memory", "--json"],
         &["explain", "oom", "--json"],
+        &["explain", "process", "9001", "--json"],
+        &["me", "--json"],
         &["apply", "--dry-run", "--json"],
     ] {
         assert_eq!(parsed(arguments)["version"], 1, "{arguments:?}");

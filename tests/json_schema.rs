@@ -342,6 +342,85 @@ fn explain_oom() {
     assert_eq!(schema.unseen(), [""; 0]);
 }
 
+#[test]
+fn explain_process() {
+    let schema = Schema::of("explain-process");
+    let machine = fixture::machine();
+    let root = machine.path();
+    let explain = |pid: &str| checked(&schema, root, &["explain", "process", pid, "--json"]);
+    let (outer, session) = ("user.slice/user-0.slice", "user.slice/user-0.slice/session-1.scope");
+    checked(&schema, root, &["me", "--json"]);
+    for cgroup in [session, outer] {
+        load(root, cgroup, 1 << 20, 1);
+        set(root, cgroup, "memory.events.local", "low 0\nhigh 3\nmax 0\noom 1\noom_kill 0");
+        for (attribute, value) in [
+            ("cpu.weight", "100"),
+            ("cpu.max", "50000 100000"),
+            ("cpuset.cpus.effective", "0"),
+            ("cpuset.cpus", "0"),
+            ("pids.current", "3"),
+            ("pids.max", "100"),
+            ("io.max", "8:0 rbps=1048576 wbps=max riops=max wiops=max"),
+            ("io.weight", "default 200"),
+        ] {
+            set(root, cgroup, attribute, value);
+        }
+        for limit in ["high", "max", "swap.max"] {
+            set(root, cgroup, &format!("memory.{limit}"), "2097152");
+        }
+    }
+    set(root, session, "cgroup.subtree_control", "cpuset cpu io memory pids");
+    let inside = format!("{session}/job");
+    set(root, &inside, "memory.high", "1048576");
+    fs::create_dir_all(root.join(CGROUP).join(&inside)).unwrap();
+    load(root, &inside, 1 << 20, 1);
+    fixture::process(root, 15, 1, &inside, 0);
+    write(root, "etc/systemd/system/user-0.slice.d/50.conf", "[Slice]\nMemoryHigh=2M\nMemoryMax=3M\n");
+    write(
+        root,
+        "run/systemd/generator/user-.slice.d/40-fairslice.conf",
+        "[Slice]\n# /etc/fairslice/policy.toml:3\nTasksMax=100\n",
+    );
+    assert_eq!(explain("13")["killed"]["at"], json!([format!("/{session}"), format!("/{outer}")]));
+    explain("15");
+    explain("12");
+    set(root, outer, "memory.events", "low 0\nhigh 3\nmax 0\noom 2\noom_kill 2");
+    checked(&schema, root, &["me", "--json"]);
+    set(root, &inside, "memory.oom.group", "1");
+    write(root, "sys/block/sda/device/vendor", "");
+    write(root, "sys/block/sda/dev", "8:0\n");
+    write(root, "sys/block/sda/queue/scheduler", "[bfq]\n");
+    let status = fs::read_to_string(root.join("proc/15/status")).unwrap();
+    let bound = |line: &str| {
+        if line.starts_with("Cpus_allowed_list:") { "Cpus_allowed_list:\t1" } else { line }.to_owned()
+    };
+    let status: Vec<String> = status.lines().map(bound).collect();
+    write(root, "proc/15/status", &status.join("\n"));
+    // Nobody is called so.
+    write(root, "proc/14/status", "Uid:\t4000000000\t0\t0\t0\n");
+    explain("14");
+    set(root, &inside, "cpuset.cpus.effective", "0-1");
+    explain("15");
+    for pid in ["1", "2"] {
+        fixture::process(root, pid.parse().unwrap(), 0, "", 0);
+        write(root, &format!("proc/{pid}/cgroup"), if pid == "1" { "0::/\n" } else { "0::/../elsewhere\n" });
+        explain(pid);
+    }
+    foreign(root);
+    let told = explain("4001");
+    assert_eq!(told["cgroup"], json!([b"/system.slice/".as_slice(), b"\xff"].concat()));
+    // A cgroup that is deeper than is read.
+    let deep = format!("system.slice/deep.service/{}", "n/".repeat(33));
+    write(root, "proc/4001/cgroup", &format!("0::/{}\n", deep.trim_end_matches('/')));
+    let (_, out, err) = fairslice(root, &["explain", "process", "4001", "--json"]);
+    let told = schema.check(&out);
+    assert!(err.contains(told["missed"][0].as_str().unwrap()), "{err}");
+    assert!(told["unknown"][0].as_str().unwrap().contains("/n/n"), "{told}");
+    write(root, "sys/kernel/sched_ext/state", "enabled\n");
+    explain("13");
+    assert_eq!(schema.unseen(), [""; 0]);
+}
+
 /// The check itself.
 #[test]
 fn what_is_not_so_is_found() {

@@ -40,6 +40,9 @@ _fairslice() {
             fairslice,import)
                 cmd="fairslice__subcmd__import"
                 ;;
+            fairslice,me)
+                cmd="fairslice__subcmd__me"
+                ;;
             fairslice,policy)
                 cmd="fairslice__subcmd__policy"
                 ;;
@@ -67,6 +70,9 @@ _fairslice() {
             fairslice__subcmd__explain,oom)
                 cmd="fairslice__subcmd__explain__subcmd__oom"
                 ;;
+            fairslice__subcmd__explain,process)
+                cmd="fairslice__subcmd__explain__subcmd__process"
+                ;;
             fairslice__subcmd__explain,share)
                 cmd="fairslice__subcmd__explain__subcmd__share"
                 ;;
@@ -84,6 +90,9 @@ _fairslice() {
                 ;;
             fairslice__subcmd__explain__subcmd__help,oom)
                 cmd="fairslice__subcmd__explain__subcmd__help__subcmd__oom"
+                ;;
+            fairslice__subcmd__explain__subcmd__help,process)
+                cmd="fairslice__subcmd__explain__subcmd__help__subcmd__process"
                 ;;
             fairslice__subcmd__explain__subcmd__help,share)
                 cmd="fairslice__subcmd__explain__subcmd__help__subcmd__share"
@@ -115,6 +124,9 @@ _fairslice() {
             fairslice__subcmd__help,import)
                 cmd="fairslice__subcmd__help__subcmd__import"
                 ;;
+            fairslice__subcmd__help,me)
+                cmd="fairslice__subcmd__help__subcmd__me"
+                ;;
             fairslice__subcmd__help,policy)
                 cmd="fairslice__subcmd__help__subcmd__policy"
                 ;;
@@ -138,6 +150,9 @@ _fairslice() {
                 ;;
             fairslice__subcmd__help__subcmd__explain,oom)
                 cmd="fairslice__subcmd__help__subcmd__explain__subcmd__oom"
+                ;;
+            fairslice__subcmd__help__subcmd__explain,process)
+                cmd="fairslice__subcmd__help__subcmd__explain__subcmd__process"
                 ;;
             fairslice__subcmd__help__subcmd__explain,share)
                 cmd="fairslice__subcmd__help__subcmd__explain__subcmd__share"
@@ -176,7 +191,7 @@ _fairslice() {
 
     case "${cmd}" in
         fairslice)
-            opts="-h -V --help --version check policy status doctor explain apply import adopt release withdraw hold private-dir help"
+            opts="-h -V --help --version check policy status me doctor explain apply import adopt release withdraw hold private-dir help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -246,7 +261,7 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__explain)
-            opts="-h --help login unit share memory oom help"
+            opts="-h --help login unit share memory oom process help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -260,7 +275,7 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__explain__subcmd__help)
-            opts="login unit share memory oom help"
+            opts="login unit share memory oom process help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -316,6 +331,20 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__explain__subcmd__help__subcmd__oom)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__explain__subcmd__help__subcmd__process)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -407,6 +436,20 @@ _fairslice() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        fairslice__subcmd__explain__subcmd__process)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         fairslice__subcmd__explain__subcmd__share)
             opts="-h --busy --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -440,7 +483,7 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__help)
-            opts="check policy status doctor explain apply import adopt release withdraw hold private-dir help"
+            opts="check policy status me doctor explain apply import adopt release withdraw hold private-dir help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -510,7 +553,7 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__help__subcmd__explain)
-            opts="login unit share memory oom"
+            opts="login unit share memory oom process"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -552,6 +595,20 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__help__subcmd__explain__subcmd__oom)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__help__subcmd__explain__subcmd__process)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -622,6 +679,20 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__help__subcmd__import)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__help__subcmd__me)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -749,6 +820,20 @@ _fairslice() {
             ;;
         fairslice__subcmd__import)
             opts="-h --write --retire --restore --dry-run --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__me)
+            opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -4,6 +4,7 @@
 mod login;
 mod memory;
 mod oom;
+pub(super) mod process;
 mod share;
 mod unit;
 
@@ -24,6 +25,8 @@ pub(super) enum Explain {
     Memory(memory::Options),
     /// Who is killed next when memory runs out, what goes with it, and who never is
     Oom(oom::Options),
+    /// What process PID is due of the machine and gets, which limits hold it, and who set each
+    Process(process::Options),
 }
 
 pub(super) fn run(root: &Path, what: Explain) -> Result<u8> {
@@ -33,5 +36,6 @@ pub(super) fn run(root: &Path, what: Explain) -> Result<u8> {
         Explain::Share(options) => share::run(root, &options),
         Explain::Memory(options) => memory::run(root, &options),
         Explain::Oom(options) => oom::run(root, &options),
+        Explain::Process(options) => process::run(root, &options),
     }
 }

@@ -1,6 +1,7 @@
 //! What the policy comes to on the machine: pure functions.
 #![forbid(unsafe_code)]
 
+pub mod held;
 pub mod kill_order;
 pub mod memory;
 pub mod restart;

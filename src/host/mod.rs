@@ -5,6 +5,7 @@
 
 mod affinity;
 pub mod assigned;
+pub mod counts;
 pub mod disk;
 pub mod facts;
 pub mod in_use;

@@ -134,6 +134,12 @@ pub fn user_of(root: &Path, pid: u32) -> Option<u32> {
     real_user(&utf8_of(&status))
 }
 
+/// The CPUs that the first thread of a process may use. `None` where it is gone. `process` is a number or `self`.
+#[must_use]
+pub fn cpus_of(root: &Path, process: &str) -> Option<CpuSet> {
+    allowed_cpus(&utf8_of(&fs::read(root.join("proc").join(process).join("status")).ok()?))
+}
+
 /// Before Linux 6.8 the kernel says nothing of a path that is longer than a page. The process counts all the same,
 /// and is somewhere below the root.
 fn placed(root: &Path, pid: u32) -> Result<PathBuf> {

@@ -8,6 +8,7 @@ mod files;
 pub mod named;
 pub mod outside;
 mod service;
+pub mod setter;
 pub mod snapshot;
 pub mod unmatched;
 

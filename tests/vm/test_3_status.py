@@ -95,6 +95,8 @@ def test_json_is_what_its_schema_says(installed):
             ("explain-share", "explain share alice"),
             ("explain-memory", "explain memory"),
             ("explain-oom", "explain oom"),
+            ("explain-process", "explain process 1"),
+            ("explain-process", "me"),
             ("apply", "apply --dry-run"),
         ]:
             schema = json.loads((schemas / f"{name}.schema.json").read_text())

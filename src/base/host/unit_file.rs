@@ -218,6 +218,25 @@ pub fn slice_files(root: &Path, slice: &SliceName) -> Result<Vec<PathBuf>> {
     slice_files_among(root, slice, &|directory| listed(root, directory))
 }
 
+/// The same of a scope, which PID 1 keeps a file of its own for.
+///
+/// # Errors
+/// A directory of drop-ins cannot be read.
+pub fn scope_files(root: &Path, scope: &str) -> Result<Vec<PathBuf>> {
+    let search_path = search_path(root);
+    let mut own = search_path.iter().map(|directory| Path::new(directory).join(scope));
+    let own = own.find(|file| fs::symlink_metadata(root.join(file)).is_ok());
+    // Those for every scope come after all others, wherever they lie.
+    let mut units = vec![scope.to_owned()];
+    let dashes = scope.rmatch_indices('-').filter_map(|(at, _)| scope.get(..=at));
+    units.extend(dashes.map(|prefix| format!("{prefix}.scope")));
+    let pairs = search_path.iter().flat_map(|path| units.iter().map(move |unit| (path, unit.as_str())));
+    let every_scope = search_path.iter().map(|path| (path, "scope"));
+    let directories = pairs.chain(every_scope).map(|(path, unit)| Path::new(path).join(format!("{unit}.d")));
+    let drop_ins = drop_ins(directories, &|directory| listed(root, directory))?;
+    Ok(own.into_iter().chain(drop_ins).collect())
+}
+
 fn slice_files_among(root: &Path, slice: &SliceName, list: Listing<'_>) -> Result<Vec<PathBuf>> {
     let candidates = search_path(root).into_iter().map(|directory| Path::new(directory).join(slice.as_str()));
     let mut own = candidates.into_iter().filter(|file| fs::symlink_metadata(root.join(file)).is_ok());

@@ -39,6 +39,24 @@ impl Tree {
     /// # Errors
     /// Those of [`Tree::read`].
     pub fn read_weights(root: &Path) -> Result<Self> {
+        Self::read_below(root, |_| true)
+    }
+
+    /// The way from the root to a cgroup, and what is directly beside each on it: whatever else there is, its weight
+    /// and its limits come from these. The memory is that of the way alone.
+    ///
+    /// # Errors
+    /// Those of [`Tree::read`].
+    pub fn read_way(root: &Path, cgroup: &Path) -> Result<Self> {
+        let mut tree = Self::read_below(root, |above| above != cgroup && cgroup.starts_with(above))?;
+        tree.read_limits(root, tree.ids());
+        let way: Vec<Id> = tree.upwards(tree.nearest(cgroup)).collect();
+        tree.read_memory(root, way);
+        Ok(tree)
+    }
+
+    /// Reads what is in those cgroups that `is_wanted`, by their paths.
+    fn read_below(root: &Path, is_wanted: impl Fn(&Path) -> bool) -> Result<Self> {
         // A process's own line tells v1 from v2, and cgroupfs then lies where it is looked for.
         cgroup::of_process(root, "self")?;
         let base = root.join(paths::CGROUPFS);
@@ -53,6 +71,7 @@ impl Tree {
         // Every cgroup but the kernel's own root has this file.
         tree.is_contained = attribute(root, Path::new(""), "cgroup.type").is_some();
         let mut bounds = Bounds::default();
+        let children = if is_wanted(Path::new("")) { children } else { Children::default() };
         let mut level = bounds.below(&tree, Self::ROOT, None, children);
         while !level.is_empty() {
             let mut next = Vec::new();
@@ -65,7 +84,9 @@ impl Tree {
                     tree.unread
                         .push(Unread { what: tree.absolute(id), why: std::io::Error::from(why).to_string() });
                 }
-                next.extend(bounds.below(&tree, id, found.inside, children));
+                if is_wanted(&tree.path(id)) {
+                    next.extend(bounds.below(&tree, id, found.inside, children));
+                }
             }
             level = next;
         }
