@@ -759,12 +759,16 @@ fn what_the_kernel_still_has_of_any_limit_is_found() {
         let before =
             attributes.iter().map(|name| fs::read_to_string(machine.root().join(file(name))).unwrap());
         let before: Vec<String> = before.collect();
-        attributes.iter().for_each(|name| machine.remove(&file(name)));
+        for name in attributes {
+            machine.remove(&file(name));
+        }
         assert_eq!(machine.found(), [""; 0]);
         let with = machine.with("pinned.service", property, value);
         let found = with.findings(&[]);
         assert_eq!((found.len(), &found[0]["code"], &found[0]["what"]), (1, &"FS020".into(), &what.into()));
-        attributes.iter().zip(before).for_each(|(name, text)| machine.write(&file(name), &text));
+        for (name, text) in attributes.iter().zip(before) {
+            machine.write(&file(name), &text);
+        }
     }
 }
 
