@@ -108,6 +108,11 @@ fn of(cgroup: &Cgroup, directory: &CgroupDirectory<'_>) -> Met {
                 _ => {}
             }
         }
+        // A kill is counted where the process was: of a slice, in a cgroup below it.
+        let below = if met.oom > 0 { numbers("memory.events") } else { Vec::new() };
+        for (_, count) in below.into_iter().filter(|(key, _)| key == "oom_kill") {
+            met.oom_kill = met.oom_kill.max(count);
+        }
         met
     });
     let cpu = cgroup.cpu.and_then(|cpu| cpu.max).map(|_| {
