@@ -490,6 +490,11 @@ fn limits_that_are_being_met_are_found_with_whose_they_are() {
     machine.attribute(&service, "memory.events.local", "high 0\noom 3\noom_kill 2");
     let what = "2 of its processes were killed at memory.max = 150M";
     expect("FS037", what, "3 times out of memory since it was started", "MemoryMax=300M", 3);
+    // A slice's processes are in the cgroups below it, and counted there.
+    machine.attribute(&service, "memory.events.local", "high 0\noom 3\noom_kill 0");
+    machine.attribute(&service, "memory.events", "high 0\noom 3\noom_kill 5");
+    let what = "5 of its processes were killed at memory.max = 150M";
+    expect("FS037", what, "3 times out of memory since it was started", "MemoryMax=300M", 3);
     machine.attribute(&service, "memory.max", "314572800");
     assert_eq!(machine.found(), [""; 0]);
     machine.attribute(&service, "pids.events.local", "max 21");
