@@ -144,7 +144,7 @@ def test_three_of_one_group_get_what_one_other_user_gets(groups):
 
 
 def busy(machine, paths: list[str]) -> list[float]:
-    loads = "pkill -{} -f 'load .*--bus[y]'"
+    loads = f"pkill -{{}} -u {','.join(USERS)} -x load"
     machine.root(f"sleep 0.5; {loads.format('USR1')}")
     measured = measure.cpu_shares(machine, paths, seconds=4, settle=1)
     machine.root(loads.format("USR2"))
