@@ -81,7 +81,7 @@ class Lab:
 @pytest.fixture(scope="module")
 def lab(installed):
     installed.put({"/usr/local/bin/look": LOOK}, mode=0o755)
-    installed.put({SUDOERS: "alice ALL=(ALL) NOPASSWD: ALL\n", CRON_JOB: "@reboot bob look\n"})
+    installed.put({SUDOERS: "alice ALL=(ALL) NOPASSWD: ALL\n", CRON_JOB: "@reboot bob /usr/local/bin/look\n"})
     installed.root(
         f"cp {PAM} {PAM}.kept; echo 'session optional pam_fairslice.so' >> {PAM};"
         " echo bob:pw | chpasswd; systemctl start atd; loginctl terminate-user bob 2>&1;"
