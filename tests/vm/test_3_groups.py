@@ -28,14 +28,16 @@ def groups(installed):
         add += f"useradd --create-home --shell /bin/bash {f'--groups {group}' if group else ''} {user};"
     installed.root(f"{add} systemctl restart systemd-logind; fairslice apply")
     yield installed
-    users = " ".join(USERS)
     installed.root(
         f"rm -f {FRAGMENT} {LOGIND}; rmdir /run/systemd/logind.conf.d; systemctl stop 'way-*' 2>&1;"
-        f" systemctl restart systemd-logind; for user in {users}; do loginctl terminate-user $user;"
-        " while systemctl is-active --quiet user-$(id -u $user).slice; do sleep 0.2; done;"
-        " userdel --remove --force $user; done 2>&1;"
-        f" for group in {' '.join(TOTALS)}; do groupdel $group; done; fairslice apply"
+        f" systemctl restart systemd-logind; for user in {' '.join(USERS)}; do loginctl terminate-user $user; done 2>&1"
     )
+    for user in USERS:
+        installed.root(
+            f"while systemctl is-active --quiet user-$(id -u {user}).slice; do sleep 0.2; done;"
+            f" userdel --remove --force {user} 2>&1"
+        )
+    installed.root(f"for group in {' '.join(TOTALS)}; do groupdel $group; done; fairslice apply")
 
 
 def expected(present: set[str]) -> dict[str, int]:
