@@ -1,6 +1,6 @@
 """Sessions that are no logins, in the slices of those whom they are for: `sessions` of [logins].
 
-Each way in is tried without the key first: what its caller gets of it, exit code, output and mail, is the same with it.
+Each way in is tried without the key first: what its caller gets of it, exit code and output, is the same with it.
 """
 
 import contextlib
@@ -71,11 +71,6 @@ class Lab:
         where = self.machine.root(UNTIL_SEEN).strip()
         # at's job has a number and a time.
         return where, re.sub(r"job \d+ at .*", "job", said)
-
-    def mail(self) -> str:
-        """What cron and at have sent bob since the last time, without what differs each time."""
-        said = self.machine.root("sleep 1; cat /var/mail/bob 2>/dev/null; rm -f /var/mail/bob")
-        return "\n".join(line for line in said.splitlines() if not re.match(r"(Date|Message-I[Dd]|Received|From |\s)", line))
 
 
 @pytest.fixture(scope="module")
