@@ -42,7 +42,7 @@ AS_SERVICE = "systemd-run --quiet --collect --wait --pipe sh -c"
 WAYS = [
     Way("cron", "rm -f /run/crond.reboot; systemctl restart cron; until [ -s /tmp/seen ]; do sleep 0.1; done",
         outside="/system.slice/cron.service"),
-    Way("at", "setpriv --reuid=bob --regid=bob --init-groups sh -c 'cd; echo look | at now'", outside="/system.slice/atd.service"),
+    Way("at", "setpriv --reuid=bob --regid=bob --init-groups --reset-env sh -c 'cd; echo /usr/local/bin/look | at now'", outside="/system.slice/atd.service"),
     Way("su", "su bob -c look", outside="/user.slice/user-0.slice/"),
     Way("su -", "su - bob -c look", outside="/user.slice/user-0.slice/"),
     Way("sudo -u", "sudo -u bob look", outside="/user.slice/user-0.slice/"),
@@ -50,8 +50,7 @@ WAYS = [
     Way("alice: su", "echo pw | su bob -c look", by_alice=True, outside="/user.slice/user-1000.slice/"),
     Way("alice: su -", "echo pw | su - bob -c look", by_alice=True, outside="/user.slice/user-1000.slice/"),
     Way("alice: sudo -u", "sudo -u bob look", by_alice=True, outside="/user.slice/user-1000.slice/"),
-    Way("alice: systemd-run --user", "systemd-run --user --quiet --wait --pipe sudo -u bob look", by_alice=True,
-        outside="/user.slice/user-1000.slice/"),
+    Way("alice: sudo -i -u", "sudo -i -u bob look", by_alice=True, outside="/user.slice/user-1000.slice/"),
     Way("a service: runuser", f"{AS_SERVICE} 'runuser -u bob look; exit $?'", outside="/system.slice/run-"),
     Way("a service: sudo -u", f"{AS_SERVICE} 'sudo -u bob look; exit $?'", outside="/system.slice/run-"),
 ]  # fmt: skip
@@ -64,7 +63,9 @@ class Lab:
 
     def enter(self, way: Way) -> tuple[str, str]:
         """Where it was, and what its caller saw of it."""
-        command = f"rm -f /tmp/seen; ( {way.command} ) > /tmp/out 2> /tmp/err < /dev/null; echo exit $?; cat /tmp/out /tmp/err"
+        command = (
+            f"out=$(mktemp); ( {way.command} ) > $out 2> $out.err < /dev/null; echo exit $?; cat $out $out.err; rm $out $out.err"
+        )
         said = self.alice.run(command) if way.by_alice else self.machine.root(command)
         where = self.machine.root(UNTIL_SEEN).strip()
         # at's job has a number and a time.
@@ -83,7 +84,7 @@ def lab(installed):
     with contextlib.closing(installed.session("alice")) as alice:
         yield Lab(installed, alice)
     installed.root(
-        f"mv {PAM}.kept {PAM}; rm -f /usr/local/bin/look {SUDOERS} {FRAGMENT} {CRON_JOB} /tmp/out /tmp/err /tmp/seen;"
+        f"mv {PAM}.kept {PAM}; rm -f /usr/local/bin/look {SUDOERS} {FRAGMENT} {CRON_JOB} /tmp/seen;"
         " pkill -u bob sleep; systemctl restart cron; fairslice apply"
     )
 
