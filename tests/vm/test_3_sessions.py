@@ -139,7 +139,8 @@ def test_what_is_stopped_with_its_service_is_so_still(taken):
     start = "systemd-run --quiet --unit=panel sh -c 'runuser -u bob sleep 1000; true'"
     taken.root(start)
     assert INSIDE.fullmatch(running(taken))
-    taken.root("systemctl stop panel")
+    # PID 1 stops the scope after the service, and answers once that is stopped.
+    taken.root("systemctl stop panel; for i in $(seq 100); do pgrep -u bob -x sleep || break; sleep 0.1; done")
     assert taken.root("pgrep -u bob -x sleep; true") == ""
     taken.root(start)
     first = running(taken)
@@ -163,8 +164,8 @@ def test_it_is_explained(taken):
     assert "the session stays" in taken.root("fairslice explain login root --service cron")
     explained = json.loads(taken.root("fairslice explain login bob --service sudo --json"))
     assert (explained["session"], explained["reason"]) == ("placed_here", None)
-    taken.put({FRAGMENT: POLICY.replace('"runuser"', '"sshd", "no-such-thing", "runuser-l"')})
+    taken.put({FRAGMENT: POLICY.replace('"runuser"', '"sshd", "no-such-thing", "passwd"')})
     said = taken.root("fairslice check; true")
     assert "sessions of sshd are in their user's slice anyway" in said, said
     assert "there is no PAM service \"no-such-thing\" here" in said, said
-    assert "/etc/pam.d/runuser-l has no line of pam_fairslice.so" in said, said
+    assert "/etc/pam.d/passwd has no line of pam_fairslice.so" in said, said

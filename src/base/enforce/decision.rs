@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::host::cgroup;
-use crate::host::pam_service::{Opens, opens};
+use crate::host::pam_service::{MANAGER, Opens, opens};
 use crate::host::process::{Stat, is_being_started};
 use crate::paths;
 
@@ -245,7 +245,8 @@ impl Opener for Caller<'_> {
 
     fn is_made_for_it(&self) -> bool {
         let is_borrowed = BORROWED.contains(&self.service);
-        if opens_logins(self.service) && !is_borrowed {
+        // Each of these programs makes a process for each session, also one whose caller is gone by then.
+        if opens(self.service).is_some() && !is_borrowed && self.service != MANAGER {
             return true;
         }
         let Some(stat) = self.stat() else { return false };
@@ -414,6 +415,7 @@ mod tests {
             (FORKED, "cron"),
             (BY_PID1, "sshd"),
             (BY_PID1, "su"),
+            (BY_PID1, "sudo"),
             (ON_A_TERMINAL, "login"),
             (ON_A_TERMINAL, "run0"),
             ("((bash)) S 1 8 8 0", "systemd-run0"),
