@@ -144,8 +144,7 @@ def test_what_is_stopped_with_its_service_is_so_still(taken):
     assert taken.root("pgrep -u bob -x sleep; true") == ""
     taken.root(start)
     first = running(taken)
-    taken.root("systemctl restart panel")
-    taken.root("for i in $(seq 100); do [ $(pgrep -u bob -x sleep | wc -l) = 1 ] && break; sleep 0.1; done")
+    taken.root("old=$(pgrep -u bob -x sleep); systemctl restart panel; while [ -e /proc/$old ]; do sleep 0.1; done")
     assert INSIDE.fullmatch(running(taken)) and running(taken) != first
     taken.root("systemctl kill -s KILL --kill-whom=main panel; for i in $(seq 100); do pgrep -u bob -x sleep || break; sleep 0.1; done")
     assert taken.root("pgrep -u bob -x sleep; systemctl reset-failed panel 2>&1; true").strip().isdigit() is False
