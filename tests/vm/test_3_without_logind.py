@@ -60,7 +60,7 @@ def test_pid1_places_a_login_and_removes_it(no_logind):
             "CollectMode": "inactive-or-failed",
         }  # fmt: skip
         status = machine.root(f"systemctl status --no-pager {scope}")
-        assert "Login of alice by sshd, placed by pam_fairslice" in status
+        assert "Session of alice by sshd, placed by pam_fairslice" in status
         assert "man:pam_fairslice(8)" in status
         with contextlib.closing(machine.session("alice")) as second:
             other = scope_of(second)
