@@ -98,7 +98,7 @@ def test_from_hand_made_to_the_policy_and_back_every_value_stays(team):
         f"oom_score_adj = -500            # {UNITS}/forge-ledger.service.d/oom.conf:3",
         f"cpu_weight = 250                # {UNITS}/user-1000.slice.d/60-alice.conf:2",
         'path = "{home}/.cache/forge-go"',
-        f"#   forge-ledger.service: CPUQuota=80% ({UNITS}/forge-ledger.service:5): a policy does not set CPUQuota=",
+        f'cpu_quota = "80%"               # {UNITS}/forge-ledger.service:5',
     ):
         assert said in text, said
     # It is found now, and whatever is done about it is no import's.
