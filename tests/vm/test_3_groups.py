@@ -16,7 +16,7 @@ POLICY = f"[logins]\ncpu_weight = {OWN}\n" + "".join(
 )
 SEED = 20261
 
-pytestmark = pytest.mark.thorough("bookworm")
+pytestmark = pytest.mark.thorough
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ MIB = 1 << 20
 HELD = 150  # MiB
 SEED = 20262
 
-pytestmark = pytest.mark.thorough("bookworm")
+pytestmark = pytest.mark.thorough
 
 
 @pytest.fixture(scope="module")
