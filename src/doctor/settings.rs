@@ -8,7 +8,7 @@ use super::cost;
 use super::remedy::is_vendors;
 use crate::doctor::chain::{Chain, Link, Override, Scene, Stage};
 use crate::doctor::finding::{Code, Finding, Fix, Place, Subjects};
-use crate::effect::memory::size;
+use crate::effect::memory::amount;
 use crate::effect::{equals, given, holds, number, slices, total_weight_now};
 use crate::enforce::ceiling;
 use crate::host::cgroup;
@@ -358,17 +358,16 @@ pub(super) fn ceiling_waits(
     let live = live.cgroups.get(cgroup)?.attributes.get(property.attribute)?;
     let used = if property == MEMORY_MAX { of.memory?.current } else { of.tasks? };
     let waits = ceiling::waits(value, live, used, machine);
-    let (used, kills) = if property == MEMORY_MAX {
-        (size(used), ", which kills what does not fit")
-    } else {
-        (format!("{used} tasks"), "")
-    };
+    let kills = if property == MEMORY_MAX { ", which kills what does not fit" } else { "" };
     waits.then(|| Finding {
         code: Code::CeilingWaits,
         subject,
         what: format!("{key} {value} is {}", cgroup::said(property, live)),
         cost: None,
-        cause: format!("{used} used, and applying the policy lowers no ceiling below that"),
+        cause: format!(
+            "{} used, and applying the policy lowers no ceiling below that",
+            amount(property, used)
+        ),
         at: Some(Place::from(origin)),
         fix: Fix::Edit(format!(
             "\"fairslice apply\" once no more is used, or \"fairslice apply --force\"{kills}"

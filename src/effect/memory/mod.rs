@@ -7,7 +7,7 @@ mod size;
 
 pub use ceiling::{Ceiling, MemoryLimit, bytes_of, ceiling};
 pub use protection::{Because, Guard, Outcome, Protection, ProtectionLink, Protections, is_less, protection};
-pub use size::{in_unit, size};
+pub use size::{amount, in_unit, size};
 
 #[cfg(test)]
 mod fixture {

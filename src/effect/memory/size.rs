@@ -1,6 +1,8 @@
 //! Bytes as people read them.
 #![forbid(unsafe_code)]
 
+use crate::units::{MEMORY_MAX, Property};
+
 /// Bytes for people: the largest unit of which there is at least one, to two decimals, cut: `1.36G`.
 #[must_use]
 pub fn size(bytes: u64) -> String {
@@ -12,6 +14,12 @@ pub fn size(bytes: u64) -> String {
             (whole, part) => format!("{whole}.{part:02}{suffix}"),
         },
     }
+}
+
+/// How much is used of what a ceiling is of: bytes or tasks, `1.36G` or `600 tasks`.
+#[must_use]
+pub fn amount(ceiling: Property, used: u64) -> String {
+    if ceiling == MEMORY_MAX { size(used) } else { format!("{used} tasks") }
 }
 
 /// Hundredths of the largest unit of which there is at least one, and its suffix; `None` below 1 KiB.

@@ -202,6 +202,7 @@ pub fn plan_with<'a>(root: &'a Path, loaded: &'a Loaded, ceilings: Ceilings) -> 
         bail!("nothing is changed while the policy is broken or missing: run \"fairslice check\"");
     }
     let look = Observed::at(root, &loaded.policy, ceilings)?;
+    let targets = settings::targets(&look);
     let mut plan = Plan {
         root,
         loaded,
@@ -214,15 +215,15 @@ pub fn plan_with<'a>(root: &'a Path, loaded: &'a Loaded, ceilings: Ceilings) -> 
         reloaded: look.reloaded.clone(),
         direct: Vec::new(),
         scores: Vec::new(),
-        resets: user_slices::resets(&look)?,
+        resets: user_slices::resets(&look, &targets)?,
         ceilings,
         holds: Vec::new(),
         beyond: Vec::new(),
     };
     plan.reload = look.reload(&plan.resets);
-    settings::plan(&look, &mut plan)?;
+    settings::plan(&look, &targets, &mut plan)?;
     of_service::plan(&look, &mut plan)?;
-    user_slices::plan(&look, &mut plan);
+    user_slices::plan(&look, &targets, &mut plan);
     scores::plan(&look, &mut plan)?;
     places::plan(&look, &mut plan)?;
     plan.units.sort_by_key(|unit| match SliceName::new(&unit.unit) {

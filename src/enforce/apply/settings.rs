@@ -10,7 +10,7 @@ use super::super::cgroup2::{Hierarchy, SettingValues, settings};
 use super::super::user_slice;
 use super::observed::{Observed, has_controller};
 use super::{Change, Hold, How, Left, PATIENCE, Plan, Restart, reload};
-use crate::effect::memory::size;
+use crate::effect::memory::amount;
 use crate::effect::{Given, agrees, equals, given, holds, number, said, slices, total_weight_now};
 use crate::host::block_device::number_of;
 use crate::host::cgroup;
@@ -27,7 +27,7 @@ use crate::units::{
 };
 
 /// A unit, and what it is given.
-struct Target {
+pub(super) struct Target {
     unit: String,
     user: Option<Foreign>,
     cgroup: PathBuf,
@@ -39,16 +39,17 @@ struct Target {
 }
 
 /// Adds what is to be changed of weights and limits, and what cannot be.
-pub(super) fn plan(look: &Observed<'_>, plan: &mut Plan<'_>) -> Result<()> {
-    for target in targets(look) {
+pub(super) fn plan(look: &Observed<'_>, targets: &[Target], plan: &mut Plan<'_>) -> Result<()> {
+    for target in targets {
         for property in PROPERTIES {
-            one(look, plan, &target, property)?;
+            one(look, plan, target, property)?;
         }
     }
     Ok(())
 }
 
-fn targets(look: &Observed<'_>) -> Vec<Target> {
+/// Every unit that is given something, or was until now.
+pub(super) fn targets(look: &Observed<'_>) -> Vec<Target> {
     let slice = |name: &SliceName, given| Target {
         unit: name.to_string(),
         user: None,
@@ -99,23 +100,18 @@ fn one(look: &Observed<'_>, plan: &mut Plan<'_>, target: &Target, property: Prop
     let Target { unit, cgroup, .. } = target;
     let Some(attributes) = look.live.cgroups.get(cgroup).map(|live| &live.attributes) else { return Ok(()) };
     let live = attributes.get(property.attribute).map(String::as_str);
-    let declared = |settings: &SettingValues| {
-        settings.iter().find(|(declared, _)| *declared == property).map(|(_, value)| value.clone())
-    };
-    let told = declared(&target.told);
-    let is_told = told.is_some();
-    let Some(value) = declared(&target.given).or(told) else {
+    let Some(value) = target.declared(property) else {
         return undeclared(look, plan, target, property, live);
     };
-    if live.is_some_and(|live| holds(property, &value, live, look.machine)) {
+    if live.is_some_and(|live| holds(property, value, live, look.machine)) {
         return Ok(());
     }
-    let old = live.map_or_else(|| "-".to_owned(), |live| said(property, &value, live));
-    if let Some(used) = look.used_above(cgroup, property, &value, live) {
-        wait(look, plan, target, property, &value, used);
+    let old = live.map_or_else(|| "-".to_owned(), |live| said(property, value, live));
+    let differing = Differing { look, target, property, value, live };
+    if let Some(used) = look.used_above(cgroup, property, value, live) {
+        differing.wait(plan, &old, used);
         return Ok(());
     }
-    let differing = Differing { look, target, property, value: &value, live, is_told };
     match differing.remedy(plan.reload.is_some())? {
         Remedy::Change(how) => {
             let change = Change { key: target.key(property), old, new: value.to_string(), set_by: None, how };
@@ -136,54 +132,17 @@ fn one(look: &Observed<'_>, plan: &mut Plan<'_>, target: &Target, property: Prop
     Ok(())
 }
 
-/// Leaves a ceiling what it is.
-fn wait(
-    look: &Observed<'_>,
-    plan: &mut Plan<'_>,
-    target: &Target,
-    property: Property,
-    value: &SettingValue,
-    used: u64,
-) {
-    let Target { unit, cgroup, .. } = target;
-    let attributes = look.live.cgroups.get(cgroup).map(|live| &live.attributes);
-    let live = attributes.and_then(|live| live.get(property.attribute)).map_or("-", String::as_str);
-    let is_memory = property == MEMORY_MAX;
-    let amount = if is_memory { size(used) } else { format!("{used} tasks") };
-    let why = format!(
-        "{}, declared {value}: waits, {amount} used; \"fairslice apply\" sets it once no more is, --force now{}",
-        cgroup::said(property, live),
-        if is_memory { ", and the kernel kills what does not fit" } else { "" }
-    );
-    plan.left.push(Left { unit: unit.clone(), key: target.key(property), why, differs: true });
-    if is_memory {
-        plan.beyond.push((cgroup.clone(), used.saturating_sub(look.machine.number(value))));
-    }
-    let Some(live) = cgroup::number(live) else { return };
-    let known = look.units.as_ref().and_then(|units| units.get(unit)).map(|unit| unit.resource(property));
-    // As long as PID 1 has what the kernel has, by our word, no reload changes it.
-    if known.is_some_and(|known| known != live || !look.is_told(unit, property)) {
-        plan.holds.push(Hold { unit: unit.clone(), property, live });
-    }
-}
-
-/// What is declared of a unit's property.
-fn declared(look: &Observed<'_>, unit: &str, property: Property) -> Option<(PathBuf, SettingValue)> {
-    let target = targets(look).into_iter().find(|target| target.unit == unit)?;
-    let mut settings = target.given.into_iter().chain(target.told);
-    Some((target.cgroup, settings.find(|(declared, _)| *declared == property)?.1))
+/// Whether a ceiling of a unit is declared below what is used, and waits.
+pub(super) fn waits(look: &Observed<'_>, targets: &[Target], unit: &str, property: Property) -> bool {
+    let Some(target) = targets.iter().find(|target| target.unit == unit) else { return false };
+    let Some(value) = target.declared(property) else { return false };
+    let live = look.live.cgroups.get(&target.cgroup).and_then(|live| live.attributes.get(property.attribute));
+    look.used_above(&target.cgroup, property, value, live.map(String::as_str)).is_some()
 }
 
 /// Whether a unit's property is declared.
-pub(super) fn is_declared(look: &Observed<'_>, unit: &str, property: Property) -> bool {
-    declared(look, unit, property).is_some()
-}
-
-/// Whether a ceiling of a unit is declared below what is used, and waits.
-pub(super) fn waits(look: &Observed<'_>, unit: &str, property: Property) -> bool {
-    let Some((cgroup, value)) = declared(look, unit, property) else { return false };
-    let live = look.live.cgroups.get(&cgroup).and_then(|live| live.attributes.get(property.attribute));
-    look.used_above(&cgroup, property, &value, live.map(String::as_str)).is_some()
+pub(super) fn is_declared(targets: &[Target], unit: &str, property: Property) -> bool {
+    targets.iter().any(|target| target.unit == unit && target.declared(property).is_some())
 }
 
 /// A declared value that is not live.
@@ -193,8 +152,6 @@ struct Differing<'a> {
     property: Property,
     value: &'a SettingValue,
     live: Option<&'a str>,
-    /// Whether PID 1 is told the value, and no drop-in of ours gives it.
-    is_told: bool,
 }
 
 enum Remedy {
@@ -229,7 +186,7 @@ impl Differing<'_> {
         // A user's slice may have the value from all users' drop-in, unless something comes after that.
         let is_hidden = target.is_a_users()
             && (look.is_told(&target.unit, property) || files.over(Means::DropIn, property.unit).is_some());
-        Ok(if self.is_told || is_hidden {
+        Ok(if target.is_told(property) || is_hidden {
             Remedy::Change(How::Set)
         } else if reloads {
             Remedy::Change(How::Reload)
@@ -238,6 +195,28 @@ impl Differing<'_> {
             let unit = quoted(&target.unit);
             Remedy::None(format!("systemd has {known}, and no file says why (systemctl cat {unit})"))
         })
+    }
+
+    /// Leaves a ceiling what it is, `old`.
+    fn wait(&self, plan: &mut Plan<'_>, old: &str, used: u64) {
+        let Self { look, target, property, value, live } = *self;
+        let Target { unit, cgroup, .. } = target;
+        let is_memory = property == MEMORY_MAX;
+        let why = format!(
+            "{old}, declared {value}: waits, {} used; \"fairslice apply\" sets it once no more is, --force now{}",
+            amount(property, used),
+            if is_memory { ", and the kernel kills what does not fit" } else { "" }
+        );
+        plan.left.push(Left { unit: unit.clone(), key: target.key(property), why, differs: true });
+        if is_memory {
+            plan.beyond.push((cgroup.clone(), used.saturating_sub(look.machine.number(value))));
+        }
+        let Some(live) = live.and_then(cgroup::number) else { return };
+        let known = look.units.as_ref().and_then(|units| units.get(unit)).map(|unit| unit.resource(property));
+        // As long as PID 1 has what the kernel has, by our word, no reload changes it.
+        if known.is_some_and(|known| known != live || !look.is_told(unit, property)) {
+            plan.holds.push(Hold { unit: unit.clone(), property, live });
+        }
     }
 
     /// PID 1 has the value.
@@ -269,6 +248,17 @@ impl Target {
         cgroup::user(&self.cgroup).is_some()
     }
 
+    /// What is declared of a property.
+    fn declared(&self, property: Property) -> Option<&SettingValue> {
+        let all = self.given.iter().chain(&self.told);
+        all.into_iter().find(|(declared, _)| *declared == property).map(|(_, value)| value)
+    }
+
+    /// Whether PID 1 is told a property, and no drop-in of ours gives it.
+    fn is_told(&self, property: Property) -> bool {
+        self.told.iter().any(|(told, _)| *told == property)
+    }
+
     /// What the policy calls a property of it; the weight of all logins is called as any, for it may be a sum.
     fn key(&self, property: Property) -> &'static str {
         let total = property.total.filter(|_| self.unit == SliceName::user().as_str());
@@ -277,8 +267,7 @@ impl Target {
 
     /// How it is given a property.
     fn means(&self, property: Property) -> Means {
-        let is_told = self.told.iter().any(|(told, _)| *told == property);
-        if is_told || self.is_a_users() { Means::Told } else { Means::DropIn }
+        if self.is_told(property) || self.is_a_users() { Means::Told } else { Means::DropIn }
     }
 }
 

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use super::super::due::Due;
 use super::super::{budget, user_slice};
 use super::observed::{Observed, Reset};
+use super::settings::Target;
 use super::{Ceilings, Change, How, Left, PATIENCE, Plan, logins, settings};
 use crate::host::cgroup;
 use crate::paths;
@@ -23,14 +24,14 @@ use crate::units::{CPU_WEIGHT, PROPERTIES, Property, SliceName};
 const ROUNDS: usize = 10;
 
 /// What is to be taken back, also of users who have gone: it would hold at their next login.
-pub(super) fn resets(look: &Observed<'_>) -> Result<Vec<Reset>> {
+pub(super) fn resets(look: &Observed<'_>, targets: &[Target]) -> Result<Vec<Reset>> {
     let mut resets = Vec::new();
     for (unit, told) in &look.told {
         let wanted =
             SliceName::new(unit).map_or_else(|_| Ok(Vec::new()), |slice| wanted(look.policy, &slice))?;
         for property in PROPERTIES {
             let is_told = told.has(property.unit) && !wanted.contains(&property);
-            if is_told && !settings::waits(look, unit, property) {
+            if is_told && !settings::waits(look, targets, unit, property) {
                 resets.push(Reset { unit: unit.clone(), property });
             }
         }
@@ -50,10 +51,10 @@ fn wanted(policy: &Policy, slice: &SliceName) -> Result<Vec<Property>> {
 }
 
 /// Adds what is taken back, and the sessions that have a lower score than their rule says.
-pub(super) fn plan(look: &Observed<'_>, plan: &mut Plan<'_>) {
+pub(super) fn plan(look: &Observed<'_>, targets: &[Target], plan: &mut Plan<'_>) {
     // What is declared is in the list with that.
     let undeclared =
-        plan.resets.iter().filter(|reset| !settings::is_declared(look, &reset.unit, reset.property));
+        plan.resets.iter().filter(|reset| !settings::is_declared(targets, &reset.unit, reset.property));
     let change = |Reset { unit, property }: &Reset| {
         let cgroup = SliceName::new(unit).map(|slice| slice.cgroup()).unwrap_or_default();
         let live = look.live.cgroups.get(&cgroup).and_then(|live| live.attributes.get(property.attribute));
