@@ -21,9 +21,9 @@ pub struct Shared {
     pub members: usize,
 }
 
-/// By number, which rule a user gets, and what it comes to beside the others.
+/// By number, which rule a user gets, what it comes to beside the others, and how many share its weight.
 #[derive(Debug)]
-pub struct Due<'p>(BTreeMap<u32, (RuleOf<'p>, LoginRule)>);
+pub struct Due<'p>(BTreeMap<u32, (RuleOf<'p>, LoginRule, usize)>);
 
 impl<'p> Due<'p> {
     /// Of these users, who are all of those logged in.
@@ -45,24 +45,25 @@ impl<'p> Due<'p> {
         users: impl Iterator<Item = (u32, Option<&'a Account>)>,
     ) -> Result<Self> {
         let rule = |(uid, account)| Ok((uid, user_slice::rule(policy, account)?));
-        let rules = users.map(rule).collect::<Result<BTreeMap<_, _>>>()?;
-        let members = policy.logins.members(rules.iter().map(|(uid, (of, _))| (*uid, *of)));
-        let among = |(uid, (of, rule)): (u32, (RuleOf<'p>, LoginRule))| {
-            let sharing = policy.logins.budget(of, uid).and_then(|(group, _)| members.get(group));
-            (uid, (of, policy.logins.among(of, uid, rule, sharing.copied().unwrap_or(1))))
+        let rules = users.map(rule).collect::<Result<Vec<(u32, (RuleOf<'p>, LoginRule))>>>()?;
+        let held: Vec<_> = rules.iter().map(|(uid, (of, _))| (*uid, *of)).collect();
+        let members = policy.logins.members(&held);
+        let among = |(uid, (of, rule))| {
+            let members = members.get(&uid).copied().unwrap_or(1);
+            (uid, (of, policy.logins.among(of, uid, rule, members), members))
         };
         Ok(Self(rules.into_iter().map(among).collect()))
     }
 
     /// Each user's, in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (u32, RuleOf<'p>, &LoginRule)> {
-        self.0.iter().map(|(uid, (of, rule))| (*uid, *of, rule))
+        self.0.iter().map(|(uid, (of, rule, _))| (*uid, *of, rule))
     }
 
     /// One user's.
     #[must_use]
     pub fn get(&self, uid: u32) -> Option<(RuleOf<'p>, &LoginRule)> {
-        self.0.get(&uid).map(|(of, rule)| (*of, rule))
+        self.0.get(&uid).map(|(of, rule, _)| (*of, rule))
     }
 
     /// What their slices weigh; `None` is the kernel's default.
@@ -74,10 +75,9 @@ impl<'p> Due<'p> {
     /// The weight that one of them shares with others, if there is one.
     #[must_use]
     pub fn shared(&self, policy: &Policy, uid: u32) -> Option<Shared> {
-        let (of, _) = self.get(uid)?;
-        let (group, total) = policy.logins.budget(of, uid)?;
-        let members = self.groups(policy).values().filter(|other| **other == Some(group)).count();
-        Some(Shared { group: group.to_owned(), total: total.clone(), members })
+        let (of, _, members) = self.0.get(&uid)?;
+        let (group, total) = policy.logins.budget(*of, uid)?;
+        Some(Shared { group: group.to_owned(), total: total.clone(), members: *members })
     }
 
     /// Whose weight each of them shares.

@@ -213,10 +213,9 @@ pub fn read(
     users.sort_unstable();
     let mut users = users.into_iter().map(|uid| user(root, uid, policy)).collect::<Result<Vec<_>>>()?;
     let held: Vec<(u32, RuleOf<'_>)> = users.iter().map(|user| (user.uid, user.held_by(policy))).collect();
-    let members = policy.logins.members(held.iter().copied());
-    for (user, (uid, of)) in users.iter_mut().zip(held) {
-        let sharing = policy.logins.budget(of, uid).and_then(|(group, _)| members.get(group));
-        user.members = sharing.copied().unwrap_or(1);
+    let members = policy.logins.members(&held);
+    for user in &mut users {
+        user.members = members.get(&user.uid).copied().unwrap_or(1);
     }
     Ok(Snapshot { tree, cgroups, services, users })
 }

@@ -22,7 +22,7 @@ use crate::text::shown;
 /// # Errors
 /// cgroupfs cannot be read.
 pub(super) fn present(root: &Path, group: &str) -> Result<BTreeSet<u32>> {
-    let recorded = recorded(root, group)?;
+    let recorded = recorded(&directory(root, group))?;
     Ok(cgroup::users(root)?.into_iter().filter(|uid| recorded.contains(uid)).collect())
 }
 
@@ -68,31 +68,22 @@ pub fn record(root: &Path, members: &BTreeMap<u32, Option<&str>>) -> Result<()> 
         join(root, *uid, *group)?;
     }
     for group in names(&root.join(paths::BUDGETS))? {
-        let directory = root.join(paths::BUDGETS).join(&group);
-        for name in names(&directory)? {
-            let Ok(uid) = name.parse() else { continue };
-            // Who has logged in meanwhile had the slice before the record.
-            let is_gone = !members.contains_key(&uid) && !cgroup::users(root)?.contains(&uid);
-            if is_gone {
-                remove(&directory, uid)?;
-            }
-        }
+        let directory = root.join(paths::BUDGETS).join(group);
+        let recorded = recorded(&directory)?;
+        // Who has logged in meanwhile had the slice before the record.
+        let users = cgroup::users(root)?;
+        recorded.iter().filter(|uid| !users.contains(uid)).try_for_each(|uid| remove(&directory, *uid))?;
     }
     Ok(())
 }
 
-fn recorded(root: &Path, group: &str) -> Result<BTreeSet<u32>> {
-    Ok(names(&directory(root, group))?.iter().filter_map(|name| name.parse().ok()).collect())
+fn recorded(directory: &Path) -> Result<BTreeSet<u32>> {
+    Ok(names(directory)?.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
 fn remove(directory: &Path, uid: u32) -> Result<()> {
     let file = directory.join(uid.to_string());
-    match fs::remove_file(&file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", shown(&file)))
-        }
-        _ => Ok(()),
-    }
+    own::remove(&file).with_context(|| format!("removing {}", shown(&file)))
 }
 
 fn directory(root: &Path, group: &str) -> PathBuf {

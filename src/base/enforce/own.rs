@@ -1,7 +1,8 @@
-//! Directories of fairslice's own below `/run`.
+//! Directories and files of fairslice's own below `/run`.
 #![forbid(unsafe_code)]
 
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -36,6 +37,17 @@ pub fn directory(root: &Path, directory: &str, mode: u32) -> Result<OwnedFd> {
 /// Those of [`directory`].
 pub fn run(root: &Path) -> Result<()> {
     open(root, paths::RUN, 0o755).map(drop)
+}
+
+/// Removes a file, which may be gone already.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn remove(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 fn open(root: &Path, directory: &str, mode: u32) -> Result<OwnedFd> {

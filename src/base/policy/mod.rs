@@ -430,12 +430,6 @@ impl Logins {
         self.total_weight.as_ref().is_some_and(|total| total.value == TotalWeight::Sum)
     }
 
-    /// Whether what a user's slice or `user.slice` weighs depends on who else is logged in.
-    #[must_use]
-    pub fn depends_on_others(&self) -> bool {
-        self.is_counted() || !self.budgets.is_empty()
-    }
-
     /// Whether a session that a PAM service opens for a user goes into that user's slice, login or not: it is a person's.
     #[must_use]
     pub fn takes(&self, service: &str, uid: u32) -> bool {
@@ -445,14 +439,14 @@ impl Logins {
     /// Where the first value of a rule is declared, a group's own weight among them.
     #[must_use]
     pub fn origin(&self, of: RuleOf<'_>) -> Option<&Origin> {
-        let find =
-            |rules: &'_ [(String, LoginRule)], name: &str| rules.iter().position(|(known, _)| known == name);
+        fn origin<'r>(rules: &'r [(String, LoginRule)], name: &str) -> Option<&'r Origin> {
+            rules.iter().find(|(known, _)| known == name)?.1.origin()
+        }
         match of {
-            RuleOf::User(name) => self.users.get(find(&self.users, name)?)?.1.origin(),
+            RuleOf::User(name) => origin(&self.users, name),
             RuleOf::Group(name) => {
-                let own = find(&self.groups, name).and_then(|at| self.groups.get(at)?.1.origin());
                 let budget = self.budgets.get(name).map(|budget| &budget.origin);
-                own.into_iter().chain(budget).min_by_key(|origin| origin.line)
+                origin(&self.groups, name).into_iter().chain(budget).min_by_key(|origin| origin.line)
             }
             RuleOf::Everybody | RuleOf::Transient => self.default.origin(),
         }
@@ -476,16 +470,16 @@ impl Logins {
         }
     }
 
-    /// How many of these users share each group's weight.
+    /// By number, how many of these users share a weight with one, that one among them; who shares none is left out.
     #[must_use]
-    pub fn members<'p>(&'p self, users: impl Iterator<Item = (u32, RuleOf<'p>)>) -> BTreeMap<&'p str, usize> {
-        let mut members = BTreeMap::new();
-        for (uid, of) in users {
-            if let Some((group, _)) = self.budget(of, uid) {
-                *members.entry(group).or_default() += 1;
-            }
+    pub fn members(&self, users: &[(u32, RuleOf<'_>)]) -> BTreeMap<u32, usize> {
+        let group = |(uid, of): &(u32, RuleOf<'_>)| Some((*uid, self.budget(*of, *uid)?.0));
+        let shared: Vec<(u32, &str)> = users.iter().filter_map(group).collect();
+        let mut counted: BTreeMap<&str, usize> = BTreeMap::new();
+        for (_, group) in &shared {
+            *counted.entry(group).or_default() += 1;
         }
-        members
+        shared.into_iter().filter_map(|(uid, group)| Some((uid, *counted.get(group)?))).collect()
     }
 
     /// Which rule a user gets, and what it comes to: the user's own, else the first group's in file

@@ -24,6 +24,7 @@ use super::adopt;
 use super::due::Due;
 use super::generator;
 use super::lock::Lock;
+use super::own;
 use super::user_slice::{self, SliceChange};
 use crate::host::cgroup;
 use crate::host::pid1::Manager;
@@ -327,12 +328,7 @@ impl<'a> Plan<'a> {
             user_slices::set(root, policy, self.ceilings)?;
         }
         user_slices::forget(root, resets)?;
-        match fs::remove_file(root.join(paths::UNWRITTEN)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).context("removing the record of units that change")
-            }
-            _ => Ok(()),
-        }
+        own::remove(&root.join(paths::UNWRITTEN)).context("removing the record of units that change")
     }
 
     /// Tells PID 1 what the kernel has of ceilings that wait: a reload would have it write what is declared.

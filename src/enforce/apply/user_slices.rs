@@ -2,14 +2,13 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 
 use super::super::due::Due;
-use super::super::{budget, user_slice};
+use super::super::{budget, own, user_slice};
 use super::observed::{Observed, Reset};
 use super::settings::Target;
 use super::{Ceilings, Change, How, Left, PATIENCE, Plan, logins, settings};
@@ -87,12 +86,7 @@ pub(super) fn plan(look: &Observed<'_>, targets: &[Target], plan: &mut Plan<'_>)
 pub(super) fn remove(root: &Path, resets: &[Reset]) -> Result<()> {
     for Reset { unit, property } in resets {
         let file = root.join(runtime_file(unit, property.unit));
-        match fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("removing {}", shown(&file)));
-            }
-            _ => {}
-        }
+        own::remove(&file).with_context(|| format!("removing {}", shown(&file)))?;
         // One with other files in it stays.
         let _ = file.parent().map(fs::remove_dir);
     }
