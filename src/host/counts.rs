@@ -9,7 +9,7 @@ use std::path::Path;
 use super::cgroup::number;
 use super::pressure::Stalls;
 use super::tree::{CgroupDirectory, Each, Id, Tree};
-use super::usage::pairs;
+use super::usage::count;
 
 /// What one cgroup counts. What it has no attribute for is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -110,7 +110,7 @@ fn limits_something(line: &str) -> bool {
 }
 
 fn cpu(text: &str) -> CpuCount {
-    let of = |key| value(text, key);
+    let of = |key| count(text, key);
     CpuCount {
         used: of("usage_usec"),
         periods: of("nr_periods"),
@@ -124,23 +124,25 @@ fn memory(directory: &CgroupDirectory<'_>) -> Option<MemoryCount> {
     let own = directory.text("memory.events.local").unwrap_or_default();
     let stalls = directory.text("memory.pressure").and_then(|text| Stalls::parse(&text));
     Some(MemoryCount {
-        high: value(&own, "high"),
-        oom: value(&own, "oom"),
-        oom_below: value(&all, "oom"),
-        killed: value(&all, "oom_kill"),
+        high: count(&own, "high"),
+        oom: count(&own, "oom"),
+        oom_below: count(&all, "oom"),
+        killed: count(&all, "oom_kill"),
         waited: stalls.map(|stalls| stalls.some.total),
     })
 }
 
 fn tasks(directory: &CgroupDirectory<'_>) -> Option<TasksCount> {
     let (current, max) = (directory.number("pids.current")?, directory.text("pids.max")?);
+    let (refused, own) = refused(directory);
+    Some(TasksCount { current, max: number(&max)?, refused, own })
+}
+
+/// How many forks were refused, and whether by the cgroup's own `pids.max`: `pids.events.local`. Before Linux 6.11 they
+/// are counted where they were tried, whosever limit it was.
+pub(super) fn refused(directory: &CgroupDirectory<'_>) -> (u64, bool) {
     let local = directory.text("pids.events.local");
     let own = local.is_some();
     let events = local.or_else(|| directory.text("pids.events")).unwrap_or_default();
-    Some(TasksCount { current, max: number(&max)?, refused: value(&events, "max"), own })
-}
-
-/// 0 where there is no such line.
-fn value(text: &str, key: &str) -> u64 {
-    pairs(text).into_iter().find(|(known, _)| known == key).map_or(0, |(_, value)| value)
+    (count(&events, "max"), own)
 }

@@ -7,9 +7,10 @@
 use std::path::Path;
 
 use super::cgroup::attribute;
+use super::counts::refused;
 use super::pressure::Stalls;
 use super::tree::{Cgroup, CgroupDirectory, Each, Id, Tree};
-use super::usage::pairs;
+use super::usage::count;
 
 /// What one cgroup says of its limits.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -92,46 +93,30 @@ pub fn tasks_limit(root: &Path, tree: &Tree, id: Id) -> Option<TasksLimit> {
 
 fn of(cgroup: &Cgroup, directory: &CgroupDirectory<'_>) -> Met {
     let pressure = |name| Stalls::parse(&directory.text(name)?);
-    let numbers = |name| pairs(&directory.text(name).unwrap_or_default());
+    let text = |name| directory.text(name).unwrap_or_default();
     let has_limit = cgroup.memory.is_some_and(|memory| memory.high != u64::MAX || memory.max != u64::MAX);
     let memory = has_limit.then(|| {
-        let mut met = MemoryMet {
+        let own = text("memory.events.local");
+        let oom = count(&own, "oom");
+        // A kill is counted where the process was: of a slice, in a cgroup below it.
+        let below = if oom > 0 { count(&text("memory.events"), "oom_kill") } else { 0 };
+        MemoryMet {
+            high: count(&own, "high"),
+            oom,
+            oom_kill: below.max(count(&own, "oom_kill")),
             peak: directory.number("memory.peak"),
             pressure: pressure("memory.pressure"),
-            ..MemoryMet::default()
-        };
-        for (key, count) in numbers("memory.events.local") {
-            match key.as_str() {
-                "high" => met.high = count,
-                "oom" => met.oom = count,
-                "oom_kill" => met.oom_kill = count,
-                _ => {}
-            }
         }
-        // A kill is counted where the process was: of a slice, in a cgroup below it.
-        let below = if met.oom > 0 { numbers("memory.events") } else { Vec::new() };
-        for (_, count) in below.into_iter().filter(|(key, _)| key == "oom_kill") {
-            met.oom_kill = met.oom_kill.max(count);
-        }
-        met
     });
     let cpu = cgroup.cpu.and_then(|cpu| cpu.max).map(|_| {
-        let mut met = CpuMet { pressure: pressure("cpu.pressure"), ..CpuMet::default() };
-        for (key, count) in numbers("cpu.stat") {
-            match key.as_str() {
-                "nr_periods" => met.periods = count,
-                "nr_throttled" => met.throttled = count,
-                _ => {}
-            }
+        let stat = text("cpu.stat");
+        CpuMet {
+            periods: count(&stat, "nr_periods"),
+            throttled: count(&stat, "nr_throttled"),
+            pressure: pressure("cpu.pressure"),
         }
-        met
     });
-    let tasks = cgroup.tasks.and_then(|_| {
-        let local = directory.text("pids.events.local");
-        let own = local.is_some();
-        let text = local.or_else(|| directory.text("pids.events"))?;
-        let (_, refused) = pairs(&text).into_iter().find(|(key, _)| key == "max")?;
-        (refused > 0).then_some(TasksMet { refused, own })
-    });
+    let tasks = cgroup.tasks.map(|_| refused(directory)).filter(|(refused, _)| *refused > 0);
+    let tasks = tasks.map(|(refused, own)| TasksMet { refused, own });
     Met { memory, cpu, tasks }
 }

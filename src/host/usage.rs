@@ -77,6 +77,13 @@ pub fn pairs(text: &str) -> Vec<(String, u64)> {
     text.lines().filter_map(pair).collect()
 }
 
+/// The number behind a key in such a text; 0 where there is no such line.
+#[must_use]
+pub fn count(text: &str, key: &str) -> u64 {
+    let number = |line: &str| line.strip_prefix(key)?.strip_prefix(' ')?.parse().ok();
+    text.lines().find_map(number).unwrap_or(0)
+}
+
 /// Scores by the process's number, and the processes whose score cannot be read.
 type Read = (HashMap<u32, u16>, Vec<Unread>);
 
