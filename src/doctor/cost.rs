@@ -12,14 +12,12 @@ use crate::effect::memory::{Guard, size};
 use crate::effect::share::{Busy, by_weight, not_computed, shares_if};
 use crate::host::tree::{Cgroup, Cpu, Id, Tree};
 use crate::text::shown;
-use crate::units::{CPU_WEIGHT, MEMORY_LOW, MEMORY_MIN, Property, SettingValue, SliceName};
+use crate::units::{CPU_WEIGHT, INIT_SCOPE, MEMORY_LOW, MEMORY_MIN, Property, SettingValue, SliceName};
 
 /// What a cgroup weighs when nobody said otherwise.
 pub(super) const DEFAULT: u64 = 100;
 /// What a weight comes to against more siblings than that is no ratio that anybody thinks in.
 const MOST_SIBLINGS: usize = 100;
-/// In it is nothing but PID 1, which competes with nobody for long.
-const INIT: &str = "init.scope";
 
 /// What it costs that a setting of a cgroup is `is` for PID 1 or the kernel, and not what was declared.
 /// `None` where that is no question of shares or of protected memory, or nothing differs.
@@ -150,7 +148,8 @@ impl<'t> Weights<'t> {
         let children = self.tree[self.id].parent.map_or(&[][..], |parent| &self.tree[parent].children);
         let competes = |id: &&Id| {
             let other = &self.tree[**id];
-            **id != self.id && other.populated && other.cpu.is_some() && other.name.as_os_str() != INIT
+            // PID 1 competes with nobody for long.
+            **id != self.id && other.populated && other.cpu.is_some() && other.name.as_os_str() != INIT_SCOPE
         };
         children.iter().filter(competes).copied().take(MOST_SIBLINGS + 1).collect()
     }

@@ -25,7 +25,7 @@ use crate::survey::snapshot::{Snapshot, User};
 use crate::survey::{Means, loaded_files};
 use crate::text::{and_more, shown};
 use crate::units::{
-    CPU_QUOTA, CPU_WEIGHT, IO_READ_BANDWIDTH_MAX, IO_WRITE_BANDWIDTH_MAX, OomScoreAdj, SliceName,
+    CPU_QUOTA, CPU_WEIGHT, INIT_SCOPE, IO_READ_BANDWIDTH_MAX, IO_WRITE_BANDWIDTH_MAX, OomScoreAdj, SliceName,
 };
 
 const OURS: &str = "pam_fairslice.so";
@@ -345,7 +345,7 @@ fn score(processes: &[Process], user: &User, rule: &LoginRule) -> Option<Finding
     let is_spared = |process: &&Process| {
         let unit = cgroup::unit(&process.cgroup);
         cgroup::user(&process.cgroup) == Some(user.uid)
-            && unit.is_some_and(|unit| unit.ends_with(".scope") && unit != "init.scope")
+            && unit.is_some_and(|unit| unit.ends_with(".scope") && unit != INIT_SCOPE)
             && (0..declared.value.get()).contains(&process.oom_score_adj)
     };
     let spared: Vec<&Process> = processes.iter().filter(is_spared).collect();

@@ -12,10 +12,8 @@ use std::path::Path;
 
 use super::carry::{ancestors, sum_cpu};
 use crate::policy::{CpuFloor, Logins, Policy, Sourced, TotalWeight};
-use crate::units::{CpuWeight, SliceName, Weight};
+use crate::units::{CpuWeight, INIT_SCOPE, SliceName, Weight};
 
-/// The cgroup of PID 1, `systemd.special(7)`.
-const INIT_SCOPE: &str = "init.scope";
 /// Parts are counted in these.
 const WHOLE: u128 = 1_000_000_000_000_000_000;
 

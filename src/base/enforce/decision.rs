@@ -25,6 +25,7 @@ use crate::host::cgroup;
 use crate::host::pam_service::{MANAGER, Opens, opens};
 use crate::host::process::{Stat, is_being_started};
 use crate::paths;
+use crate::units::INIT_SCOPE;
 
 /// The services that log in whose names others borrow, because every machine has them. `login(1)` itself always has
 /// a terminal.
@@ -259,7 +260,7 @@ impl Opener for Caller<'_> {
 
 /// Whether a cgroup belongs to no service, no job, no container: a slice, or PID 1's scope.
 fn is_at_the_top(placed: &Path) -> bool {
-    cgroup::own_unit(placed).is_some_and(|unit| unit.ends_with(".slice") || unit == "init.scope")
+    cgroup::own_unit(placed).is_some_and(|unit| unit.ends_with(".slice") || unit == INIT_SCOPE)
 }
 
 #[cfg(test)]

@@ -22,13 +22,11 @@ use crate::host::cgroup;
 use crate::host::pid1::{Holds, Manager, Scope};
 use crate::paths;
 use crate::text::{Foreign, shown};
-use crate::units::SliceName;
+use crate::units::{INIT_SCOPE, SliceName};
 
 /// Of the names of our scopes. logind's own are `session-N.scope`.
 const PREFIX: &str = "fairslice-login-";
 const SUFFIX: &str = ".scope";
-/// Where PID 1 itself is, which nobody stops: `systemd.special(7)`.
-const INIT_SCOPE: &str = "init.scope";
 /// How long to wait before asking again for what another login holds.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -51,6 +49,7 @@ pub(super) fn through_pid1(root: &Path, login: &Login<'_>, deadline: Instant) ->
     if cgroup::is_hidden(&placed) {
         bail!("a cgroup namespace of its own hides from PID 1's slices");
     }
+    // PID 1's own nobody stops.
     let is_ended = |unit: &&str| *unit != INIT_SCOPE && !decision::opens_logins_only(login.service);
     let origin = cgroup::unit(&placed).filter(is_ended);
     let service = origin.filter(|unit| unit.ends_with(".service"));

@@ -17,7 +17,7 @@ mod value;
 pub use amount::{Amount, Memory, Percent, Tasks};
 pub use escape::{cgroup_name, unescaped};
 pub use file::Assignment;
-pub use name::{Alias, ServiceName, SliceName, is_unit_name, section};
+pub use name::{Alias, INIT_SCOPE, ServiceName, SliceName, is_unit_name, section};
 pub use of_service::{OF_SERVICES, OfService, ServiceValue};
 pub use property::{
     CPU_QUOTA, CPU_WEIGHT, IO_READ_BANDWIDTH_MAX, IO_WEIGHT, IO_WRITE_BANDWIDTH_MAX, MEMORY_HIGH, MEMORY_LOW,

@@ -14,6 +14,8 @@ use super::known::section_of;
 const SLICE: &str = ".slice";
 const SERVICE: &str = ".service";
 const SCOPE: &str = ".scope";
+/// The unit that PID 1 itself is in: `systemd.special(7)`.
+pub const INIT_SCOPE: &str = "init.scope";
 /// The kinds of units that have a cgroup: `systemd.resource-control(5)`.
 const KINDS: [&str; 6] = [SLICE, SERVICE, SCOPE, ".socket", ".mount", ".swap"];
 /// What leaves room for the `.d` of a directory of drop-ins; `UNIT_NAME_MAX` of systemd is 255, as the longest
