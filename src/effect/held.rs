@@ -9,11 +9,14 @@ use super::share::{Busy, NotComputed, not_computed, shares};
 use crate::host::counts::{Counts, CpuCount, MemoryCount};
 use crate::host::machine::Machine;
 use crate::host::tree::{Bandwidth, Each, Id, Tree};
-use crate::units::{MEMORY_HIGH, MEMORY_MAX, MEMORY_SWAP_MAX, Memory, SettingValue, TASKS_MAX, Tasks};
+use crate::units::of_service::ALLOWED_CPUS;
+use crate::units::{
+    CPU_QUOTA, MEMORY_HIGH, MEMORY_MAX, MEMORY_SWAP_MAX, Memory, SettingValue, TASKS_MAX, Tasks,
+};
 
 /// What a cgroup is due of the CPUs.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Due {
+pub struct CpuDue {
     /// The cgroup, or the nearest one above that has a weight.
     pub of: Id,
     /// The weights from there upwards.
@@ -53,30 +56,29 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The cgroup's attribute, and the setting of a unit.
+    fn names(self) -> (&'static str, &'static str) {
+        let property = match self {
+            Self::Cpuset => return (ALLOWED_CPUS.attribute, ALLOWED_CPUS.unit),
+            Self::Cpu(_) => CPU_QUOTA,
+            Self::High => MEMORY_HIGH,
+            Self::Max => MEMORY_MAX,
+            Self::Swap => MEMORY_SWAP_MAX,
+            Self::Tasks => TASKS_MAX,
+        };
+        (property.attribute, property.unit)
+    }
+
     /// The cgroup's attribute.
     #[must_use]
     pub fn attribute(self) -> &'static str {
-        match self {
-            Self::Cpu(_) => "cpu.max",
-            Self::Cpuset => "cpuset.cpus",
-            Self::High => MEMORY_HIGH.attribute,
-            Self::Max => MEMORY_MAX.attribute,
-            Self::Swap => MEMORY_SWAP_MAX.attribute,
-            Self::Tasks => TASKS_MAX.attribute,
-        }
+        self.names().0
     }
 
     /// The setting of a unit.
     #[must_use]
     pub fn setting(self) -> &'static str {
-        match self {
-            Self::Cpu(_) => "CPUQuota",
-            Self::Cpuset => "AllowedCPUs",
-            Self::High => MEMORY_HIGH.unit,
-            Self::Max => MEMORY_MAX.unit,
-            Self::Swap => MEMORY_SWAP_MAX.unit,
-            Self::Tasks => TASKS_MAX.unit,
-        }
+        self.names().1
     }
 }
 
@@ -137,7 +139,7 @@ pub struct Killed {
 
 /// What a cgroup is due on a machine with so many CPUs, in a tree that has the way to it.
 #[must_use]
-pub fn due(tree: &Tree, cpus: u32, id: Id) -> Due {
+pub fn due(tree: &Tree, cpus: u32, id: Id) -> CpuDue {
     let has_weight = |id: &Id| tree[*id].cpu.is_some() && *id != Tree::ROOT;
     let of = tree.upwards(id).find(has_weight).unwrap_or(Tree::ROOT);
     let levels = levels(tree, of, |id| Some(tree[id].cpu?.weight));
@@ -147,7 +149,7 @@ pub fn due(tree: &Tree, cpus: u32, id: Id) -> Due {
         None => Ok(shares(tree, cpus, &Busy::Only(busy)).of(of)),
         Some(why) => Err(why),
     };
-    Due { of, levels, share }
+    CpuDue { of, levels, share }
 }
 
 /// The weights from a cgroup upwards, of whatever resource.

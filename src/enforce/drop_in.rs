@@ -112,11 +112,11 @@ fn all_logins(policy: &Policy) -> Text {
 fn every_user(policy: &Policy) -> Text {
     let mut text = Text::new("Slice");
     text.resources(&policy.logins.default.resources);
-    let sum = policy.logins.total_weight.as_ref().filter(|_| policy.logins.is_counted());
-    let counted = sum.map(|total| ("= \"sum\"".to_owned(), &total.origin));
-    let shared = policy.logins.budgets.iter().next();
-    let shared = || shared.map(|(group, budget)| (format!("of {group}"), &budget.origin));
-    if let Some((what, origin)) = counted.or_else(shared) {
+    let logins = &policy.logins;
+    let sum = logins.total_weight.as_ref().filter(|_| logins.is_counted());
+    let sum = sum.map(|total| ("= \"sum\"".to_owned(), &total.origin));
+    let of_group = || logins.budgets.iter().next().map(|(name, total)| (format!("of {name}"), &total.origin));
+    if let Some((what, origin)) = sum.or_else(of_group) {
         text.section("Unit");
         text.comment(format!("total_weight {what} ({origin}): counted again when a user is gone"));
         // %j is the user's number, see systemd.unit(5).

@@ -5,10 +5,8 @@ use super::check::{key_of, tables};
 use super::{Diagnostic, Policy, Resources};
 use crate::units::cpu_set::CpuSet;
 use crate::units::known::known;
+use crate::units::span::SECOND;
 use crate::units::{Property, ServiceValue, SettingValue};
-
-/// A percent of a second, in µs.
-const PERCENT: u64 = 10_000;
 
 /// The oldest systemd that there is on a machine with this package.
 const OLDEST: u16 = 252;
@@ -45,7 +43,7 @@ pub fn here(policy: &Policy, cpus: Option<&CpuSet>, systemd: impl Fn() -> Option
 fn above(value: &SettingValue, cpus: &CpuSet) -> Option<String> {
     let SettingValue::Quota(quota) = value else { return None };
     let all = u64::from(cpus.count());
-    (quota.microseconds() > all * 100 * PERCENT)
+    (quota.microseconds() > all * SECOND)
         .then(|| format!("is above this machine's {all} CPUs and is never reached"))
 }
 

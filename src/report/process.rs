@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::bars::percent;
 use super::json::json_text;
 use super::table::DIM;
-use crate::effect::held::{Competition, Due, Holding, Killed, Kind};
+use crate::effect::held::{Competition, CpuDue, Holding, Killed, Kind};
 use crate::effect::memory::size;
 use crate::host::counts::Counts;
 use crate::host::cpu_set::CpuSet;
@@ -49,7 +49,7 @@ pub struct ProcessView<'a> {
     /// How many CPUs are online.
     pub cpus: u32,
     /// What `of` is due.
-    pub due: Due,
+    pub due: CpuDue,
     /// The limits, each with who has set it.
     pub limits: Vec<(Holding, Setter)>,
     /// What the cgroups on the way count.

@@ -9,6 +9,7 @@ use nix::unistd::getuid;
 
 use crate::cli::out::print;
 use crate::cli::say_missed;
+use crate::doctor::unwritten::OF_DEVICES;
 use crate::effect::held::{Competition, due, holding, killed, levels};
 use crate::host::account::Account;
 use crate::host::cgroup;
@@ -22,10 +23,6 @@ use crate::host::tree::{self, Each, Id, Tree};
 use crate::report::{self, ProcessView, Whose};
 use crate::survey::setter::{Setter, Setters};
 use crate::text::{Foreign, shown};
-
-/// The settings of a unit that are written to `io.max`.
-const IO_SETTINGS: [&str; 4] =
-    ["IOReadBandwidthMax", "IOWriteBandwidthMax", "IOReadIOPSMax", "IOWriteIOPSMax"];
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Options {
@@ -129,7 +126,7 @@ fn io_limits(
     setters: &Setters<'_>,
 ) -> Vec<(Id, String, Setter)> {
     let set_by = |id: Id| {
-        let each = IO_SETTINGS.iter().map(|setting| setters.of(tree, id, setting));
+        let each = OF_DEVICES.iter().map(|(setting, _)| setters.of(tree, id, setting));
         each.reduce(|found, other| if matches!(found, Setter::Line(_)) { found } else { other })
     };
     let of = |id: &Id| Some((*id, &counts.get(*id)?.io_max, set_by(*id)?));
