@@ -134,6 +134,23 @@ def cpu_shares(machine: Machine, groups: list[str], seconds: float = 10, settle:
     return Shares([part / total for part in used], total / 1e6 / window)
 
 
+def busy_shares(machine: Machine, groups: list[str], loads: str) -> Shares:
+    """The same while loads that stand by are busy, `pkill`'s words for them, and only then: a login into a busy machine
+    takes many times as long."""
+    machine.root(f"sleep 0.5; pkill -USR1 {loads}")
+    measured = cpu_shares(machine, groups, seconds=4, settle=1)
+    machine.root(f"pkill -USR2 {loads}")
+    return measured
+
+
+def log_out(machine: Machine, user: str) -> None:
+    """Ends a user's sessions, and waits for the slice to be gone: by default ten seconds later."""
+    machine.root(
+        f"loginctl terminate-user {user} 2>&1;"
+        f" while systemctl is-active --quiet user-$(id -u {user}).slice; do sleep 0.2; done"
+    )
+
+
 def make_pid1_write_weights(machine: Machine) -> None:
     """daemon-reload changes a unit's property only; its cgroup gets it when a unit starts."""
     machine.root("systemctl daemon-reload && systemd-run --quiet --wait --slice=foundry-services.slice true")

@@ -30,13 +30,11 @@ def groups(installed):
     yield installed
     installed.root(
         f"rm -f {FRAGMENT} {LOGIND}; rmdir /run/systemd/logind.conf.d; systemctl stop 'way-*' 2>&1;"
-        f" systemctl restart systemd-logind; for user in {' '.join(USERS)}; do loginctl terminate-user $user; done 2>&1"
+        " systemctl restart systemd-logind"
     )
     for user in USERS:
-        installed.root(
-            f"while systemctl is-active --quiet user-$(id -u {user}).slice; do sleep 0.2; done;"
-            f" userdel --remove --force {user} 2>&1"
-        )
+        measure.log_out(installed, user)
+        installed.root(f"userdel --remove --force {user} 2>&1")
     installed.root(f"for group in {' '.join(TOTALS)}; do groupdel $group; done; fairslice apply")
 
 
@@ -146,9 +144,6 @@ def test_three_of_one_group_get_what_one_other_user_gets(groups):
 
 
 def busy(machine, paths: list[str]) -> list[float]:
-    loads = f"pkill -{{}} -u {','.join(USERS)} -x load"
-    machine.root(f"sleep 0.5; {loads.format('USR1')}")
-    measured = measure.cpu_shares(machine, paths, seconds=4, settle=1)
-    machine.root(loads.format("USR2"))
+    measured = measure.busy_shares(machine, paths, f"-u {','.join(USERS)} -x load")
     assert measured.cpus > 1.7
     return measured.shares

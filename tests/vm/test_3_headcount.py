@@ -136,11 +136,7 @@ def test_shares_with_one_two_and_three_busy_users(counting):
 
 
 def check(machine, groups: list[str], predicted: list[float]) -> None:
-    # Busy only while it is measured: a login into a busy machine takes many times as long.
-    loads = "pkill -{} -f 'load .*--bus[y]'"
-    machine.root(f"sleep 0.5; {loads.format('USR1')}")
-    measured = measure.cpu_shares(machine, groups, seconds=4, settle=1)
-    machine.root(loads.format("USR2"))
+    measured = measure.busy_shares(machine, groups, "-f 'load .*--bus[y]'")
     print(f"predicted {' : '.join(f'{share:.3f}' for share in predicted)}, measured {measured}")
     assert measured.cpus > 1.7
     assert measured.near(predicted), f"predicted {predicted}, measured {measured}"

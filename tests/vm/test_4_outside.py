@@ -29,8 +29,7 @@ def place(machine) -> str:
 @pytest.fixture
 def limited(installed):
     """A machine on which each user has a limit."""
-    # Whose last session has just ended has a slice for ten seconds more.
-    installed.root("loginctl terminate-user bob 2>&1; while systemctl is-active --quiet user-1001.slice; do sleep 0.2; done")
+    measure.log_out(installed, "bob")
     installed.put({LIMITS: "[Slice]\nTasksMax=100\nCPUQuota=50%\n"})
     installed.root(f"systemctl daemon-reload; cp {PAM} {PAM}.kept")
     yield installed
