@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb commands launcher module demo image images test lint unit pam-test asan-test build-test root-test package-test vm-test vm-trixie vm-bookworm bench-launch bench-login bench-status clean
+.PHONY: help deb commands launcher module demo image images test lint unit pam-test asan-test build-test root-test package-test vm-test vm-trixie vm-bookworm repo bench-launch bench-login bench-status clean
 
 # The package is made where cargo-deb looks, whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -58,6 +58,14 @@ module:
 	@RUSTFLAGS="$(RELEASE_FLAGS) $(MODULE_FLAGS)" cargo auditable build --profile module --locked --quiet -p pam_fairslice
 	@install -D -m 644 target/module/libpam_fairslice.so target/release/libpam_fairslice.so
 
+# KEY is a key of gpg's, with its secret part; URL is where the directory will be served.
+KEY :=
+URL := https://packages.example.org/fairslice
+repo: ## a signed apt repository of target/debian/*.deb, in target/repo: KEY=… URL=…; without KEY, a key for tests
+	@tests/prepare repo
+	@packaging/repository target/repo "$(URL)" "$(KEY)" target/debian/fairslice_*.deb
+	@find target/repo -type f | sort
+
 demo: ## all of it, measured on a real machine that is booted for it
 	@tests/prepare vm
 	@$(MAKE) --no-print-directory --jobs=2 deb image
@@ -68,7 +76,7 @@ image: ## the disk of the demonstration's machine, if there is none yet
 	@$(SUDO) $(PYTHON) tests/vm/image.py trixie
 
 images:
-	@$(SUDO) $(PYTHON) tests/vm/image.py
+	@$(SUDO) $(PYTHON) tests/vm/image.py trixie bookworm cloud
 
 test: ## everything that CI runs
 	@tests/prepare test

@@ -2,11 +2,11 @@
 
 import contextlib
 import re
-import subprocess
 from pathlib import Path
 
 import conftest
 import measure
+import packages
 import pytest
 
 MANUAL = Path(__file__).parents[2] / "man/pam_fairslice.8"
@@ -41,17 +41,9 @@ def in_force(machine) -> dict[str, dict[str, str]]:
 def older(package, tmp_path_factory):
     """The package as the release before: a lower version, and another default policy, so that
     dpkg has the choice between that, the new one and the admin's."""
-    directory = tmp_path_factory.mktemp("older")
-    tree, result = directory / "tree", directory / "older.deb"
-    subprocess.run(["dpkg-deb", "-R", package, tree], check=True)
-    control = tree / "DEBIAN" / "control"
-    lines = ["Version: 0.0.1" if line.startswith("Version:") else line for line in control.read_text().splitlines()]
-    control.write_text("\n".join(lines) + "\n")
-    with open(tree / "etc/fairslice/policy.toml", "a") as policy:
-        policy.write("# the default of the release before\n")
-    (tree / "DEBIAN" / "md5sums").unlink(missing_ok=True)
-    subprocess.run(["dpkg-deb", "--root-owner-group", "-b", tree, result], check=True, stdout=subprocess.DEVNULL)
-    return result
+    return packages.repackaged(
+        package, tmp_path_factory.mktemp("older"), "0.0.1", "# the default of the release before"
+    )
 
 
 @pytest.mark.thorough
