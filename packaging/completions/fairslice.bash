@@ -40,6 +40,9 @@ _fairslice() {
             fairslice,import)
                 cmd="fairslice__subcmd__import"
                 ;;
+            fairslice,installed)
+                cmd="fairslice__subcmd__installed"
+                ;;
             fairslice,me)
                 cmd="fairslice__subcmd__me"
                 ;;
@@ -124,6 +127,9 @@ _fairslice() {
             fairslice__subcmd__help,import)
                 cmd="fairslice__subcmd__help__subcmd__import"
                 ;;
+            fairslice__subcmd__help,installed)
+                cmd="fairslice__subcmd__help__subcmd__installed"
+                ;;
             fairslice__subcmd__help,me)
                 cmd="fairslice__subcmd__help__subcmd__me"
                 ;;
@@ -191,7 +197,7 @@ _fairslice() {
 
     case "${cmd}" in
         fairslice)
-            opts="-h -V --help --version check policy status me doctor explain apply import adopt release withdraw hold private-dir help"
+            opts="-h -V --help --version check policy status me doctor explain apply import adopt release withdraw hold installed private-dir help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -483,7 +489,7 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__help)
-            opts="check policy status me doctor explain apply import adopt release withdraw hold private-dir help"
+            opts="check policy status me doctor explain apply import adopt release withdraw hold installed private-dir help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -692,6 +698,20 @@ _fairslice() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        fairslice__subcmd__help__subcmd__installed)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         fairslice__subcmd__help__subcmd__me)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -820,6 +840,20 @@ _fairslice() {
             ;;
         fairslice__subcmd__import)
             opts="-h --write --retire --restore --dry-run --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fairslice__subcmd__installed)
+            opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
