@@ -987,6 +987,12 @@ fn limits_that_do_not_hold_for_users_outside_of_their_slices_are_found() {
     assert_eq!(one[0]["what"], "1 process of 59999 runs in session-1.scope instead");
     let start = "start such by: systemd-run --uid=59999 --slice=user-59999.slice COMMAND (with --pty, in the terminal)";
     assert_eq!((one.len(), &one[0]["fix"]["text"]), (1, &Value::from(start)));
+    // A bound on all users together is no bound on this one.
+    machine.write("etc/systemd/system/user.slice.d/50-all.conf", "[Slice]\nMemoryMax=10G\n");
+    machine.set("user.slice", "DropInPaths", "/etc/systemd/system/user.slice.d/50-all.conf");
+    let one = found(&machine);
+    let of_theirs: Vec<_> = one.iter().filter(|finding| finding["code"] == "FS047").collect();
+    assert_eq!(of_theirs.len(), 1, "{one:#?}");
 }
 
 #[test]
