@@ -101,6 +101,8 @@ class Session:
 class Machine:
     def __init__(self, image: Image, memory: int = 2048, cpus: int = 2):
         self.image, self.memory, self.cpus = image, memory, cpus
+        # More for the kernel's command line, from the next boot on.
+        self.arguments: list[str] = []
         self.cleanup = contextlib.ExitStack()
         self.boot_seconds = 0.0
 
@@ -155,13 +157,14 @@ class Machine:
         raise VmError("QEMU found no free port in three attempts: try again")
 
     def qemu_command(self) -> list:
+        arguments = "root=/dev/nvme0n1 rw console=ttyS0 net.ifnames=0 mitigations=off audit=0 loglevel=4"
         return [
             "qemu-system-x86_64", "-nodefaults", "-display", "none", "-no-reboot",
             # QEMU 7.2 emulates cmpxchg16b so that the kernel double-faults in kmalloc.
             "-accel", "tcg,thread=multi", "-cpu", "max,-cx16",
             "-smp", self.cpus, "-m", self.memory,
             "-kernel", self.image.kernel,
-            "-append", "root=/dev/nvme0n1 rw console=ttyS0 net.ifnames=0 mitigations=off audit=0 loglevel=4",
+            "-append", " ".join([arguments, *self.arguments]),
             "-drive", f"file={self.disk},format=raw,if=none,id=disk,cache=unsafe",
             "-device", "nvme,drive=disk,serial=base",
             "-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22",

@@ -282,6 +282,23 @@ CASES = {
         " until systemctl is-active --quiet docker-0a1c.scope; do sleep 0.2; done",
         f"systemctl stop docker docker-0a1b.scope docker-0a1c.scope containers.slice 2> /dev/null; rm {UNITS}/docker.service",
     ),
+    "a daemon whose virtual machines do not have its limits": Case(
+        "FS081", unit("virtqemud.service", service("MemoryMax=500M"))
+        + "; systemd-run --quiet --scope --unit=machine-qemu1 --slice=machine.slice sleep infinity > /dev/null 2>&1 < /dev/null &"
+        " until systemctl is-active --quiet machine-qemu1.scope; do sleep 0.2; done", "virtqemud.service",
+        r"(systemctl set-property machine.slice MemoryMax=500M); all virtual machines are in machine.slice already, .*", "{1}",
+        f"systemctl stop virtqemud machine-qemu1.scope; rm {UNITS}/virtqemud.service",
+    ),
+    "a service whose container does not have its limits": Case(
+        "FS081", "cp /usr/bin/sleep /run/conmon; " + unit("fix.service", "ExecStart=/run/conmon infinity\\nMemoryMax=500M")
+        + "; systemd-run --quiet --scope --unit=libpod-0a1b --slice=system.slice sleep infinity > /dev/null 2>&1 < /dev/null &"
+        " until systemctl is-active --quiet libpod-0a1b.scope; do sleep 0.2; done", "fix.service",
+        r"systemctl set-property machine.slice MemoryMax=500M; start the container with --cgroups=split, which keeps it in the"
+        r" service, or with --cgroup-parent=machine.slice; what .* sets holds for fix.service alone",
+        # As podman does then.
+        "systemctl stop libpod-0a1b.scope; mkdir /sys/fs/cgroup/system.slice/fix.service/libpod-payload-0a1b",
+        f"rmdir /sys/fs/cgroup/system.slice/fix.service/libpod-payload-0a1b; {SERVICE} libpod-0a1b.scope; rm /run/conmon",
+    ),
     "a name that is misspelt": Case(
         "FS082", fragment("[service.local-contnet]\\noom_score_adj = 1\\n"), "local-contnet",
         r'write "(local-content)" for "(local-contnet)" in the head of the table of (\S+):\d+, then: (.*)',
@@ -300,6 +317,8 @@ ROUNDS = [
         "a directory of a user's slice by name",
         "a drop-in of a unit that is not installed",
         "a daemon whose limits its containers do not have",
+        "a daemon whose virtual machines do not have its limits",
+        "a service whose container does not have its limits",
         "a group of which one is never killed, stopped instead",
         "a group of which one is never killed, but for that",
         "a fragment with an error",

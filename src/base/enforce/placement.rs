@@ -108,7 +108,7 @@ fn is_own(name: &str) -> bool {
 }
 
 /// Makes the scope without systemd. `slices` are the cgroups of `user.slice` and the user's own, with what each is to
-/// have.
+/// have; what cannot be set of that is left.
 ///
 /// # Errors
 /// This is no root's process, cgroup2 is not ours to change, or other logins are at it until `deadline`.

@@ -198,10 +198,15 @@ fn move_directly(
     if placed.ends_with(slice.cgroup_of(leaf)) {
         return Ok(());
     }
-    directly::enter(root, policy, slice, leaf, resources).with_context(|| {
+    let unset = directly::enter(root, policy, slice, leaf, resources).with_context(|| {
         let from = shown(&placed);
         format!("runs in /{from}, declared {slice}, and was not moved: without systemd that takes a writable cgroup2")
-    })
+    })?;
+    if unset.is_empty() {
+        return Ok(());
+    }
+    let unset: Vec<String> = unset.iter().map(|error| format!("{error:#}")).collect();
+    bail!("is in {slice}, where not everything could be set: {}", unset.join("; "))
 }
 
 /// Sets this process's OOM score where it differs; gives what there is to say where it is left.
