@@ -336,7 +336,7 @@ fn without_systemd_and_cgroup2_the_command_runs_and_is_told() {
 fn a_broken_stderr_costs_nothing() {
     let root = root("system.slice/local-fs.service", "0\n");
     in_force(root.path(), "local-.service", "Slice=foundry-services.slice\n");
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
     drop(reader);
     let output = on(root.path())
         .args(["grep", "-E", "SigPnd|ShdPnd|SigBlk", "/proc/self/status"])
