@@ -354,7 +354,7 @@ fn without_systemd_and_a_controller_the_rest_is_set_and_the_command_is_told() {
 fn a_broken_stderr_costs_nothing() {
     let root = root("system.slice/local-fs.service", "0\n");
     in_force(root.path(), "local-.service", "Slice=foundry-services.slice\n");
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
     drop(reader);
     let output = on(root.path())
         .args(["grep", "-E", "SigPnd|ShdPnd|SigBlk", "/proc/self/status"])

@@ -169,12 +169,13 @@ fn joined(all: &[&Finding]) -> Option<Finding> {
         found.fix = Fix::Restart(found.subject.names().map(str::to_owned).collect());
     }
     let edits: Option<Vec<&str>> = all.iter().map(|next| edit(&next.fix)).collect();
-    if let Some(edits) = edits {
-        found.fix = Fix::Edit(each_once(edits.into_iter(), "; "));
-    } else if all.iter().any(|next| next.fix != found.fix)
-        && let Some(commands) = all.iter().map(|next| command(&next.fix)).collect::<Option<Vec<_>>>()
-    {
-        found.fix = Fix::Command(each_once(commands.iter().map(String::as_str), " && "));
+    let commands: Option<Vec<String>> = all.iter().map(|next| command(&next.fix)).collect();
+    match (edits, commands) {
+        (Some(edits), _) => found.fix = Fix::Edit(each_once(edits.into_iter(), "; ")),
+        (None, Some(commands)) if all.iter().any(|next| next.fix != found.fix) => {
+            found.fix = Fix::Command(each_once(commands.iter().map(String::as_str), " && "));
+        }
+        _ => {}
     }
     Some(found)
 }

@@ -8,11 +8,12 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::str;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::unistd::geteuid;
-use zbus::Variant;
+use zvariant::Value as Variant;
 
 use super::cpu_set::CpuSet;
 use super::pid1::{Asking, Listed, Question};

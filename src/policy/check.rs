@@ -342,11 +342,9 @@ fn inverted_limits(resources: &Resources, of_all: bool) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for (index, (lower_key, lower)) in ordered.iter().enumerate() {
         for (upper_key, upper) in ordered.iter().skip(index + 1) {
+            let (Some(lower), Some(upper)) = (lower, upper) else { continue };
             // min and low protect in two ways: either may be the larger.
-            if let (Some(lower), Some(upper)) = (lower, upper)
-                && *upper_key != key_of(MEMORY_LOW, of_all)
-                && exceeds(lower.value.0, upper.value.0)
-            {
+            if *upper_key != key_of(MEMORY_LOW, of_all) && exceeds(lower.value.0, upper.value.0) {
                 found.push(Diagnostic::at(
                     &lower.origin,
                     format!(

@@ -242,9 +242,7 @@ impl ProcessView<'_> {
             }
             lines.push(line);
         }
-        if lines.is_empty()
-            && let Some(memory) = self.tree[self.of].memory
-        {
+        if let Some(memory) = self.tree[self.of].memory.filter(|_| lines.is_empty()) {
             lines.push(format!(
                 "{} of {}: no limit but what the machine has",
                 size(memory.current),
@@ -279,9 +277,7 @@ impl ProcessView<'_> {
             format!("{} of {}: {whose}; {forks} refused", limit.used.unwrap_or(0), limit.limit)
         };
         let mut lines: Vec<String> = limits.map(line).collect();
-        if lines.is_empty()
-            && let Some(tasks) = self.tree[self.of].tasks
-        {
+        if let Some(tasks) = self.tree[self.of].tasks.filter(|_| lines.is_empty()) {
             lines.push(format!("{tasks}: no limit of a cgroup"));
         }
         lines

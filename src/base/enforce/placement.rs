@@ -15,6 +15,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::cgroup2::{Hierarchy, SettingValues};
 use super::{decision, own, scope};
@@ -177,13 +179,13 @@ impl Sessions {
         // 0700, so that only root can hold the lock.
         let lock = fs::File::from(own::directory(root, paths::SESSIONS, 0o700)?);
         loop {
-            match lock.try_lock() {
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Self { directory, _lock: lock }),
-                Err(fs::TryLockError::WouldBlock) if Instant::now() < deadline => sleep(PAUSE),
-                Err(fs::TryLockError::WouldBlock) => {
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => sleep(PAUSE),
+                Err(Errno::WOULDBLOCK) => {
                     bail!("another login has held {} for 2 s: /proc/locks names it", shown(&directory))
                 }
-                Err(fs::TryLockError::Error(error)) => {
+                Err(error) => {
                     return Err(error).with_context(|| format!("locking {}", shown(&directory)));
                 }
             }

@@ -162,7 +162,7 @@ impl fmt::Display for Bandwidth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [(u64, char); 3] = [(1_000_000_000, 'G'), (1_000_000, 'M'), (1000, 'K')];
         write!(f, "{} ", self.path)?;
-        match UNITS.iter().find(|(unit, _)| self.rate.is_multiple_of(*unit)) {
+        match UNITS.iter().find(|(unit, _)| self.rate % unit == 0) {
             _ if self.rate == u64::MAX => f.write_str("infinity"),
             Some((unit, suffix)) => write!(f, "{}{suffix}", self.rate / unit),
             None => self.rate.fmt(f),

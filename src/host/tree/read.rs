@@ -7,6 +7,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::str;
 
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
