@@ -137,11 +137,11 @@ impl IoScene<'_> {
         if !self.disks.offers_cost {
             return Fix::Command(bfq);
         }
-        // The file has all of them, those of before too.
+        // The file has all of them, those of before too. Of several "w" of one path, systemd-tmpfiles does the first.
         let is_one =
             |disk: &&Disk| disk.has_cost || ignoring.iter().any(|ignoring| ignoring.number == disk.number);
         let line =
-            |disk: &Disk| format!("w /sys/fs/cgroup/io.cost.qos - - - - {} enable=1", shown(&disk.number));
+            |disk: &Disk| format!("w+ /sys/fs/cgroup/io.cost.qos - - - - {} enable=1", shown(&disk.number));
         let lines: Vec<String> = self.disks.all.iter().filter(is_one).map(line).collect();
         Fix::Edit(format!(
             "printf '{}\\n' > /etc/tmpfiles.d/io-cost.conf && systemd-tmpfiles --create io-cost.conf; or {bfq}",
@@ -274,6 +274,8 @@ fn named(all: &[impl AsRef<str>], separator: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
     use crate::host::tree::Cgroup;
 
@@ -300,7 +302,7 @@ mod tests {
                 Some(_) => (format!("outer.slice/{name}"), "outer.slice"),
                 None => ((*name).to_owned(), "-.slice"),
             };
-            text.push_str(&format!("Id={name}\nControlGroup=/{path}\nSlice={slice}\nIOWeight={weight}\n\n"));
+            write!(text, "Id={name}\nControlGroup=/{path}\nSlice={slice}\nIOWeight={weight}\n\n").unwrap();
         }
         let mut weights = Each::none(&tree);
         for (name, weight, bfq) in units {
@@ -340,7 +342,7 @@ mod tests {
         assert_eq!(one.what, "IOWeight=400 decides nothing");
         assert_eq!(one.cause, "no disk goes by weights: vda has the scheduler none and no io.cost");
         assert_eq!(one.at.unwrap().to_string(), "/etc/x:3");
-        let cost = r"printf 'w /sys/fs/cgroup/io.cost.qos - - - - 254:0 enable=1\n' > /etc/tmpfiles.d/io-cost.conf && systemd-tmpfiles --create io-cost.conf";
+        let cost = r"printf 'w+ /sys/fs/cgroup/io.cost.qos - - - - 254:0 enable=1\n' > /etc/tmpfiles.d/io-cost.conf && systemd-tmpfiles --create io-cost.conf";
         let rule = r#"printf 'ACTION!="remove", SUBSYSTEM=="block", KERNEL=="vda", ATTR{queue/scheduler}="bfq"\n' > /etc/udev/rules.d/60-bfq.rules"#;
         let bfq = format!(
             "{rule} && udevadm control --reload && udevadm trigger --action=change --settle /sys/block/vda && \

@@ -31,6 +31,8 @@ pub fn without_swap(tree: &Tree, units: &Units, swap: u64, set_by: SetBy<'_>) ->
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
     use crate::doctor::finding::{Fix, Place};
     use crate::host::tree::Cgroup;
@@ -41,7 +43,7 @@ mod tests {
         let mut text = String::new();
         for (name, limit) in [("a.slice", "2147483648"), ("none.slice", "0"), ("all.slice", "infinity")] {
             tree.add(Tree::ROOT, name, Cgroup { populated: true, ..Cgroup::default() });
-            text.push_str(&format!("Id={name}\nControlGroup=/{name}\nMemorySwapMax={limit}\n\n"));
+            write!(text, "Id={name}\nControlGroup=/{name}\nMemorySwapMax={limit}\n\n").unwrap();
         }
         let units = Units::parse(&text);
         let found = |swap, file: &'static str| {
