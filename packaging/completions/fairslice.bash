@@ -451,7 +451,7 @@ _fairslice() {
             return 0
             ;;
         fairslice__subcmd__explain__subcmd__share)
-            opts="-h --busy --json --help"
+            opts="-h --busy --io --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

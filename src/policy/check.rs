@@ -56,12 +56,13 @@ fn two_weights(logins: &Logins) -> Vec<Diagnostic> {
 }
 
 /// The weights and limits of each table, and whether they are those of all logins together.
-pub(super) fn tables(policy: &Policy) -> impl Iterator<Item = (&Resources, bool)> {
+pub fn tables(policy: &Policy) -> impl Iterator<Item = (&Resources, bool)> {
     policy.resources().map(|resources| (resources, std::ptr::eq(resources, &raw const policy.logins.total)))
 }
 
 /// What a property is called in a table.
-pub(super) fn key_of(property: Property, of_all: bool) -> &'static str {
+#[must_use]
+pub fn key_of(property: Property, of_all: bool) -> &'static str {
     property.total.filter(|_| of_all).unwrap_or(property.key)
 }
 
