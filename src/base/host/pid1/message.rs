@@ -175,7 +175,10 @@ pub(super) fn outcome(mut message: Vec<u8>, serial: u32) -> Result<Option<Result
         }
         ERROR => {
             let name = match field(ERROR_NAME_FIELD) {
-                Some((_, Variant::Str(name))) => shown(name.as_str()).at_most(MAX_TEXT),
+                Some((_, Variant::Str(name))) if is_error_name(name) => name.as_str(),
+                Some((_, Variant::Str(name))) => {
+                    bail!("\"{}\" is no name of an error", shown(name.as_str()).at_most(MAX_TEXT))
+                }
                 _ => bail!("an error without a name"),
             };
             // By convention the first argument of an error, if it is a string, is its text.
@@ -193,6 +196,15 @@ pub(super) fn outcome(mut message: Vec<u8>, serial: u32) -> Result<Option<Result
         }
         _ => Ok(None),
     }
+}
+
+/// The D-Bus specification's "Error Names": at least two parts, in ASCII.
+fn is_error_name(name: &str) -> bool {
+    let is_part = |part: &str| {
+        part.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    name.len() <= 255 && name.contains('.') && name.split('.').all(is_part)
 }
 
 #[cfg(test)]
