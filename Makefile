@@ -3,9 +3,9 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb commands launcher module demo image images test lint unit pam-test asan-test build-test root-test package-test vm-test vm-trixie vm-bookworm vm-forky repo bench-launch bench-login bench-status clean
+.PHONY: help deb binaries demo image images test lint unit pam-test asan-test build-test root-test package-test vm-test vm-trixie vm-bookworm vm-forky repo bench-launch bench-login bench-status clean
 
-# The package is made where cargo-deb looks, whatever the user's own settings say.
+# Whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 TOOLS := $(CURDIR)/target/tools/bin
 export PATH := $(TOOLS):$(HOME)/.cargo/bin:$(PATH)
@@ -13,17 +13,18 @@ export PATH := $(TOOLS):$(HOME)/.cargo/bin:$(PATH)
 PYTHON := /usr/bin/python3
 # Machine images are made as root; a build is not.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+# What is compiled for: dpkg's own variable where a package is made, of another architecture too.
+CPU = $(shell dpkg-architecture -qDEB_HOST_GNU_CPU)
+TARGET = $(CPU)-unknown-linux-gnu
 # Flags that lintian looks for: immediate binding, and no path of this machine in a binary.
 RELEASE_FLAGS := -C link-arg=-Wl,-z,now --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(HOME)=~
 # The launcher is on the path of every service start: static and at fixed addresses it adds half of what
 # it would add otherwise, and with musl half of that again, where Rust's part for musl is installed. (rustc
-# would look for make's own job server.) What a static PIE costs: CONTRIBUTING.md, Rules.
+# would look for make's own job server.) What a static PIE costs: CONTRIBUTING.md, Rules. Nothing in it unwinds.
 LAUNCHER_FLAGS := -C target-feature=+crt-static -C relocation-model=static
-MUSL := x86_64-unknown-linux-musl
-LAUNCHER_TARGET := if [ -d "$$(MAKEFLAGS= rustc --print target-libdir --target $(MUSL))" ]; then echo $(MUSL); else echo x86_64-unknown-linux-gnu; fi
-# Relocations in a tenth of the space (glibc 2.36): the loader has fewer pages to read. And what is written to begins
-# with a page, which is two pages less to copy: lld does that if told to, GNU ld ignores it.
-MODULE_FLAGS := -C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,-z,separate-loadable-segments
+LAUNCHER_PROFILE := CARGO_PROFILE_RELEASE_PANIC=abort CARGO_PROFILE_RELEASE_OPT_LEVEL=3
+MUSL = $(CPU)-unknown-linux-musl
+LAUNCHER_TARGET = if [ -d "$$(MAKEFLAGS= rustc --print target-libdir --target $(MUSL))" ]; then echo $(MUSL); else echo $(TARGET); fi
 
 # The time since "make" was called, also in the makes that it calls.
 STARTED ?= $(shell date +%s)
@@ -36,27 +37,26 @@ help: ## this list
 deb: ## the Debian package, target/debian/fairslice_*.deb
 	$(call say,what a build needs)
 	@tests/prepare build
-	$(call say,the commands; the launcher; the module)
-	@MAKEFLAGS= $(MAKE) --no-print-directory --jobs=2 commands launcher module
 	$(call say,the package)
-	@rm -f target/debian/fairslice_*.deb
-	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) cargo deb --no-build --quiet
+	@rm -rf target/debian && mkdir -p target/debian && dh_clean
+	@MAKEFLAGS= PACKAGE_DIRECTORY=target/debian dpkg-buildpackage --build=binary --no-sign --no-check-builddeps --no-pre-clean \
+	    --buildinfo-file=target/debian/fairslice.buildinfo --buildinfo-option=-utarget/debian \
+	    --changes-file=target/debian/fairslice.changes --changes-option=-utarget/debian > target/debian/log 2>&1 || { cat target/debian/log; exit 1; }
 	@ls -l target/debian/fairslice_*.deb
 
-# Each carries the list of its dependencies ("cargo auditable", in the section .dep-v0), for "cargo audit bin" and
-# "trivy". Each ends in a minute on one CPU: side by side they take little more than the longest.
-commands:
-	@RUSTFLAGS="$(RELEASE_FLAGS)" cargo auditable build --release --locked --quiet -p fairslice --bin fairslice --bin fairslice-generator
-
-launcher:
-	@target=$$($(LAUNCHER_TARGET)); \
-	RUSTFLAGS="$(RELEASE_FLAGS) $(LAUNCHER_FLAGS)" cargo auditable build --profile launcher --locked --quiet -p fairslice --bin fairslice-launch \
-	    --no-default-features --target $$target; \
-	install -D target/$$target/launcher/fairslice-launch target/release/fairslice-launch
-
-module:
-	@RUSTFLAGS="$(RELEASE_FLAGS) $(MODULE_FLAGS)" cargo auditable build --profile module --locked --quiet -p pam_fairslice
-	@install -D -m 644 target/module/libpam_fairslice.so target/release/libpam_fairslice.so
+# What is shipped carries the list of its dependencies ("cargo auditable", in the section .dep-v0), for "cargo audit bin"
+# and "trivy". One call of cargo for all but the launcher, and one directory for both, by --target and no profile of the
+# launcher's own: each crate is compiled once for each way of compiling it, and what runs while they build is compiled
+# once for all.
+binaries:
+	RUSTFLAGS="$(RELEASE_FLAGS)" cargo auditable build --release --locked --target $(TARGET) \
+	    -p fairslice -p pam_fairslice --bin fairslice --bin fairslice-generator --lib
+	target=$$($(LAUNCHER_TARGET)) && \
+	RUSTFLAGS="$(RELEASE_FLAGS) $(LAUNCHER_FLAGS)" $(LAUNCHER_PROFILE) cargo auditable build --release --locked --target $$target \
+	    -p fairslice --no-default-features --bin fairslice-launch && \
+	install -D target/$$target/release/fairslice-launch target/release/fairslice-launch
+	install target/$(TARGET)/release/fairslice target/$(TARGET)/release/fairslice-generator target/release
+	install -m 644 target/$(TARGET)/release/libpam_fairslice.so target/release/pam_fairslice.so
 
 # KEY is a key of gpg's, with its secret part; URL is where the directory will be served.
 KEY :=
@@ -140,7 +140,7 @@ package-test: ## the package's launcher, its module with its generator, its bina
 	$(call say,the launcher as it is packaged)
 	@FAIRSLICE_LAUNCH=$(CURDIR)/target/release/fairslice-launch cargo test --locked --quiet --test launch --test transparency
 	$(call say,the module and the generator as they are packaged)
-	@$(SUDO) env FAIRSLICE_MODULE=$(CURDIR)/target/release/libpam_fairslice.so FAIRSLICE_GENERATOR=$(CURDIR)/target/release/fairslice-generator \
+	@$(SUDO) env FAIRSLICE_MODULE=$(CURDIR)/target/release/pam_fairslice.so FAIRSLICE_GENERATOR=$(CURDIR)/target/release/fairslice-generator \
 	    $$(cargo test --locked --no-run --message-format short -p pam_fairslice --test libpam 2>&1 | \
 	    sed -n 's/.*Executable.*(\(.*\))/\1/p') --quiet --ignored package::
 	$(call say,the binaries)
@@ -188,7 +188,7 @@ bench-login: ## what pam_fairslice adds to a session, beside pam_limits, pam_uni
 	@gcc -std=gnu11 -O2 -Wall -Wextra -o $(BENCHED_LOGIN)/session benches/login/session.c -lpam
 	@cp -r target/tools/libpam-tmpdir $(BENCHED_LOGIN)/peers
 	$(call say,on this machine)
-	@$(SUDO) $(BENCHED_LOGIN)/harness --module $(BENCHED_LOGIN)/usr/lib/x86_64-linux-gnu/security/pam_fairslice.so \
+	@$(SUDO) $(BENCHED_LOGIN)/harness --module $(BENCHED_LOGIN)/usr/lib/*/security/pam_fairslice.so \
 	    --generator $(BENCHED_LOGIN)/usr/lib/systemd/system-generators/fairslice-generator \
 	    --session $(BENCHED_LOGIN)/session --peers $(BENCHED_LOGIN)/peers
 	$(call say,in a machine with systemd)

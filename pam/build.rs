@@ -16,6 +16,10 @@ fn main() -> io::Result<()> {
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or(io::ErrorKind::NotFound)?);
     println!("cargo::rustc-link-arg-cdylib=-Wl,-T,{}", package.join("session.ld").display());
     let directory = PathBuf::from(env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?);
+    // Relocations in a tenth of the space (glibc 2.36): the loader has fewer pages to read. And what is written to begins
+    // with a page, which is two pages less to copy: lld does that if told to, GNU ld ignores it.
+    println!("cargo::rustc-link-arg-cdylib=-Wl,-z,pack-relative-relocs");
+    println!("cargo::rustc-link-arg-cdylib=-Wl,-z,separate-loadable-segments");
     fs::write(directory.join("libgcc_s.so"), "INPUT(-lgcc_eh -lgcc)\n")?;
     println!("cargo::rustc-link-search=native={}", directory.display());
     Ok(())

@@ -23,11 +23,14 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use self::out::{print, print_error, say};
+use crate::effect::ignored::{Here, ignored};
 use crate::enforce::launched::Launched;
 use crate::enforce::lock::Lock;
 use crate::enforce::own;
 use crate::host::account;
+use crate::host::disk::Disks;
 use crate::host::machine::Machine;
+use crate::host::oom;
 use crate::host::tree::{self, Tree};
 use crate::host::units;
 use crate::paths;
@@ -217,6 +220,10 @@ fn check(root: &Path, files: &[PathBuf]) -> Result<u8> {
         loaded.policy.find_disks(root);
         let systemd = || units::manager(root).ok()?.version;
         diagnostics.extend(policy::here(&loaded.policy, tree::online(root).ok().as_ref(), systemd));
+        let (disks, sched_ext) = (Disks::read(root), tree::sched_ext(root));
+        let here = Here { disks: &disks, swap: oom::swap(root), sched_ext: sched_ext.as_ref() };
+        let ignored = ignored(&loaded.policy, &here).into_iter();
+        diagnostics.extend(ignored.map(|(origin, message)| Diagnostic::at(origin, message).warning()));
         diagnostics.extend(enforce::private_dir::review(root, &loaded.policy)?);
         diagnostics.extend(enforce::login::review(root, &loaded.policy));
         // Without cgroupfs, there are the units with files.

@@ -32,9 +32,9 @@ use nix::unistd::Pid;
 use schema::Schema;
 use serde_json::Value;
 use tempfile::TempDir;
-use zbus::Variant;
-use zbus::wire::serialized::{Context, Data};
-use zbus::wire::{LE, NATIVE_ENDIAN, to_bytes};
+use zvariant::Value as Variant;
+use zvariant::serialized::{Context, Data};
+use zvariant::{LE, NATIVE_ENDIAN, to_bytes};
 
 type Header<'a> = (u8, u8, u8, u8, u32, u32, Vec<(u8, Variant<'a>)>);
 type Properties<'a> = (&'a str, bool, Vec<(&'a str, Variant<'a>)>);
@@ -354,7 +354,7 @@ fn serve(root: &Path, asked: &Mutex<Asked>, mut peer: UnixStream) {
             return kill();
         }
         let header: Header<'_> = (b'l', 2, 1, 1, 0, 42, vec![(5, Variant::U32(serial))]);
-        let mut reply = to_bytes(Context::new(LE, 0), &header).unwrap().bytes().to_vec();
+        let mut reply = to_bytes(Context::new_dbus(LE, 0), &header).unwrap().bytes().to_vec();
         reply.resize(reply.len().next_multiple_of(8), 0);
         if peer.write_all(&reply).is_err() {
             return;
@@ -364,7 +364,7 @@ fn serve(root: &Path, asked: &Mutex<Asked>, mut peer: UnixStream) {
 
 /// Does what a call asks for, and says what that was.
 fn answer(root: &Path, message: &[u8]) -> String {
-    let data = Data::new(message, Context::new(NATIVE_ENDIAN, 0));
+    let data = Data::new(message, Context::new_dbus(NATIVE_ENDIAN, 0));
     let (header, end): (Header<'_>, usize) = data.deserialize().unwrap();
     let member = header.6.iter().find_map(|(code, value)| match value {
         Variant::Str(text) if *code == 3 => Some(text.to_string()),
@@ -376,7 +376,7 @@ fn answer(root: &Path, message: &[u8]) -> String {
             "reload".to_owned()
         }
         "SetUnitProperties" => {
-            let body = Data::new(&message[end.next_multiple_of(8)..], Context::new(NATIVE_ENDIAN, 0));
+            let body = Data::new(&message[end.next_multiple_of(8)..], Context::new_dbus(NATIVE_ENDIAN, 0));
             let ((unit, _, properties), _): (Properties<'_>, usize) = body.deserialize().unwrap();
             let mut said = unit.to_owned();
             for (name, value) in properties {

@@ -14,7 +14,7 @@ const UPDATE: &str = "UPDATE_COMPLETIONS";
 #[test]
 fn completions_are_up_to_date() {
     for (shell, name) in
-        [(Shell::Bash, "fairslice.bash"), (Shell::Zsh, "_fairslice"), (Shell::Fish, "fairslice.fish")]
+        [(Shell::Bash, "bash/fairslice"), (Shell::Zsh, "zsh/_fairslice"), (Shell::Fish, "fish/fairslice.fish")]
     {
         let mut text = Vec::new();
         generate(shell, &mut Arguments::command(), "fairslice", &mut text);

@@ -987,6 +987,12 @@ fn limits_that_do_not_hold_for_users_outside_of_their_slices_are_found() {
     assert_eq!(one[0]["what"], "1 process of 59999 runs in session-1.scope instead");
     let start = "start such by: systemd-run --uid=59999 --slice=user-59999.slice COMMAND (with --pty, in the terminal)";
     assert_eq!((one.len(), &one[0]["fix"]["text"]), (1, &Value::from(start)));
+    // A bound on all users together is no bound on this one.
+    machine.write("etc/systemd/system/user.slice.d/50-all.conf", "[Slice]\nMemoryMax=10G\n");
+    machine.set("user.slice", "DropInPaths", "/etc/systemd/system/user.slice.d/50-all.conf");
+    let one = found(&machine);
+    let of_theirs: Vec<_> = one.iter().filter(|finding| finding["code"] == "FS047").collect();
+    assert_eq!(of_theirs.len(), 1, "{one:#?}");
 }
 
 #[test]
@@ -1369,4 +1375,52 @@ fn what_limits_is_followed_to_the_kernel() {
     let findings = machine.findings(&[]);
     let what = "cpu_quota 150% is overridden by 20%";
     assert!(findings.iter().any(|one| one["code"] == "FS011" && one["what"] == what), "{findings:#?}");
+}
+
+#[test]
+fn a_scheduler_that_makes_what_it_likes_of_weights_is_said() {
+    let mut machine = Machine::new();
+    machine.write("sys/kernel/sched_ext/state", "enabled\n");
+    machine.write("sys/kernel/sched_ext/root/ops", "lavd_1.0.20\n");
+    let found = |machine: &Machine| {
+        let (_, out, _) = machine.run(&["doctor", "--json"]);
+        let json: Value = serde_json::from_str(&out).unwrap();
+        json["findings"].as_array().unwrap().clone()
+    };
+    let all = found(&machine);
+    assert_eq!(all.len(), 1, "{all:?}");
+    let weighted = "foundry-services.slice, foundry.slice, user-0.slice, user.slice";
+    assert_eq!((all[0]["code"].as_str(), all[0]["subject"].as_str()), (Some("FS078"), Some(weighted)));
+    let fix = "end the program that has loaded lavd_1.0.20: with it goes the scheduler, and the kernel's own goes by weights";
+    assert_eq!(all[0]["fix"]["text"], fix);
+    machine.service("scx.service", "system.slice", "system.slice", 20, 0);
+    assert_eq!(found(&machine)[0]["fix"]["text"], "systemctl disable --now scx.service");
+    machine.write("sys/kernel/sched_ext/state", "disabled\n");
+    assert_eq!(machine.found(), [""; 0]);
+}
+
+#[test]
+fn a_service_that_was_killed_at_its_own_limit_is_found_though_it_does_not_run() {
+    let mut machine = Machine::new();
+    let file = "etc/systemd/system/small.service";
+    machine.write(file, "[Service]\nMemoryMax=6M\n");
+    for (property, value) in [
+        ("ActiveState", "failed"),
+        ("Slice", "system.slice"),
+        ("FragmentPath", "/etc/systemd/system/small.service"),
+        ("MemoryMax", "6291456"),
+        ("Result", "oom-kill"),
+    ] {
+        machine.set("small.service", property, value);
+    }
+    assert_eq!(machine.found(), ["FS037 small.service /etc/systemd/system/small.service:2 edit"]);
+    let fix = "MemoryMax=12M at /etc/systemd/system/small.service:2, then: systemctl daemon-reload && systemd-run \
+               --quiet --wait --slice=$(systemctl show --value -p Slice small.service) true && systemctl restart \
+               small.service";
+    assert_eq!(machine.findings(&[])[0]["fix"]["text"], fix);
+    // It was far from it: the machine's memory had run out. And what has ended otherwise.
+    for (property, value) in [("MemoryPeak", "1000000"), ("Result", "exit-code"), ("MemoryMax", "infinity")] {
+        assert_eq!(machine.with("small.service", property, value).found(), [""; 0], "{property}");
+    }
+    assert_eq!(machine.with("small.service", "MemoryPeak", "6291456").found().len(), 1);
 }

@@ -20,6 +20,7 @@ use std::io::Read as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::str;
 use std::thread;
 use std::time::Duration;
 

@@ -57,6 +57,8 @@ fn foreign(root: &Path) {
         ("memory.low", "0"),
         ("memory.high", "max"),
         ("memory.max", "max"),
+        ("io.weight", "default 100"),
+        ("io.bfq.weight", "default 100"),
     ] {
         fs::write(odd.join(name), format!("{value}\n")).unwrap();
     }
@@ -277,6 +279,49 @@ fn explain_share() {
     assert_eq!(schema.unseen(), [""; 0]);
 }
 
+/// A disk of BFQ's, one of io.cost's, and one that goes by no weights.
+fn disks(root: &Path) {
+    for (name, number, scheduler) in
+        [("sda", "8:0", "[bfq] none"), ("sdb", "8:16", "bfq [none]"), ("sdc", "8:32", "[mq-deadline]")]
+    {
+        write(root, &format!("sys/block/{name}/device/vendor"), "");
+        write(root, &format!("sys/block/{name}/dev"), &format!("{number}\n"));
+        write(root, &format!("sys/block/{name}/queue/scheduler"), &format!("{scheduler}\n"));
+    }
+    write(root, &format!("{CGROUP}/io.cost.qos"), "8:16 enable=1 ctrl=auto\n");
+}
+
+#[test]
+fn explain_share_io() {
+    let schema = Schema::of("explain-share-io");
+    let machine = common::machine("fairslice");
+    let root = machine.path();
+    disks(root);
+    // One without a scheduler to choose.
+    write(root, "sys/block/sdd/device/vendor", "");
+    write(root, "sys/block/sdd/dev", "8:48\n");
+    write(root, "sys/block/sda/queue/iosched/low_latency", "1\n");
+    for cgroup in ["", "system.slice", "user.slice"] {
+        set(root, cgroup, "cgroup.controllers", "cpuset cpu io memory pids");
+        set(root, cgroup, "cgroup.subtree_control", "cpuset cpu io memory pids");
+    }
+    for (cgroup, weight, of_bfq) in
+        [("system.slice", 100, 100), ("user.slice", 200, 109), ("user.slice/user-1000.slice", 50, 50)]
+    {
+        set(root, cgroup, "cgroup.events", "populated 1");
+        set(root, cgroup, "io.weight", &format!("default {weight}"));
+        set(root, cgroup, "io.bfq.weight", &format!("default {of_bfq}"));
+    }
+    // What a kernel without io.cost has.
+    fs::remove_file(root.join(CGROUP).join("user.slice/user-1000.slice/io.weight")).unwrap();
+    let share = ["explain", "share", "--io", "--json"];
+    for arguments in [&[][..], &["user-1000.slice"], &["user.slice", "--busy", "system.slice"]] {
+        checked(&schema, root, &[&share, arguments].concat());
+    }
+    with_missed(&schema, root, &share);
+    assert_eq!(schema.unseen(), [""; 0]);
+}
+
 #[test]
 fn explain_memory() {
     let schema = Schema::of("explain-memory");
@@ -387,9 +432,10 @@ fn explain_process() {
     set(root, outer, "memory.events", "low 0\nhigh 3\nmax 0\noom 2\noom_kill 2");
     checked(&schema, root, &["me", "--json"]);
     set(root, &inside, "memory.oom.group", "1");
-    write(root, "sys/block/sda/device/vendor", "");
-    write(root, "sys/block/sda/dev", "8:0\n");
-    write(root, "sys/block/sda/queue/scheduler", "[bfq]\n");
+    disks(root);
+    for cgroup in [session, outer] {
+        set(root, cgroup, "io.bfq.weight", "default 109");
+    }
     let status = fs::read_to_string(root.join("proc/15/status")).unwrap();
     let bound = |line: &str| {
         if line.starts_with("Cpus_allowed_list:") { "Cpus_allowed_list:\t1" } else { line }.to_owned()

@@ -296,7 +296,8 @@ cpu_weight = \"idle\"
 fn without_systemd_the_slice_is_set_and_entered() {
     let root = without_systemd(&[
         ("cgroup.controllers", "cpu memory\n"),
-        ("cgroup.subtree_control", "cpu\n"),
+        // With room for what is written over it.
+        ("cgroup.subtree_control", "        cpu\n"),
         ("cgroup.procs", ""),
         ("cpu.weight", "100"),
         ("cpu.idle", "0"),
@@ -312,9 +313,9 @@ fn without_systemd_the_slice_is_set_and_entered() {
     assert_eq!((attribute(&leaf, "cpu.idle"), attribute(&leaf, "cpu.weight")), ("1".into(), "100".into()));
     assert_eq!(attribute(&leaf, "cgroup.procs"), "0");
     // memory is needed in the slice, and so enabled above it, from the top; below it is not.
-    assert_eq!(attribute("", "cgroup.subtree_control"), "+memory");
-    assert_eq!(attribute("foundry.slice", "cgroup.subtree_control"), "+memory");
-    assert_eq!(attribute(SLICE, "cgroup.subtree_control"), "cpu\n");
+    assert_eq!(attribute("", "cgroup.subtree_control"), "+memory cpu\n");
+    assert_eq!(attribute("foundry.slice", "cgroup.subtree_control"), "+memory cpu\n");
+    assert_eq!(attribute(SLICE, "cgroup.subtree_control"), "        cpu\n");
 }
 
 #[test]
@@ -323,10 +324,27 @@ fn without_systemd_and_cgroup2_the_command_runs_and_is_told() {
     write(root.path(), "etc/fairslice/policy.toml", CONTAINER_POLICY);
     let told = "no cgroup2 is mounted on /sys/fs/cgroup";
     assert_ran(&launch(root.path(), &["--unit", "local-fs", "echo", "ran"]), told);
-    write(root.path(), "sys/fs/cgroup/cgroup.controllers", "cpu\n");
-    write(root.path(), "sys/fs/cgroup/cgroup.subtree_control", "cpu\n");
-    let told = "the memory controller cannot be had in /";
+    let strict = launch(root.path(), &["--strict", "--unit", "local-fs", "echo", "ran"]);
+    assert_eq!(strict.status.code(), Some(219));
+}
+
+/// It is placed, with what can be set.
+#[test]
+fn without_systemd_and_a_controller_the_rest_is_set_and_the_command_is_told() {
+    let attributes = [
+        ("cgroup.controllers", "cpu\n"),
+        ("cgroup.subtree_control", "cpu\n"),
+        ("cgroup.procs", ""),
+        ("cpu.weight", "100"),
+        ("cpu.idle", "0"),
+    ];
+    let root = without_systemd(&attributes);
+    write(root.path(), "etc/fairslice/policy.toml", CONTAINER_POLICY);
+    let told = "is in foundry-services.slice, where not everything could be set: the memory controller cannot be had in /";
     assert_ran(&launch(root.path(), &["--unit", "local-fs", "echo", "ran"]), told);
+    let leaf = format!("{SLICE}/local-fs.service");
+    assert_eq!(cgroup_attribute(root.path(), SLICE, "cpu.weight"), "300");
+    assert_eq!(cgroup_attribute(root.path(), &leaf, "cgroup.procs"), "0");
     let strict = launch(root.path(), &["--strict", "--unit", "local-fs", "echo", "ran"]);
     assert_eq!(strict.status.code(), Some(219));
 }
@@ -336,7 +354,7 @@ fn without_systemd_and_cgroup2_the_command_runs_and_is_told() {
 fn a_broken_stderr_costs_nothing() {
     let root = root("system.slice/local-fs.service", "0\n");
     in_force(root.path(), "local-.service", "Slice=foundry-services.slice\n");
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
     drop(reader);
     let output = on(root.path())
         .args(["grep", "-E", "SigPnd|ShdPnd|SigBlk", "/proc/self/status"])

@@ -12,7 +12,7 @@ BINARIES = {
     "usr/bin/fairslice": ("clap", "syslog"),
     "usr/bin/fairslice-launch": ("lexopt", "clap"),
     "usr/lib/systemd/system-generators/fairslice-generator": ("toml", "syslog"),
-    "usr/lib/x86_64-linux-gnu/security/pam_fairslice.so": ("syslog", "clap"),
+    "usr/lib/*/security/pam_fairslice.so": ("syslog", "clap"),
 }
 # What std's Backtrace::capture() asks the environment for: an error that takes a backtrace does.
 BACKTRACE = b"RUST_LIB_BACKTRACE"
@@ -30,10 +30,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         subprocess.run(["dpkg-deb", "--extract", sys.argv[1], directory], check=True)
         for name, (wanted, unwanted) in BINARIES.items():
-            found = dependencies(Path(directory, name))
+            [binary] = Path(directory).glob(name)
+            found = dependencies(binary)
             if not {"fairslice-base", wanted} <= found or unwanted in found:
                 wrong.append(f"{name}: its list of dependencies is not its own: {sorted(found)}")
-            if BACKTRACE in Path(directory, name).read_bytes():
+            if BACKTRACE in binary.read_bytes():
                 wrong.append(f"{name}: an error takes a backtrace where {BACKTRACE.decode()} asks for it")
     sys.exit("\n".join(wrong) or None)
 

@@ -21,9 +21,9 @@ use std::time::{Duration, Instant};
 use fairslice::host::pid1::{Asking, Listed, Manager, Question, ServiceProperties};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use tempfile::TempDir;
-use zbus::wire::serialized::{Context, Data};
-use zbus::wire::{BE, Endian, LE, NATIVE_ENDIAN, to_bytes, to_bytes_for_signature};
-use zbus::{Signature, Variant};
+use zvariant::serialized::{Context, Data};
+use zvariant::{BE, Endian, LE, NATIVE_ENDIAN, to_bytes, to_bytes_for_signature};
+use zvariant::{Signature, Value as Variant};
 
 /// The time limit of calls that are expected to run into it.
 const LIMIT: Duration = Duration::from_millis(300);
@@ -98,7 +98,7 @@ fn read_call(peer: &mut UnixStream) -> Vec<u8> {
 
 /// A message as PID 1 writes it; `text` becomes its only argument.
 fn message(endian: Endian, kind: u8, mut fields: Vec<(u8, Variant<'_>)>, text: Option<&str>) -> Vec<u8> {
-    let context = Context::new(endian, 0);
+    let context = Context::new_dbus(endian, 0);
     let body = text.map_or_else(Vec::new, |text| {
         fields.push((8, Variant::Signature(Signature::Str)));
         to_bytes(context, text).unwrap().bytes().to_vec()
@@ -172,7 +172,7 @@ fn the_call_says_what_was_asked_for() {
     let root = served_by(|mut peer| {
         authenticate(&mut peer);
         let call = read_call(&mut peer);
-        let data = Data::new(&call, Context::new(NATIVE_ENDIAN, 0));
+        let data = Data::new(&call, Context::new_dbus(NATIVE_ENDIAN, 0));
         let (header, end): (Header<'_>, usize) = data.deserialize().unwrap();
         assert_eq!(header.1, 1, "a method call");
         let text = |code| {
@@ -189,7 +189,7 @@ fn the_call_says_what_was_asked_for() {
         assert_eq!(text(3), "SetUnitProperties");
         assert_eq!(text(8), "sba(sv)");
         let body = &call[end.next_multiple_of(8)..];
-        let body = Data::new(body, Context::new(NATIVE_ENDIAN, 0));
+        let body = Data::new(body, Context::new_dbus(NATIVE_ENDIAN, 0));
         let (arguments, _): (Arguments<'_>, usize) = body.deserialize().unwrap();
         let (unit, runtime, properties) = arguments;
         assert_eq!((unit, runtime), ("user-1001.slice", true));
@@ -207,7 +207,7 @@ fn a_reload_and_a_cgroup_are_asked_for() {
     let root = served_by(|mut peer| {
         authenticate(&mut peer);
         let call = read_call(&mut peer);
-        let data = Data::new(&call, Context::new(NATIVE_ENDIAN, 0));
+        let data = Data::new(&call, Context::new_dbus(NATIVE_ENDIAN, 0));
         let (header, end): (Header<'_>, usize) = data.deserialize().unwrap();
         assert_eq!((header.1, header.4, call.len()), (1, 0, end.next_multiple_of(8)), "no body");
         assert!(call.escape_ascii().to_string().contains("Reload"));
@@ -219,9 +219,9 @@ fn a_reload_and_a_cgroup_are_asked_for() {
     let root = served_by(|mut peer| {
         authenticate(&mut peer);
         let call = read_call(&mut peer);
-        let data = Data::new(&call, Context::new(NATIVE_ENDIAN, 0));
+        let data = Data::new(&call, Context::new_dbus(NATIVE_ENDIAN, 0));
         let (_, end): (Header<'_>, usize) = data.deserialize().unwrap();
-        let body = Data::new(&call[end.next_multiple_of(8)..], Context::new(NATIVE_ENDIAN, 0));
+        let body = Data::new(&call[end.next_multiple_of(8)..], Context::new_dbus(NATIVE_ENDIAN, 0));
         let (arguments, _): (Arguments<'_>, usize) = body.deserialize().unwrap();
         assert_eq!(arguments, ("a.slice", true, vec![("Markers", Variant::from(Vec::<&str>::new()))]));
         peer.write_all(&done(LE)).unwrap();
@@ -267,9 +267,9 @@ fn messages_about_something_else_are_skipped() {
 /// The reply to `Get` with this serial.
 fn property(serial: u32, value: &Variant<'_>) -> Vec<u8> {
     let fields = vec![(5, Variant::U32(serial)), (8, Variant::Signature(Signature::Variant))];
-    let body = to_bytes(Context::new(LE, 0), value).unwrap();
+    let body = to_bytes(Context::new_dbus(LE, 0), value).unwrap();
     let header: Header<'_> = (b'l', RETURN, 1, 1, u32::try_from(body.len()).unwrap(), 42, fields);
-    let mut message = to_bytes(Context::new(LE, 0), &header).unwrap().bytes().to_vec();
+    let mut message = to_bytes(Context::new_dbus(LE, 0), &header).unwrap().bytes().to_vec();
     message.resize(message.len().next_multiple_of(8), 0);
     message.extend_from_slice(body.bytes());
     message
@@ -370,10 +370,10 @@ fn units_are_listed_over_a_bus() {
         assert!(call.contains("org.freedesktop.systemd1\\x00"), "to whom: {call}");
         let none = "/";
         let entry = ("a.slice", "A", "loaded", "active", "running", "", none, 0_u32, "", none);
-        let body = to_bytes_for_signature(Context::new(LE, 0), "a(ssssssouso)", &vec![entry]).unwrap();
+        let body = to_bytes_for_signature(Context::new_dbus(LE, 0), "a(ssssssouso)", &vec![entry]).unwrap();
         let fields = vec![(5, Variant::U32(2))];
         let header: Header<'_> = (b'l', RETURN, 1, 1, u32::try_from(body.bytes().len()).unwrap(), 42, fields);
-        let mut message = to_bytes(Context::new(LE, 0), &header).unwrap().bytes().to_vec();
+        let mut message = to_bytes(Context::new_dbus(LE, 0), &header).unwrap().bytes().to_vec();
         message.resize(message.len().next_multiple_of(8), 0);
         peer.write_all(&[&message, body.bytes()].concat()).unwrap();
         linger(&mut peer);

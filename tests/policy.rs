@@ -359,6 +359,38 @@ fn what_this_machine_has_not_is_warned_of_and_holds() {
 }
 
 #[test]
+fn what_the_disks_the_swap_and_the_scheduler_make_nothing_of_is_warned_of() {
+    let root = Root::new(
+        "[slice.\"a.slice\"]\nio_weight = 400\nmemory_swap_max = \"100M\"\ncpu_weight = 200\n[logins]\n\
+         total_io_weight = 50\n",
+    );
+    assert_eq!(root.run(&["check"]).0, 0);
+    for (path, text) in [
+        ("sys/block/vda/device/vendor", ""),
+        ("sys/block/vda/dev", "254:0\n"),
+        ("sys/block/vda/queue/scheduler", "[mq-deadline] none\n"),
+        ("sys/kernel/sched_ext/state", "enabled\n"),
+        ("sys/kernel/sched_ext/root/ops", "lavd_1.0.20\n"),
+        ("proc/meminfo", "MemTotal:        1048576 kB\nSwapTotal:       0 kB\n"),
+    ] {
+        fs::create_dir_all(root.path(path).parent().unwrap()).unwrap();
+        fs::write(root.path(path), text).unwrap();
+    }
+    let errors = root.errors();
+    let disk = "decides nothing on any disk: vda has the scheduler mq-deadline and no io.cost";
+    for (error, said) in errors.iter().zip([
+        format!(":2:13: warning: io_weight = 400 {disk}"),
+        ":3:19: warning: memory_swap_max = 100M limits nothing: this machine has no swap".to_owned(),
+        format!(":6:19: warning: total_io_weight = 50 {disk}"),
+        ":4:14: warning: cpu_weight = 200: what weights come to is as the sched_ext scheduler lavd_1.0.20"
+            .to_owned(),
+    ]) {
+        assert!(error.contains(&said), "{errors:#?}");
+    }
+    assert_eq!(errors.len(), 4, "{errors:#?}");
+}
+
+#[test]
 fn private_directories_are_checked() {
     let dir = |lines: &str| format!("[private_dir.GOCACHE]\npath = \"/srv/go/{{user}}\"\n{lines}\n");
     for (lines, start, part) in [

@@ -515,3 +515,50 @@ fn a_name_that_nothing_has_is_said_with_the_nearest() {
     assert_eq!(code, 2);
     assert!(err.contains("\"completely-different\"\n"), "{err}");
 }
+
+#[test]
+fn the_time_of_each_disk() {
+    let machine = common::machine("fairslice");
+    let root = machine.path();
+    let (system, user) = ("sys/fs/cgroup/system.slice", "sys/fs/cgroup/user.slice");
+    for (name, number, scheduler) in [("vda", "254:0", "[none] bfq"), ("vdb", "254:16", "none [bfq]")] {
+        write(root, &format!("sys/block/{name}/device/vendor"), "");
+        write(root, &format!("sys/block/{name}/dev"), &format!("{number}\n"));
+        write(root, &format!("sys/block/{name}/queue/scheduler"), &format!("{scheduler}\n"));
+    }
+    write(root, "sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory pids\n");
+    write(root, "sys/fs/cgroup/cgroup.subtree_control", "cpuset cpu io memory pids\n");
+    for (cgroup, weight, of_bfq) in [(system, 100, 100), (user, 200, 109)] {
+        write(root, &format!("{cgroup}/cgroup.subtree_control"), "cpu memory pids\n");
+        write(root, &format!("{cgroup}/io.weight"), &format!("default {weight}\n"));
+        write(root, &format!("{cgroup}/io.bfq.weight"), &format!("default {of_bfq}\n"));
+    }
+    let said = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fairslice"));
+        let run = command.arg("--root").arg(root).args(["explain", "share", "--io"]).args(arguments);
+        let output = run.env("NO_COLOR", "1").output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(
+        said(&["--busy", "system.slice,user.slice"]),
+        "only these busy: system.slice, user.slice\n\n\
+         vda: no weight counts: it has the scheduler none and no io.cost\n\n\
+         vdb: by weight, bfq\n\
+         UNIT          SHARE  WEIGHT   OF\n\
+         user.slice    52.2%     109  209  io.weight 200 counts as 109\n\
+         system.slice  47.8%     100  209\n"
+    );
+    let chain = said(&["ssh", "--busy", "user.slice"]);
+    assert!(
+        chain.ends_with(
+            "CGROUP        WEIGHT   OF  FACTOR   SHARE\n\
+             -.slice                            100.0%\n\
+             system.slice     100  209   0.478   47.8%\n\
+             ssh.service: with all else in the last line, process by process: no io controller here\n"
+        ),
+        "{chain}"
+    );
+    write(root, "sys/block/vdb/queue/iosched/low_latency", "1\n");
+    assert!(said(&[]).contains("vdb: by weight, bfq, whose low_latency puts those first for a while"));
+}

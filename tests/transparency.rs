@@ -274,7 +274,7 @@ fn five_hundred_descriptors() {
 
 #[test]
 fn a_pipe_a_socket_and_a_lock() {
-    let (reader, _writer) = std::io::pipe().unwrap();
+    let (reader, _writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
     let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
     let start = Start::with(move |command| {
         let socket: std::os::fd::OwnedFd = socket.try_clone().unwrap().into();

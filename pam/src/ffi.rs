@@ -33,12 +33,15 @@ const SCORE: &CStr = c"pam_fairslice_score";
 
 /// Two scores as one number.
 fn packed(score: Rescored) -> usize {
-    let [before, set] = [score.before, score.set].map(|score| usize::from(score.get().cast_unsigned()));
+    let [before, set] =
+        [score.before, score.set].map(|score| usize::from(u16::from_ne_bytes(score.get().to_ne_bytes())));
     before << u16::BITS | set
 }
 
 fn unpacked(number: usize) -> Option<Rescored> {
-    let score = |number: usize| OomScoreAdj::new(i64::from(u16::try_from(number).ok()?.cast_signed()));
+    let score = |number: usize| {
+        OomScoreAdj::new(i64::from(i16::from_ne_bytes(u16::try_from(number).ok()?.to_ne_bytes())))
+    };
     let set = number & usize::from(u16::MAX);
     Some(Rescored { before: score(number >> u16::BITS)?, set: score(set)? })
 }

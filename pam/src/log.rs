@@ -84,6 +84,7 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
+    use std::str;
     use std::time::Instant;
 
     use super::*;

@@ -75,9 +75,7 @@ fn change(root: &Path, lock: Option<&Lock>, plan: &Plan, restart: bool, notes: &
         }
         Ok(Vec::new())
     };
-    if let Ok(running) = &told
-        && !running.is_empty()
-    {
+    if let Some(running) = told.as_ref().ok().filter(|running| !running.is_empty()) {
         let running: Vec<String> = running.iter().map(quoted).collect();
         let _ = writeln!(text, "restart for it to take effect: systemctl restart {}", running.join(" "));
     }

@@ -19,7 +19,7 @@ pub(super) enum Explain {
     Login(login::Options),
     /// The way of each value of UNIT: policy, drop-in, PID 1, cgroupfs, process
     Unit(unit::Options),
-    /// Which part of the machine's CPU time each unit, slice and login gets when all are busy
+    /// Which part of the machine's CPU time, or of its disks', each unit, slice and login gets when all are busy
     Share(share::Options),
     /// What is protected of each unit's memory and which ceiling holds; of NAME, how that comes about
     Memory(memory::Options),

@@ -170,9 +170,8 @@ impl<'t> Weights<'t> {
 fn against(tree: &Tree, cpus: u32, (own, weight): (Id, Option<u64>), rivals: &[Id]) -> (f64, f64) {
     let are_siblings = rivals.iter().all(|id| tree[*id].parent == tree[own].parent);
     let weighing = weight.or_else(|| Some(tree[own].cpu?.weight)).map(|weight| (own, weight));
-    if let Some(weighing) = weighing.filter(|_| are_siblings)
-        && let Some(parts) = by_weight(tree, cpus, weighing, rivals)
-    {
+    let of_siblings = weighing.filter(|_| are_siblings);
+    if let Some(parts) = of_siblings.and_then(|weighing| by_weight(tree, cpus, weighing, rivals)) {
         return parts;
     }
     let busy: BTreeSet<Id> = rivals.iter().copied().chain([own]).collect();

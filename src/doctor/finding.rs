@@ -224,10 +224,15 @@ codes! {
     DropInUnused 73 Moderate "a drop-in is for a unit that does not exist";
     MemoryContradiction 74 Moderate "memory limits of one unit contradict one another";
     ReadInPart 75 Severe "systemd does not read a unit file to its end";
+    BfqRounds 76 Moderate "BFQ makes less of an I/O weight than it says";
+    IoWeightInPart 77 Minor "an I/O weight decides nothing on some of the disks: these go by no weights";
+    SchedExt 78 Moderate "a sched_ext scheduler is loaded: CPU weights are what it makes of them";
     IoWeightIgnored 79 Moderate "an I/O weight decides nothing: no disk goes by weights";
     VendorProtection 80 Moderate "a package's memory protection without its ancestor's protects nothing";
     PayloadElsewhere 81 Severe "limits of a daemon do not hold for the containers or machines that it starts";
     NameUnmatched 82 Moderate "the policy names a service that there is not, and another is called nearly so";
+    SwapLimit 83 Minor "a limit of swap on a machine without any";
+    NothingBeside 84 Minor "a weight decides nothing: nothing is beside the unit";
 }
 
 impl Place {

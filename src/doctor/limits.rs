@@ -2,13 +2,14 @@
 #![forbid(unsafe_code)]
 
 use super::SetBy;
-use super::finding::{Code, Finding};
+use super::finding::{Code, Finding, Fix};
 use super::remedy::{self, Change, amount};
 use crate::effect::memory::size;
 use crate::host::met::{CpuMet, MemoryMet, Met, TasksLimit};
 use crate::host::pressure::{Stall, Stalls};
 use crate::host::tree::{Each, Id, Memory, Tree};
-use crate::text::shown;
+use crate::host::units::{Unit, Units};
+use crate::text::{quoted, shown};
 use crate::units::{MEMORY_HIGH, MEMORY_MAX, TASKS_MAX};
 
 /// Percent of the time that all tasks wait for memory, or some: more is no slowing down any more.
@@ -20,6 +21,7 @@ const THROTTLED: (f64, u64) = (25.0, 25);
 #[must_use]
 pub fn findings(
     tree: &Tree,
+    units: &Units,
     met: &Each<Met>,
     tasks_limit: &dyn Fn(Id) -> Option<TasksLimit>,
     ram: u64,
@@ -36,6 +38,7 @@ pub fn findings(
         found.extend(cpu.as_ref().and_then(|met| scene.throttled(id, met)));
     }
     found.extend(scene.refused(met, tasks_limit));
+    found.extend(units.iter().filter_map(|(name, unit)| scene.ended(name, unit)));
     found
 }
 
@@ -93,6 +96,32 @@ impl LimitScene<'_> {
             format!("{} times out of memory since it was started", met.oom),
             "it needs more than MemoryMax= leaves it".to_owned(),
         ))
+    }
+
+    /// A service that does not run: it was killed at its own limit, and its cgroup, which would tell, has gone with it.
+    fn ended(&self, name: &str, unit: &Unit) -> Option<Finding> {
+        let max = unit.number(MEMORY_MAX.unit).filter(|max| *max != u64::MAX)?;
+        // systemd keeps the peak from 256 on. Where it was far from the limit, the machine's memory had run out.
+        let was_at_it = || unit.number("MemoryPeak").is_none_or(|peak| peak >= max - max / 50);
+        if unit.text("Result") != Some("oom-kill") || !was_at_it() {
+            return None;
+        }
+        let value = amount(self.twice(max));
+        let raise = Change { unit: name.to_owned(), property: MEMORY_MAX.unit, value };
+        let and_start = |raise| format!("{raise} && systemctl restart {}", quoted(name));
+        Some(Finding {
+            code: Code::MemoryKilled,
+            subject: name.into(),
+            what: format!("it was killed for want of memory, with {}={}", MEMORY_MAX.unit, size(max)),
+            cost: Some("it does not run".to_owned()),
+            cause: format!("it needs more than {}= leaves it", MEMORY_MAX.unit),
+            at: (self.set_by)(name, MEMORY_MAX.unit),
+            fix: match remedy::fix(&[raise], self.set_by) {
+                Fix::Command(raise) => Fix::Command(and_start(raise)),
+                Fix::Edit(raise) => Fix::Edit(and_start(raise)),
+                other => other,
+            },
+        })
     }
 
     /// No more than the machine has: beyond that it is no limit.

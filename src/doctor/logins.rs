@@ -86,9 +86,7 @@ fn pam(policy: &Policy, seen: &LoginSetup) -> Vec<Finding> {
     let mut found = without_us(&stacks, seen);
     let mut by_line: BTreeMap<(&Path, usize), Vec<(&Stack, usize)>> = BTreeMap::new();
     for stack in stacks {
-        if let Some(at) = stack.modules.iter().position(|module| module.name == OURS)
-            && let Some(ours) = stack.modules.get(at)
-        {
+        if let Some((at, ours)) = stack.modules.iter().enumerate().find(|(_, module)| module.name == OURS) {
             by_line.entry((&ours.file, ours.line)).or_default().push((stack, at));
         }
     }

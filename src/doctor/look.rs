@@ -18,6 +18,7 @@ use crate::enforce::private_dir::{self, Inspected};
 use crate::host::Unread;
 use crate::host::disk::Disks;
 use crate::host::facts::{self, Facts};
+use crate::host::io_weights::{self, IoWeights};
 use crate::host::machine::Machine;
 use crate::host::met::{self, Met, TasksLimit};
 use crate::host::oom::{self, Oom};
@@ -54,6 +55,8 @@ pub struct Look {
     oom: Oom,
     multi_gen_lru: bool,
     disks: Disks,
+    /// Read where a disk has BFQ.
+    io_weights: Each<IoWeights>,
     met: Each<Met>,
     tasks_limits: BTreeMap<Id, TasksLimit>,
     cpus: u32,
@@ -133,6 +136,10 @@ impl Look {
             missed.push(format!("limits of devices: {error:#}"));
             Disks::read(root)
         });
+        let io_weights = match disks.of_bfq().next() {
+            Some(_) => io_weights::read(root, &live.tree),
+            None => Each::none(&live.tree),
+        };
         let carried = effect::ancestors(&policy, machine.ram);
         let expected = facts::assignments(generator::texts(&policy, machine));
         let oom = oom::read(root, &units, &processes)?;
@@ -172,6 +179,7 @@ impl Look {
             oom,
             multi_gen_lru,
             disks,
+            io_weights,
             met,
             tasks_limits,
             cpus,
@@ -224,10 +232,12 @@ impl Look {
         };
         found.extend(doctor::memory::findings(tree, scene.protections(), oom.ram, lru, carried, &origin));
         let tasks_limit = |id| self.tasks_limits.get(&id).copied();
-        found.extend(doctor::limits::findings(tree, &self.met, &tasks_limit, oom.ram, &origin));
+        found.extend(doctor::limits::findings(tree, units, &self.met, &tasks_limit, oom.ram, &origin));
         found.extend(doctor::payload::findings(tree, units, processes, &origin));
         found.extend(doctor::outside::findings(&scene, &self.outside));
-        found.extend(doctor::io::findings(tree, units, &self.disks, &origin));
+        found.extend(doctor::io::findings(tree, units, &self.disks, &self.io_weights, &origin));
+        found.extend(doctor::cpu::sched_ext(tree, units, &origin));
+        found.extend(doctor::memory::without_swap(tree, units, oom.swap, &origin));
         let look = kill_order::KillScene { tree, units, processes, ram: oom.ram, swap: oom.swap };
         let declared = |uid| self.declared_score(uid);
         found.extend(doctor::kill_order::findings(&look, policy, &declared, &set_by));

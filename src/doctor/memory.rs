@@ -5,6 +5,9 @@
 mod applied;
 mod ceilings;
 mod protected;
+mod swap;
+
+pub use self::swap::without_swap;
 
 use std::collections::{BTreeMap, BTreeSet};
 

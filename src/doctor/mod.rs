@@ -29,10 +29,13 @@ use std::path::PathBuf;
 
 use self::chain::{Chain, Scene};
 use self::finding::{Code, Finding, Fix, Place, Subjects};
+use crate::host::tree::{Id, Tree};
+use crate::host::units::{Unit, Units};
+use crate::paths;
 use crate::policy::Policy;
 use crate::survey::{Owner, Winner};
 use crate::text::quoted;
-use crate::units::{Property, ServiceName, SliceName};
+use crate::units::{Property, SLICE, ServiceName, SliceName};
 
 /// Where a setting of a unit stands: by the unit's name and the key, `("ssh.service", "OOMScoreAdjust")`.
 pub type SetBy<'a> = &'a dyn Fn(&str, &str) -> Option<Place>;
@@ -83,6 +86,28 @@ pub fn origin(policy: &Policy, unit: &str, winner: &Winner) -> Place {
 /// The command that gives a unit a property for good.
 fn set_property(unit: &str, property: &str, value: &str) -> String {
     format!("systemctl set-property {} {property}={value}", quoted(unit))
+}
+
+/// In these, siblings of every origin compete, and come and go.
+const COMMON: [&str; 3] = ["machine.slice", "system.slice", "user.slice"];
+
+/// Whether nothing that is there, or that PID 1 has loaded, can compete with what is in a cgroup of its own in a slice.
+fn is_alone(tree: &Tree, units: &Units, id: Id) -> bool {
+    let Some(parent) = tree[id].parent else { return false };
+    let (own, slice) = (tree.unit(id), tree.unit(parent));
+    let is_other = |(other, unit): (&str, &Unit)| Some(other) != own && unit.text(SLICE) == slice;
+    slice.is_some() && tree[parent].children.len() == 1 && !units.iter().any(is_other)
+}
+
+/// Whether a cgroup is in one of [`COMMON`].
+fn is_in_common(tree: &Tree, id: Id) -> bool {
+    tree.upwards(id).skip(1).any(|above| tree.unit(above).is_some_and(|name| COMMON.contains(&name)))
+}
+
+/// Whether the administrator has set it: a package or another program knows what for.
+fn is_admins(at: &Place) -> bool {
+    let files = ["/etc".to_owned(), format!("/{}", paths::RUNTIME_CONTROL)];
+    files.iter().any(|directory| at.file.starts_with(directory))
 }
 
 fn property_of(key: &'static str) -> &'static str {
@@ -169,12 +194,13 @@ fn joined(all: &[&Finding]) -> Option<Finding> {
         found.fix = Fix::Restart(found.subject.names().map(str::to_owned).collect());
     }
     let edits: Option<Vec<&str>> = all.iter().map(|next| edit(&next.fix)).collect();
-    if let Some(edits) = edits {
-        found.fix = Fix::Edit(each_once(edits.into_iter(), "; "));
-    } else if all.iter().any(|next| next.fix != found.fix)
-        && let Some(commands) = all.iter().map(|next| command(&next.fix)).collect::<Option<Vec<_>>>()
-    {
-        found.fix = Fix::Command(each_once(commands.iter().map(String::as_str), " && "));
+    let commands: Option<Vec<String>> = all.iter().map(|next| command(&next.fix)).collect();
+    match (edits, commands) {
+        (Some(edits), _) => found.fix = Fix::Edit(each_once(edits.into_iter(), "; ")),
+        (None, Some(commands)) if all.iter().any(|next| next.fix != found.fix) => {
+            found.fix = Fix::Command(each_once(commands.iter().map(String::as_str), " && "));
+        }
+        _ => {}
     }
     Some(found)
 }

@@ -54,8 +54,11 @@ fn missing(scene: &Scene<'_>, outside: &Outside) -> Vec<Winner> {
     if session_of(tree, outside.unit).is_none() {
         limits.extend(self::limits(&scene.files(user.as_str())));
     }
+    // What is set above both their slice and this place holds beside the limit that they lack here.
+    let slice = SliceName::of_user(outside.user.uid).cgroup();
     let there: Vec<Winner> = tree
         .upwards(outside.unit)
+        .filter(|id| !slice.starts_with(tree.path(*id)))
         .filter_map(|id| tree.unit(id))
         .flat_map(|unit| self::limits(&scene.files(unit)))
         .collect();

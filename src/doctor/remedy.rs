@@ -60,11 +60,21 @@ impl Change {
         }
     }
 
+    /// What the setting is called in `[logins]`, where that is of all logins together.
+    fn total(&self) -> Option<&'static str> {
+        let known = PROPERTIES.iter().find(|known| known.unit == self.property);
+        known.and_then(|known| known.total).filter(|_| *self.unit == *SliceName::user().as_str())
+    }
+
+    /// What it is called in the policy.
+    fn key(&self) -> &'static str {
+        let known = PROPERTIES.iter().find(|known| known.unit == self.property);
+        self.total().or(known.map(|known| known.key)).unwrap_or_default()
+    }
+
     fn words(&self, way: &Way) -> String {
         let Self { unit, property, value } = self;
-        let known = PROPERTIES.iter().find(|known| known.unit == *property);
-        let total = known.and_then(|known| known.total).filter(|_| *unit == SliceName::user().as_str());
-        let key = total.or(known.map(|known| known.key)).unwrap_or_default();
+        let (total, key) = (self.total(), self.key());
         match way {
             Way::SetProperty => super::set_property(unit, property, value),
             Way::Line(at) => format!("{property}={value} at {at}"),
@@ -102,6 +112,18 @@ pub(super) fn fix(changes: &[Change], set_by: SetBy<'_>) -> Fix {
     let units = changes.iter().zip(&ways).filter(|(_, way)| of_file(way)).map(|(change, _)| &*change.unit);
     let is_policys = ways.iter().any(|way| matches!(way, Way::Policy(_) | Way::PolicysSlice));
     Fix::Edit(format!("{}, then: {}", words.join("; "), written(&units.collect(), is_policys)))
+}
+
+/// A fix that takes a unit's setting away.
+pub(super) fn without(unit: &str, property: &'static str, set_by: SetBy<'_>) -> Fix {
+    let change = Change { unit: unit.to_owned(), property, value: String::new() };
+    match change.way(set_by) {
+        // The policy has no empty values.
+        Way::Policy(at) => {
+            Fix::Edit(format!("remove {} at {at}, then: {}", change.key(), written(&BTreeSet::new(), true)))
+        }
+        _ => fix(&[change], set_by),
+    }
 }
 
 /// The commands after which cgroups have what the files of these units say, and the policy where that changes too: a

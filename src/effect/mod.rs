@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod held;
+pub mod ignored;
+pub mod io_share;
 pub mod kill_order;
 pub mod memory;
 pub mod restart;

@@ -176,10 +176,9 @@ impl Picture {
                 ends.push(index == last);
             }
             rows.push(Row { ends: ends.clone(), what });
-            if let What::Cgroup(id) = what
-                && self.tree.is_slice(id)
-            {
-                self.add_below(id, &ends, wanted, rows);
+            match what {
+                What::Cgroup(id) if self.tree.is_slice(id) => self.add_below(id, &ends, wanted, rows),
+                _ => {}
             }
         }
     }

@@ -65,9 +65,7 @@ impl Lock {
                     waited.as_secs()
                 );
             }
-            if waited >= SILENCE
-                && let Some(say) = say.take()
-            {
+            if let Some(say) = say.take_if(|_| waited >= SILENCE) {
                 say(&format!("waiting for {}, which is changing the machine", holder(&file)));
             }
             sleep(PAUSE);
@@ -79,6 +77,6 @@ impl Lock {
 fn holder(file: &OwnedFd) -> String {
     let held = fcntl_getlk(file, &Flock::from(FlockType::WriteLock)).ok().flatten();
     let Some(pid) = held.and_then(|held| held.pid) else { return "another process".to_owned() };
-    let words = process::command_line(Path::new(paths::ROOT), pid.as_raw_pid().cast_unsigned());
+    let words = process::command_line(Path::new(paths::ROOT), pid.as_raw_pid().unsigned_abs());
     format!("{} (pid {pid})", shown(&words).at_most(80))
 }

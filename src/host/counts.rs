@@ -80,20 +80,6 @@ pub fn read(root: &Path, tree: &Tree, ids: &[Id]) -> Each<Counts> {
     counts
 }
 
-/// `io.weight` of every cgroup that has one, without the weights for single devices.
-#[must_use]
-pub fn io_weights(root: &Path, tree: &Tree) -> Each<u64> {
-    let ids: Vec<Id> = tree.ids().skip(1).collect();
-    let read = tree.read_each(root, &ids, |_, directory| number(&directory.text("io.weight")?));
-    let mut weights = Each::none(tree);
-    for (id, weight) in ids.iter().zip(read) {
-        if let Some(weight) = weight {
-            weights.insert(*id, weight);
-        }
-    }
-    weights
-}
-
 fn of(directory: &CgroupDirectory<'_>) -> Counts {
     let io_max = directory.text("io.max").unwrap_or_default();
     Counts {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::block_device::number_of;
 use super::cgroup::attribute;
-use crate::text::Foreign;
+use crate::text::{Foreign, shown};
 
 /// A block device of its own: no loop, RAM disk, partition, or one that is made of others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,19 @@ pub struct Disk {
     pub scheduler: Option<String>,
     /// Whether the io.cost controller is enabled for it: `io.cost.qos` of the root cgroup.
     pub has_cost: bool,
+    /// Whether BFQ puts those first for a while who have just begun to read: its `low_latency`.
+    pub low_latency: bool,
+    /// Whether it comes and goes, as a memory stick and what lies in a drive do.
+    pub is_removable: bool,
+}
+
+/// What goes by weights where it decides about a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Divider {
+    /// The I/O scheduler BFQ, by `io.bfq.weight`.
+    Bfq,
+    /// The io.cost controller, by `io.weight`: before the scheduler has anything to decide.
+    Cost,
 }
 
 /// Every disk, and whether the kernel offers io.cost.
@@ -34,11 +47,22 @@ pub struct Disks {
 }
 
 impl Disk {
-    /// Whether `io.weight` decides about anything on it: BFQ and io.cost go by weights, no other scheduler does
-    /// (the kernel's `Documentation/admin-guide/cgroup-v2.rst`, "IO").
+    /// What divides its time by weights: BFQ and io.cost do, no other scheduler does (the kernel's
+    /// `Documentation/admin-guide/cgroup-v2.rst`, "IO"). `None` where weights decide nothing.
     #[must_use]
-    pub fn goes_by_weight(&self) -> bool {
-        self.has_cost || self.scheduler.as_deref() == Some("bfq")
+    pub fn divider(&self) -> Option<Divider> {
+        match self.scheduler.as_deref() {
+            _ if self.has_cost => Some(Divider::Cost),
+            Some("bfq") => Some(Divider::Bfq),
+            _ => None,
+        }
+    }
+
+    /// What a disk has that goes by no weights: `has the scheduler none and no io.cost`.
+    #[must_use]
+    pub fn without_weights(&self) -> String {
+        let scheduler = self.scheduler.as_deref().unwrap_or("none");
+        format!("has the scheduler {} and no io.cost", shown(scheduler))
     }
 }
 
@@ -59,11 +83,36 @@ impl Disks {
             let number = fs::read_to_string(path.join("dev")).ok()?.trim().to_owned();
             let schedulers = fs::read_to_string(path.join("queue/scheduler")).ok();
             let scheduler = schedulers.as_deref().and_then(chosen).map(str::to_owned);
-            Some(Disk { name: entry.file_name().into(), has_cost: has_cost(&number), number, scheduler })
+            let is_one = |file| fs::read_to_string(path.join(file)).is_ok_and(|text| text.trim() == "1");
+            Some(Disk {
+                name: entry.file_name().into(),
+                has_cost: has_cost(&number),
+                low_latency: is_one("queue/iosched/low_latency"),
+                is_removable: is_one("removable"),
+                number,
+                scheduler,
+            })
         };
         let mut all: Vec<Disk> = entries.filter_map(disk).collect();
         all.sort_by(|a, b| a.name.as_bytes().cmp(b.name.as_bytes()));
         Self { all, offers_cost: qos.is_some(), by_path: BTreeMap::new() }
+    }
+
+    /// Those that stay, and go by no weights.
+    #[must_use]
+    pub fn ignoring(&self) -> Vec<&Disk> {
+        self.all.iter().filter(|disk| !disk.is_removable && disk.divider().is_none()).collect()
+    }
+
+    /// Whether weights decide about anything on any of them.
+    #[must_use]
+    pub fn go_by_weight(&self) -> bool {
+        self.all.iter().any(|disk| disk.divider().is_some())
+    }
+
+    /// Those on which BFQ decides.
+    pub fn of_bfq(&self) -> impl Iterator<Item = &Disk> {
+        self.all.iter().filter(|disk| disk.divider() == Some(Divider::Bfq))
     }
 
     /// Looks up these paths.
@@ -98,15 +147,28 @@ mod tests {
             write(root, &format!("sys/block/{name}/queue/scheduler"), &format!("{scheduler}\n"));
         }
         write(root, "sys/block/loop0/dev", "7:0\n");
+        write(root, "sys/block/vdb/queue/iosched/low_latency", "1\n");
+        write(root, "sys/block/sr0/device/vendor", "");
+        write(root, "sys/block/sr0/dev", "11:0\n");
+        write(root, "sys/block/sr0/removable", "1\n");
         write(
             root,
             "sys/fs/cgroup/io.cost.qos",
             "254:0 enable=0 ctrl=auto\n8:0 enable=1 ctrl=auto rpct=0.00\n",
         );
         let disks = Disks::read(root);
-        let by_weight: Vec<_> =
-            disks.all.iter().map(|disk| (disk.number.as_str(), disk.goes_by_weight())).collect();
-        assert_eq!(by_weight, [("8:0", true), ("254:0", false), ("254:16", true)]);
-        assert!(disks.offers_cost);
+        let dividers: Vec<_> =
+            disks.all.iter().map(|disk| (disk.number.as_str(), disk.divider(), disk.low_latency)).collect();
+        let expected = [
+            ("8:0", Some(Divider::Cost), false),
+            ("11:0", None, false),
+            ("254:0", None, false),
+            ("254:16", Some(Divider::Bfq), true),
+        ];
+        assert_eq!(dividers, expected);
+        let ignoring: Vec<_> = disks.ignoring().into_iter().map(Disk::without_weights).collect();
+        assert_eq!(ignoring, ["has the scheduler none and no io.cost"]);
+        assert_eq!(disks.of_bfq().count(), 1);
+        assert!(disks.offers_cost && disks.go_by_weight());
     }
 }

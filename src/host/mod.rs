@@ -10,6 +10,7 @@ pub mod disk;
 pub mod facts;
 pub mod in_use;
 pub mod io_class;
+pub mod io_weights;
 pub mod logins;
 pub mod met;
 pub mod oom;

@@ -120,6 +120,12 @@ pub fn read(root: &Path, units: &Units, processes: &[Process]) -> Result<Oom> {
     })
 }
 
+/// Bytes of swap that the machine has; `None` where it does not say so.
+#[must_use]
+pub fn swap(root: &Path) -> Option<u64> {
+    amount(&fs::read_to_string(root.join("proc/meminfo")).ok()?, "SwapTotal")
+}
+
 /// What PID 1 has started as earlyoom: anybody can give a process that name. It is no process of root's, where
 /// its unit says `DynamicUser=`, as Debian's does.
 fn earlyooms_process(units: &Units, processes: &[Process]) -> Option<u32> {

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str;
 
 use anyhow::{Context, Result};
 
@@ -143,10 +144,9 @@ pub fn cpus_of(root: &Path, process: &str) -> Option<CpuSet> {
 /// Before Linux 6.8 the kernel says nothing of a path that is longer than a page. The process counts all the same,
 /// and is somewhere below the root.
 fn placed(root: &Path, pid: u32) -> Result<PathBuf> {
+    const TOO_LONG: i32 = rustix::io::Errno::NAMETOOLONG.raw_os_error();
     match cgroup::of_process(root, &pid.to_string()) {
-        Err(error) if of_io(&error).is_some_and(|error| error.kind() == io::ErrorKind::InvalidFilename) => {
-            Ok(PathBuf::new())
-        }
+        Err(error) if of_io(&error).and_then(io::Error::raw_os_error) == Some(TOO_LONG) => Ok(PathBuf::new()),
         placed => placed,
     }
 }

@@ -8,11 +8,12 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::str;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::unistd::geteuid;
-use zbus::Variant;
+use zvariant::Value as Variant;
 
 use super::cpu_set::CpuSet;
 use super::pid1::{Asking, Listed, Question};
@@ -221,12 +222,15 @@ fn questions<'a>(unit: &'a Listed, with_oomd: bool, more: &'a [&str]) -> impl It
     let holds = is_service || matches!(kind, "slice" | "scope");
     let is_loaded = load == "loaded";
     let is_active = is_loaded && is_active(unit);
-    let asked: [(bool, &[&str]); 11] = [
+    // One that waits to be started again is activating.
+    let has_ended = matches!(unit.active.as_str(), "failed" | "activating");
+    let asked: [(bool, &[&str]); 12] = [
         (is_loaded, &["FragmentPath", DROP_IN_PATHS, "Slice"]),
         // No other type has aliases.
         (is_loaded && matches!(kind, "service" | "socket"), &[NAMES]),
         (is_loaded && holds, &["MemoryMin", "MemoryLow", "MemoryHigh", "MemoryMax"]),
         (is_loaded && is_service, &["OOMScoreAdjust"]),
+        (is_loaded && is_service && has_ended, &["Result", "MemoryPeak"]),
         (is_active, &["ControlGroup", "ActiveEnterTimestampMonotonic", "CPUWeight"]),
         (is_active && holds, &["StartupCPUWeight", "IOWeight", "MemorySwapMax", "TasksMax"]),
         (is_active && holds, &["CPUQuotaPerSecUSec", "AllowedCPUs", "AllowedMemoryNodes"]),

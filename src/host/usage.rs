@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::str;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 

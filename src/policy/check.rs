@@ -56,12 +56,13 @@ fn two_weights(logins: &Logins) -> Vec<Diagnostic> {
 }
 
 /// The weights and limits of each table, and whether they are those of all logins together.
-pub(super) fn tables(policy: &Policy) -> impl Iterator<Item = (&Resources, bool)> {
+pub fn tables(policy: &Policy) -> impl Iterator<Item = (&Resources, bool)> {
     policy.resources().map(|resources| (resources, std::ptr::eq(resources, &raw const policy.logins.total)))
 }
 
 /// What a property is called in a table.
-pub(super) fn key_of(property: Property, of_all: bool) -> &'static str {
+#[must_use]
+pub fn key_of(property: Property, of_all: bool) -> &'static str {
     property.total.filter(|_| of_all).unwrap_or(property.key)
 }
 
@@ -342,11 +343,9 @@ fn inverted_limits(resources: &Resources, of_all: bool) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for (index, (lower_key, lower)) in ordered.iter().enumerate() {
         for (upper_key, upper) in ordered.iter().skip(index + 1) {
+            let (Some(lower), Some(upper)) = (lower, upper) else { continue };
             // min and low protect in two ways: either may be the larger.
-            if let (Some(lower), Some(upper)) = (lower, upper)
-                && *upper_key != key_of(MEMORY_LOW, of_all)
-                && exceeds(lower.value.0, upper.value.0)
-            {
+            if *upper_key != key_of(MEMORY_LOW, of_all) && exceeds(lower.value.0, upper.value.0) {
                 found.push(Diagnostic::at(
                     &lower.origin,
                     format!(

@@ -11,7 +11,7 @@ mod load;
 mod names;
 mod read;
 
-pub use check::{note, review};
+pub use check::{key_of, note, review, tables};
 pub use compile::{compile, is_in_force};
 pub use diagnostic::{Diagnostic, Severity};
 pub use fairslice_base::policy::*;

@@ -168,10 +168,7 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let (mut whole, mut inner) = (format!("{name}.{}", part.get_ref()), value);
-            while let DeValue::Table(table) = inner.get_ref()
-                && let [(part, value)] = in_file_order(table).as_slice()
-                && matches!(value.get_ref(), DeValue::Table(_))
-            {
+            while let Some((part, value)) = only_table(inner) {
                 whole = format!("{whole}.{}", part.get_ref());
                 inner = value;
             }
@@ -533,4 +530,11 @@ fn in_file_order<'v, 'i>(table: &'v DeTable<'i>) -> Vec<(&'v Key<'i>, &'v Value<
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     entries
+}
+
+/// The only key of a table, where that is a table too.
+fn only_table<'v, 'i>(table: &'v Value<'i>) -> Option<(&'v Key<'i>, &'v Value<'i>)> {
+    let DeValue::Table(table) = table.get_ref() else { return None };
+    let [entry] = in_file_order(table).try_into().ok()?;
+    matches!(entry.1.get_ref(), DeValue::Table(_)).then_some(entry)
 }

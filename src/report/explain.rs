@@ -161,17 +161,17 @@ fn session(session: &Session, service: &str, slice: &SliceName) -> String {
             line(ours)
         );
     }
-    match place {
-        SessionPlace::Session => format!(
+    match (place, taken) {
+        (SessionPlace::Session, _) => format!(
             "{service}: logind puts the session into {slice} ({by}), unless it is opened inside another"
         ),
-        SessionPlace::Manager => format!("{service}: PID 1 starts it in {slice} ({})", line(ours)),
-        SessionPlace::ThroughPid1 | SessionPlace::Directly if let Some(taken) = taken => format!(
+        (SessionPlace::Manager, _) => format!("{service}: PID 1 starts it in {slice} ({})", line(ours)),
+        (SessionPlace::ThroughPid1 | SessionPlace::Directly, Some(taken)) => format!(
             "{service}: pam_fairslice.so puts the session into {slice}, as sessions of [logins] says ({taken}), unless it \
              is in there already ({})",
             line(ours)
         ),
-        SessionPlace::ThroughPid1 | SessionPlace::Directly => {
+        (SessionPlace::ThroughPid1 | SessionPlace::Directly, None) => {
             let unless = if opens(service) == Some(Opens::Switch) {
                 "a session or a service calls it"
             } else {
@@ -182,7 +182,7 @@ fn session(session: &Session, service: &str, slice: &SliceName) -> String {
                 line(ours)
             )
         }
-        SessionPlace::Stays(why) => format!(
+        (SessionPlace::Stays(why), _) => format!(
             "{service}: the session stays where {service} runs, {why} ({}): private directories only",
             line(ours)
         ),

@@ -60,8 +60,8 @@ pub struct ProcessView<'a> {
     pub affinity: Option<CpuSet>,
     /// The limits of `io.max`: whose, the line, and who has set it.
     pub io: Vec<(Id, String, Setter)>,
-    /// The weights of `io.weight`, and the disks on which they count.
-    pub io_weights: Option<(Vec<Competition>, Vec<Foreign>)>,
+    /// What it weighs on the disks on which that counts, and which these are.
+    pub io_weights: Vec<(Vec<Competition>, Vec<Foreign>)>,
     /// What cannot be said.
     pub unknown: Vec<String>,
 }
@@ -104,7 +104,8 @@ pub fn process_json(view: &ProcessView<'_>, missed: &[String]) -> String {
     let io = view.io.iter().map(|(id, line, setter)| {
         json!({ "cgroup": tree.absolute(*id), "limit": line, "set_by": setter_json(setter) })
     });
-    let weights = view.io_weights.as_ref();
+    let weights =
+        view.io_weights.iter().map(|(all, disks)| json!({ "disks": disks, "weights": levels(all) }));
     let (share, not_computed) = match &view.due.share {
         Ok(share) => (Some(*share), None),
         Err(why) => (None, Some(why.to_string())),
@@ -128,8 +129,7 @@ pub fn process_json(view: &ProcessView<'_>, missed: &[String]) -> String {
         "limits": view.limits.iter().map(|(limit, setter)| view.limit_json(limit, setter)).collect::<Vec<_>>(),
         "killed": killed,
         "io_limits": io.collect::<Vec<_>>(),
-        "io_weights": weights.map(|(all, _)| levels(all)),
-        "io_weights_on": weights.map(|(_, disks)| disks),
+        "io_weights": weights.collect::<Vec<_>>(),
         "unknown": view.unknown,
         "missed": missed,
     }))
@@ -242,9 +242,7 @@ impl ProcessView<'_> {
             }
             lines.push(line);
         }
-        if lines.is_empty()
-            && let Some(memory) = self.tree[self.of].memory
-        {
+        if let Some(memory) = self.tree[self.of].memory.filter(|_| lines.is_empty()) {
             lines.push(format!(
                 "{} of {}: no limit but what the machine has",
                 size(memory.current),
@@ -279,9 +277,7 @@ impl ProcessView<'_> {
             format!("{} of {}: {whose}; {forks} refused", limit.used.unwrap_or(0), limit.limit)
         };
         let mut lines: Vec<String> = limits.map(line).collect();
-        if lines.is_empty()
-            && let Some(tasks) = self.tree[self.of].tasks
-        {
+        if let Some(tasks) = self.tree[self.of].tasks.filter(|_| lines.is_empty()) {
             lines.push(format!("{tasks}: no limit of a cgroup"));
         }
         lines
@@ -289,7 +285,7 @@ impl ProcessView<'_> {
 
     fn io(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        if let Some((levels, disks)) = self.io_weights.as_ref().filter(|(levels, _)| !levels.is_empty()) {
+        for (levels, disks) in self.io_weights.iter().filter(|(levels, _)| !levels.is_empty()) {
             let disks: Vec<String> = disks.iter().map(|disk| shown(disk).to_string()).collect();
             lines.push(format!("{}, on {}", self.weights(levels), disks.join(", ")));
         }

@@ -54,10 +54,7 @@ pub fn share_text(view: &ShareView<'_>, of: Option<Id>) -> String {
 /// The same for programs: `docs/json`.
 #[must_use]
 pub fn share_json(view: &ShareView<'_>, of: Option<Id>, missed: &[String]) -> String {
-    let busy = match view.busy {
-        Busy::Everything => Value::Null,
-        Busy::Only(named) => json!(named.iter().map(|id| view.tree.absolute(*id)).collect::<Vec<_>>()),
-    };
+    let busy = busy_json(view.tree, view.busy);
     let key = if of.is_some() { "chain" } else { "cgroups" };
     let (version, cpus) = (JSON_VERSION, view.cpus);
     let value = match view.shares {
@@ -81,13 +78,37 @@ pub(super) fn no_shares(tree: &Tree) -> String {
     not_computed(tree).map(|why| format!("\nshares of the CPUs: not computed: {why}\n")).unwrap_or_default()
 }
 
+/// What to call a cgroup: with the user's name, the slice of a user.
+pub(super) fn name(tree: &Tree, users: &BTreeMap<Id, Foreign>, id: Id) -> String {
+    let name = tree.name(id);
+    match users.get(&id) {
+        Some(user) => format!("{} ({})", shown(&name), shown(user)),
+        None => shown(&name).to_string(),
+    }
+}
+
+/// Who is busy, in words.
+pub(super) fn scenario(tree: &Tree, users: &BTreeMap<Id, Foreign>, busy: &Busy) -> String {
+    match busy {
+        Busy::Everything => "everything busy".to_owned(),
+        Busy::Only(ids) => {
+            let names: Vec<String> = ids.iter().map(|id| name(tree, users, *id)).collect();
+            format!("only these busy: {}", names.join(", "))
+        }
+    }
+}
+
+/// The paths of who is busy; `null` where everything is.
+pub(super) fn busy_json(tree: &Tree, busy: &Busy) -> Value {
+    match busy {
+        Busy::Everything => Value::Null,
+        Busy::Only(named) => json!(named.iter().map(|id| tree.absolute(*id)).collect::<Vec<_>>()),
+    }
+}
+
 impl ShareView<'_> {
     fn name(&self, id: Id) -> String {
-        let name = self.tree.name(id);
-        match self.users.get(&id) {
-            Some(user) => format!("{} ({})", shown(&name), shown(user)),
-            None => shown(&name).to_string(),
-        }
+        name(self.tree, self.users, id)
     }
 
     fn machine(&self) -> String {
@@ -95,13 +116,7 @@ impl ShareView<'_> {
     }
 
     fn scenario(&self) -> String {
-        match self.busy {
-            Busy::Everything => "everything busy".to_owned(),
-            Busy::Only(ids) => {
-                let names: Vec<String> = ids.iter().map(|id| self.name(*id)).collect();
-                format!("only these busy: {}", names.join(", "))
-            }
-        }
+        scenario(self.tree, self.users, self.busy)
     }
 }
 
@@ -185,29 +200,8 @@ impl Computed<'_> {
         Some(format!("at most {most}, shared with others: {by} {}", bound.cpus))
     }
 
-    /// Slices and the units in them in which something is busy, and how deep they are. Cgroups that
-    /// are no units are shown as well where no unit is above them.
     fn units(&self) -> Vec<(Id, usize)> {
-        let mut units = Vec::new();
-        let mut waiting = vec![(Tree::ROOT, 0)];
-        while let Some((id, depth)) = waiting.pop() {
-            let cgroup = &self.view.tree[id];
-            if id != Tree::ROOT {
-                units.push((id, depth - 1));
-            }
-            if cgroup.standing == Standing::Unit {
-                continue;
-            }
-            let busy = cgroup.children.iter().filter(|child| self.shares.level(**child).is_some());
-            let mut busy: Vec<Id> = busy.copied().collect();
-            // The last is taken first.
-            busy.sort_by(|a, b| {
-                let by_share = self.shares.of(*a).total_cmp(&self.shares.of(*b));
-                by_share.then_with(|| self.view.tree[*b].name.cmp(&self.view.tree[*a].name))
-            });
-            waiting.extend(busy.into_iter().map(|child| (child, depth + 1)));
-        }
-        units
+        units(self.view.tree, |id| Some(self.shares.level(id)?.share))
     }
 
     fn cgroups_json(&self, of: Option<Id>) -> Value {
@@ -266,6 +260,30 @@ impl Computed<'_> {
     }
 }
 
+/// Slices and the units in them that have a share, each below its parent, the largest share first, and how deep they
+/// are. Cgroups that are no units are shown as well where no unit is above them.
+pub(super) fn units(tree: &Tree, share: impl Fn(Id) -> Option<f64>) -> Vec<(Id, usize)> {
+    let mut units = Vec::new();
+    let mut waiting = vec![(Tree::ROOT, 0)];
+    while let Some((id, depth)) = waiting.pop() {
+        let cgroup = &tree[id];
+        if id != Tree::ROOT {
+            units.push((id, depth - 1));
+        }
+        if cgroup.standing == Standing::Unit {
+            continue;
+        }
+        let sharing = cgroup.children.iter().filter_map(|child| Some((*child, share(*child)?)));
+        let mut sharing: Vec<(Id, f64)> = sharing.collect();
+        // The last is taken first.
+        sharing.sort_by(|(a, its), (b, others)| {
+            its.total_cmp(others).then_with(|| tree[*b].name.cmp(&tree[*a].name))
+        });
+        waiting.extend(sharing.into_iter().map(|(child, _)| (child, depth + 1)));
+    }
+    units
+}
+
 fn weight(with: Competing) -> String {
     match with {
         Competing::Root => String::new(),
@@ -275,7 +293,7 @@ fn weight(with: Competing) -> String {
     }
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{:.1}%", share * 100.0)
 }
 
@@ -291,7 +309,7 @@ fn short(number: f64) -> String {
 }
 
 /// Aligned, numbers to the right, a dimmed heading.
-fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+pub(super) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
     let mut widths = [0; COLUMNS];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {

@@ -37,12 +37,14 @@ pub(super) fn running<'u>(
     let mut scopes: Vec<(&str, Id)> = Vec::new();
     for id in tree.in_slices() {
         let Some(unit) = tree.unit(id) else { continue };
-        if unit.ends_with(".scope") {
-            scopes.push((unit, id));
-        } else if unit.ends_with(".service")
-            && let Some(name) = ServiceName::new(unit).ok().filter(|name| wanted(name))
-        {
-            found.entry(name).or_default().push(id);
+        match unit.rsplit_once('.') {
+            Some((_, "scope")) => scopes.push((unit, id)),
+            Some((_, "service")) => {
+                if let Some(name) = ServiceName::new(unit).ok().filter(|name| wanted(name)) {
+                    found.entry(name).or_default().push(id);
+                }
+            }
+            _ => {}
         }
     }
     let names: Vec<String> = found.keys().map(ToString::to_string).collect();

@@ -86,16 +86,18 @@ fn prefixes(service: &ServiceName) -> impl Iterator<Item = &str> {
 /// Whether one is the other misspelt. What both begin with up to a dash tells nothing: `local-fs` is not `local-db`.
 fn is_near(one: &str, other: &str) -> bool {
     let (mut one, mut other) = (one, other);
-    while let (Some((first, rest)), Some((other_first, other_rest))) =
-        (one.split_once('-'), other.split_once('-'))
-        && first == other_first
-        && !rest.is_empty()
-        && !other_rest.is_empty()
-    {
-        (one, other) = (rest, other_rest);
+    while let Some(rests) = after_common(one, other) {
+        (one, other) = rests;
     }
     let most = 1 + one.chars().count() / 6;
     distance(one, other, most).is_some()
+}
+
+/// What follows in both upon the same part and its dash; `None` where the parts differ, or nothing follows in one.
+fn after_common<'a>(one: &'a str, other: &'a str) -> Option<(&'a str, &'a str)> {
+    let (first, rest) = one.split_once('-')?;
+    let (other_first, other_rest) = other.split_once('-')?;
+    (first == other_first && !rest.is_empty() && !other_rest.is_empty()).then_some((rest, other_rest))
 }
 
 impl Unmatched {

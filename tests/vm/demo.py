@@ -28,6 +28,7 @@ DECLARED_SCORES = {"local-fs": -500, "local-doorman": -300, "local-content": 0, 
 FIRST_VICTIM, THEN_IN_ANY_ORDER = "local-slm", ["hog-alice", "hog-bob"]
 ANCESTOR_MASK = "/etc/systemd/system/foundry.slice.d/40-fairslice.conf"
 CEILING_MASK = "/etc/systemd/system/user.slice.d/40-fairslice.conf"
+GROUP = "/etc/fairslice/policy.d/50-group.toml"
 
 
 @dataclass
@@ -70,6 +71,7 @@ class Demo:
             self.services()
             alice, bob = self.logins()
             self.cpu_shares(alice, bob)
+            self.group(alice, bob)
             self.memory(alice, bob)
             self.say("switching the machine off")
         print(f"\n{self.table}\n")
@@ -140,8 +142,28 @@ class Demo:
         for session in (alice, bob):
             session.run("kill $busy; wait $busy")
 
+    def group(self, alice: Session, bob: Session) -> None:
+        self.say("alice and bob get a group whose members weigh 100 together; carol, in none, logs in and weighs 100")
+        self.machine.put({GROUP: "[logins.group.acme]\ntotal_weight = 100\n"})
+        self.machine.root(
+            "groupadd acme; for user in alice bob; do usermod -aG acme $user; done; useradd --create-home carol;"
+            " fairslice apply; systemd-run --quiet --unit=carol -p PAMName=sshd -p User=carol load --busy 4"
+        )
+        carol = self.machine.root("id -u carol").strip()
+        for session in (alice, bob):
+            session.run("load --busy 4 > /dev/null & busy=$!")
+        measured = measure.cpu_shares(self.machine, [ALICE, BOB, f"user.slice/user-{carol}.slice"])
+        self.say(f"  measured {measured}, alice and bob by themselves")
+        *members, other = measured.shares
+        self.compare("CPU, alice and bob : carol", measure.Shares([sum(members), other], measured.cpus), [1 / 2, 1 / 2])
+        for session in (alice, bob):
+            session.run("kill $busy; wait $busy")
+        self.machine.root(f"systemctl stop carol; rm {GROUP}; fairslice apply")
+
     def share(self, what: str, groups: list[str], declared: list[float]) -> None:
-        measured = measure.cpu_shares(self.machine, groups)
+        self.compare(what, measure.cpu_shares(self.machine, groups), declared)
+
+    def compare(self, what: str, measured: measure.Shares, declared: list[float]) -> None:
         expected = " : ".join(f"{share:.3f}" for share in declared)
         self.say(f"  measured {measured}, {measured.cpus:.2f} CPUs busy; declared {expected}")
         # Shares say something only while everybody wants more than there is.
@@ -174,7 +196,6 @@ class Demo:
         self.say(f"  alive: {', '.join(survived)}; ssh connections of {' and '.join(connected)}")
         self.table.add("services alive after it", "local-fs, local-doorman, local-content", ", ".join(survived))
         self.table.add("ssh connections alive after it", "alice, bob", ", ".join(connected))
-
 
     def killed(self, alice: Session, bob: Session) -> list[str]:
         """Whom the kernel kills while alice and bob eat memory, in order."""

@@ -104,6 +104,8 @@ class Machine:
     def __init__(self, image: Image, memory: int = 2048, cpus: int = 2, served: Path | None = None):
         """`served` is what http://SERVER/ has; cloud-init finds its seed in there, in `seed`."""
         self.image, self.memory, self.cpus, self.served = image, memory, cpus, served
+        # More for the kernel's command line, from the next boot on.
+        self.arguments: list[str] = []
         self.cleanup = contextlib.ExitStack()
         self.boot_seconds = 0.0
 
@@ -158,6 +160,7 @@ class Machine:
         raise VmError("QEMU found no free port in three attempts: try again")
 
     def qemu_command(self) -> list:
+        arguments = "root=/dev/nvme0n1 rw console=ttyS0 net.ifnames=0 mitigations=off audit=0 loglevel=4"
         network = f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22"
         seed = []
         if self.served:
@@ -169,7 +172,7 @@ class Machine:
             "-accel", "tcg,thread=multi", "-cpu", "max,-cx16",
             "-smp", self.cpus, "-m", self.memory,
             "-kernel", self.image.kernel,
-            "-append", "root=/dev/nvme0n1 rw console=ttyS0 net.ifnames=0 mitigations=off audit=0 loglevel=4",
+            "-append", " ".join([arguments, *self.arguments]),
             "-drive", f"file={self.disk},format=raw,if=none,id=disk,cache=unsafe",
             "-device", "nvme,drive=disk,serial=base",
             "-netdev", network,
@@ -308,26 +311,51 @@ class Machine:
             time.sleep(1)
 
     def emulator_state(self) -> str:
-        """What QEMU says of itself, and where its CPUs are: docs/interop/qmp-spec of QEMU."""
+        """What QEMU says of itself, and where its CPUs are."""
+        registers = {"command-line": "info registers -a"}
         said = []
-        with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as monitor:
+        with contextlib.suppress(OSError, ValueError):
+            for answer in self.monitor(("query-status", {}), ("human-monitor-command", registers)):
+                said.append(answer.get("return", answer))
+        status = said[0] if said else "it does not answer either"
+        registers = said[1] if len(said) > 1 else ""
+        where = [line for line in str(registers).splitlines() if line.startswith(("CPU#", "RIP"))]
+        return f"{status} {' '.join(where)}"
+
+    def monitor(self, *commands: tuple[str, dict]):
+        """What QEMU answers to commands: docs/interop/qmp-spec of QEMU."""
+        with socket.socket(socket.AF_UNIX) as monitor:
             monitor.settimeout(5)
             monitor.connect(f"{self.work}/qmp")
             lines = monitor.makefile("rw")
             lines.readline()
-            for command in (
-                {"execute": "qmp_capabilities"},
-                {"execute": "query-status"},
-                {"execute": "human-monitor-command", "arguments": {"command-line": "info registers -a"}},
-            ):
-                print(json.dumps(command), file=lines, flush=True)
+            for name, arguments in (("qmp_capabilities", {}), *commands):
+                print(json.dumps({"execute": name, "arguments": arguments}), file=lines, flush=True)
                 while "return" not in (answer := json.loads(lines.readline())) and "error" not in answer:
                     pass
-                said.append(answer.get("return", answer))
-        status = said[1] if len(said) > 1 else "it does not answer either"
-        registers = said[2] if len(said) > 2 else ""
-        where = [line for line in str(registers).splitlines() if line.startswith(("CPU#", "RIP"))]
-        return f"{status} {' '.join(where)}"
+                if name != "qmp_capabilities":
+                    yield answer
+
+    def add_disk(self, name: str, bytes_per_second: int) -> str:
+        """Plugs in a disk of 1 GiB of nothing, so slow; its name in the machine. It is gone with the next boot."""
+        reads = {"driver": "null-co", "size": 1 << 30, "read-zeroes": True}
+        slow = {"driver": "throttle", "node-name": name, "throttle-group": f"{name}-group", "file": reads}
+        group = {"qom-type": "throttle-group", "id": f"{name}-group", "limits": {"bps-total": bytes_per_second}}
+        disk = {"driver": "virtio-blk-pci", "drive": name, "id": f"{name}-disk", "serial": name}
+        for answer in self.monitor(("object-add", group), ("blockdev-add", slow), ("device_add", disk)):
+            if "error" in answer:
+                raise VmError(f"QEMU takes no disk: {answer['error']}")
+        self.root(f"until [ -e /dev/disk/by-id/virtio-{name} ]; do sleep 0.2; done")
+        return self.root(f"basename $(readlink /dev/disk/by-id/virtio-{name})").strip()
+
+    def remove_disk(self, name: str) -> None:
+        """Unplugs it again."""
+        device = self.root(f"basename $(readlink /dev/disk/by-id/virtio-{name})").strip()
+        for _ in self.monitor(("device_del", {"id": f"{name}-disk"})):
+            pass
+        self.root(f"while [ -e /sys/block/{device} ]; do sleep 0.2; done")
+        for _ in self.monitor(("blockdev-del", {"node-name": name}), ("object-del", {"id": f"{name}-group"})):
+            pass
 
     def reboot(self, orderly: bool = True) -> float:
         """Shuts down, or pulls the plug, and boots again; the seconds from one end to the other."""

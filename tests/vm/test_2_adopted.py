@@ -1,9 +1,12 @@
 """Adopted services from outside: which command runs, and what systemd and the journal say of it."""
 
 import re
+import subprocess
+from pathlib import Path
 
 import measure
 import pytest
+from image import VmError
 from machine import Machine
 
 LIB = "/usr/lib/systemd/system"
@@ -196,3 +199,30 @@ def test_a_slice_is_launched_by_one_line(machine_as_it_was):
     assert "has the launcher by launcher = true (/etc/fairslice/policy.d/v.toml:2)" in machine.root(
         "fairslice release local-v-w@ 2>&1; true"
     )
+
+
+@pytest.mark.thorough
+def test_a_profile_that_is_attached_by_path_is_the_commands(machine_as_it_was):
+    machine, unit = machine_as_it_was, "local-v-tight"
+    machine.put({"/root/profile": compiled("profile v-tight /opt/v/tight {\n  /** rmix,\n}\n")})
+    machine.put({f"{LIB}/{unit}.service": "[Service]\nExecStart=/opt/v/tight infinity\n"})
+    confined = f"cat /proc/$(systemctl show --value -p MainPID {unit})/attr/current"
+    machine.root("install -D /usr/bin/sleep /opt/v/tight; cat /root/profile > /sys/kernel/security/apparmor/.load")
+    try:
+        machine.root(f"systemctl daemon-reload; systemctl start {unit}")
+        assert machine.root(confined) == "v-tight (enforce)\n"
+        machine.root(f"fairslice adopt {unit}")
+        assert restarted(machine, unit) == "/opt/v/tight infinity"
+        assert machine.root(confined) == "v-tight (enforce)\n"
+    finally:
+        machine.root("printf v-tight > /sys/kernel/security/apparmor/.remove; rm /root/profile")
+
+
+def compiled(profile: str) -> bytes:
+    """Here: the machine has no parser."""
+    unpacked = Path(__file__).parents[2] / "target/tools/apparmor"
+    parser = next(unpacked.glob("**/sbin/apparmor_parser"), None)
+    if parser is None:
+        raise VmError(f"no apparmor_parser in {unpacked}: tests/prepare test unpacks it")
+    words = [parser, "--quiet", "--skip-kernel-load", "--skip-cache", "--stdout"]
+    return subprocess.run(words, input=profile.encode(), check=True, capture_output=True).stdout

@@ -146,25 +146,3 @@ def test_the_slice_of_instances_is_named_and_its_fix_works(installed, start):
             "systemctl stop crew@1 crew@2; rm -rf /etc/systemd/system.control/system-crew.slice.d;"
             " systemctl daemon-reload"
         )
-
-
-@pytest.mark.thorough
-def test_an_io_weight_without_a_scheduler_for_it_is_found_and_the_fix_works(installed, start):
-    start(
-        {
-            "sandboxes.slice": "[Slice]\nIOWeight=400\n",
-            "sandbox.service": "[Service]\nExecStart=/usr/bin/sleep infinity\nSlice=sandboxes.slice\n",
-        },
-        "sandbox",
-    )
-    [found] = findings(installed, "FS079")
-    assert found["subject"] == "sandboxes.slice"
-    try:
-        installed.root(found["fix"]["command"])
-        assert findings(installed, "FS079") == []
-        assert "enable=1" in installed.root("cat /sys/fs/cgroup/io.cost.qos")
-    finally:
-        installed.root(
-            "rm -f /etc/tmpfiles.d/io-cost.conf; while read -r disk rest; do"
-            ' echo "$disk enable=0" > /sys/fs/cgroup/io.cost.qos; done < /sys/fs/cgroup/io.cost.qos'
-        )

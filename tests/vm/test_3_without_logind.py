@@ -135,7 +135,7 @@ BEGIN = """
 cd /sys/fs/cgroup/system.slice/k-container.service
 mkdir manager container
 echo $$ > manager/cgroup.procs
-echo +cpu > cgroup.subtree_control
+echo +cpu +memory +pids +io > cgroup.subtree_control
 inside='echo 0 > container/cgroup.procs; cd /; exec unshare --cgroup --mount --mount-proc bash /srv/container/logins'
 unshare --pid --fork bash -c "$inside"
 """

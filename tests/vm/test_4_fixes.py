@@ -201,6 +201,10 @@ CASES = {
         + fragment('[service.fix]\\noom_score_adj = -77\\nset_by = "service"\\n'), "fix.service",
         r"remove set_by beside (\S+):\d+, or have the service set it, then: (.*)", "sed -i /^set_by/d {1}; {2}", SERVICE,
     ),
+    "a service that was killed at its own limit": Case(
+        "FS037", unit("fix.service", "MemoryMax=6M\\nExecStart=/usr/local/bin/load --hold 8")
+        + "; until systemctl is-failed --quiet fix; do sleep 0.2; done", "fix.service", EDITED, undo=SERVICE,
+    ),
     "a negative score of the ssh service": Case(
         "FS033", f"mkdir {UNITS}/ssh.service.d; printf '[Service]\\nOOMScoreAdjust=-1000\\n' > {UNITS}/ssh.service.d/x.conf;"
         " systemctl daemon-reload", "ssh.service",
@@ -282,6 +286,36 @@ CASES = {
         " until systemctl is-active --quiet docker-0a1c.scope; do sleep 0.2; done",
         f"systemctl stop docker docker-0a1b.scope docker-0a1c.scope containers.slice 2> /dev/null; rm {UNITS}/docker.service",
     ),
+    "a daemon whose virtual machines do not have its limits": Case(
+        "FS081", unit("virtqemud.service", service("MemoryMax=500M"))
+        + "; systemd-run --quiet --scope --unit=machine-qemu1 --slice=machine.slice sleep infinity > /dev/null 2>&1 < /dev/null &"
+        " until systemctl is-active --quiet machine-qemu1.scope; do sleep 0.2; done", "virtqemud.service",
+        r"(systemctl set-property machine.slice MemoryMax=500M); all virtual machines are in machine.slice already, .*", "{1}",
+        f"systemctl stop virtqemud machine-qemu1.scope; rm {UNITS}/virtqemud.service",
+    ),
+    "a service whose container does not have its limits": Case(
+        "FS081", "cp /usr/bin/sleep /run/conmon; " + unit("fix.service", "ExecStart=/run/conmon infinity\\nMemoryMax=500M")
+        + "; systemd-run --quiet --scope --unit=libpod-0a1b --slice=system.slice sleep infinity > /dev/null 2>&1 < /dev/null &"
+        " until systemctl is-active --quiet libpod-0a1b.scope; do sleep 0.2; done", "fix.service",
+        r"systemctl set-property machine.slice MemoryMax=500M; start the container with --cgroups=split, which keeps it in the"
+        r" service, or with --cgroup-parent=machine.slice; what .* sets holds for fix.service alone",
+        # As podman does then.
+        "systemctl stop libpod-0a1b.scope; mkdir /sys/fs/cgroup/system.slice/fix.service/libpod-payload-0a1b",
+        f"rmdir /sys/fs/cgroup/system.slice/fix.service/libpod-payload-0a1b; {SERVICE} libpod-0a1b.scope; rm /run/conmon",
+    ),
+    "a limit of swap that there is none of": Case(
+        "FS083", unit("fix.service", service("MemorySwapMax=100M")), "fix.service", EDITED, undo=SERVICE,
+    ),
+    "a limit of swap of the policy's": Case(
+        "FS083", fragment('[slice."foundry-services.slice"]\\nmemory_swap_max = "100M"\\n'), SLICE,
+        r"remove memory_swap_max at (\S+):(\d+), then: (.*)", "sed -i {2}d {1}; {3}",
+    ),
+    "a weight beside nothing": Case(
+        "FS084", unit("fixing.slice", "CPUWeight=300", start=False) + "; "
+        + unit("fixing-all.slice", "CPUWeight=500", start=False)
+        + "; " + unit("fix.service", service("Slice=fixing-all.slice")), "fixing-all.slice", EDITED,
+        undo=f"{SERVICE}; systemctl stop fixing.slice",
+    ),
     "a name that is misspelt": Case(
         "FS082", fragment("[service.local-contnet]\\noom_score_adj = 1\\n"), "local-contnet",
         r'write "(local-content)" for "(local-contnet)" in the head of the table of (\S+):\d+, then: (.*)',
@@ -300,6 +334,8 @@ ROUNDS = [
         "a directory of a user's slice by name",
         "a drop-in of a unit that is not installed",
         "a daemon whose limits its containers do not have",
+        "a daemon whose virtual machines do not have its limits",
+        "a service whose container does not have its limits",
         "a group of which one is never killed, stopped instead",
         "a group of which one is never killed, but for that",
         "a fragment with an error",
@@ -319,7 +355,13 @@ ROUNDS = [
         # Any reload undoes the cause.
         "a launcher before a command of before",
     ],
-    ["a slice with a dash", "a quota below the weight's share", "limits that contradict one another"],
+    [
+        "a slice with a dash",
+        "a quota below the weight's share",
+        "limits that contradict one another",
+        "a service that was killed at its own limit",
+        "a limit of swap of the policy's",
+    ],
     ["logins that share one weight", "a slice beside the policy's"],
     ["a slice beside the policy's, moved"],
     ["weights that sum to too much"],
@@ -337,6 +379,8 @@ ROUNDS = [
         "protections in a slice that sum to more, raised",
         "a ceiling above the slice's, lowered",
         "a protection of the policy's that only delays",
+        "a limit of swap that there is none of",
+        "a weight beside nothing",
     ],
     ["protections that sum to more than the RAM", "a kill order that is not the declared one"],
 ]

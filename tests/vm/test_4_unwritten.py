@@ -108,6 +108,10 @@ def test_a_drop_in_of_a_users_slice_is_followed_when_it_comes_and_when_it_goes(i
 
     installed.root(f"rm {THEIRS}; systemctl daemon-reload")
     gone = found(installed)
+    if not gone:
+        # systemd 252 has written these too.
+        assert live() == before
+        return
     assert {finding["code"] for finding in gone} == {"FS013"}, gone
     assert "AllowedCPUs" in attributes(gone), gone
     if live()[0] != before[0]:

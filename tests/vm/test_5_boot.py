@@ -1,5 +1,8 @@
 """Boots: with the policy, everything is in force again; with a broken one, the machine still boots."""
 
+import json
+import re
+
 import measure
 import pytest
 
@@ -46,3 +49,30 @@ def test_with_a_broken_policy_the_machine_boots_and_says_so(installed):
     installed.root(f"systemctl restart {' '.join(measure.SERVICES)}")
     services = measure.services(installed, measure.SERVICES)
     assert {process.slice for process in services.values()} == {"foundry-services.slice"}
+
+
+@pytest.mark.thorough("bookworm")
+def test_an_argument_of_the_kernel_that_takes_controllers_away_is_named(installed):
+    """The machine has no boot loader: what is to be taken out of its files is taken out of what QEMU is given."""
+
+    def found() -> set[tuple[str, str]]:
+        findings = json.loads(installed.root("fairslice doctor --json; true"))["findings"]
+        fixes = {(one["code"], one["fix"]["text"]) for one in findings}
+        return {(code, fix) for code, fix in fixes if code in ("FS020", "FS061")}
+
+    try:
+        for argument, code, printed in [
+            ("systemd.unified_cgroup_hierarchy=0", "FS061", r"take (\S+) out of GRUB_CMDLINE_LINUX in /etc/default/grub, "),
+            ("cgroup_disable=memory", "FS020", r"take (memory) out of cgroup_disable= on the kernel's command line "),
+        ]:
+            installed.arguments = [argument]
+            installed.reboot()
+            fixes = [fix for of, fix in found() if of == code]
+            assert len(fixes) == 1, fixes
+            named = re.match(printed, fixes[0])[1]
+            installed.arguments = [argument for argument in installed.arguments if named not in argument]
+        assert installed.arguments == []
+    finally:
+        installed.arguments = []
+        installed.reboot()
+    assert found() == set()

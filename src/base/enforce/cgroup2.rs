@@ -5,7 +5,6 @@
 //! and again: what is as it should be is left alone.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -40,11 +39,6 @@ pub fn settings(resources: &Resources) -> SettingValues {
     resources.settings().map(|setting| (setting.property, setting.value)).collect()
 }
 
-/// The controllers that these settings are of: what stands before the dot.
-fn controllers(settings: &SettingValues) -> impl Iterator<Item = &'static str> {
-    settings.iter().filter_map(|(property, _)| property.attribute.split('.').next())
-}
-
 /// The cgroups of a machine without systemd.
 pub struct Hierarchy<'a> {
     root: &'a Path,
@@ -65,25 +59,21 @@ impl<'a> Hierarchy<'a> {
     }
 
     /// Makes each cgroup of the chain, which goes from the top down, with what it is given, and moves
-    /// this process into the last.
+    /// this process into the last. Gives what could not be set: a container seldom has every controller.
     ///
     /// The root must have been vacated.
     ///
     /// # Errors
-    /// The tree is not ours to write to, or a controller that is needed cannot be had.
-    pub fn enter(&self, chain: &[(PathBuf, SettingValues)]) -> Result<()> {
-        let mut rest = chain;
-        while let Some(((cgroup, settings), below)) = rest.split_first() {
-            // What is needed further down is enabled from the top.
-            let needed: BTreeSet<&str> =
-                rest.iter().flat_map(|(_, settings)| controllers(settings)).collect();
-            let parent = cgroup.parent().unwrap_or_else(|| Path::new(""));
-            needed.into_iter().try_for_each(|controller| self.enable(parent, controller))?;
+    /// The tree is not ours to write to.
+    pub fn enter(&self, chain: &[(PathBuf, SettingValues)]) -> Result<Vec<anyhow::Error>> {
+        let mut unset = Vec::new();
+        for (cgroup, settings) in chain {
             self.make(cgroup)?;
-            settings.iter().try_for_each(|(property, value)| self.set(cgroup, *property, value))?;
-            rest = below;
+            let errors = settings.iter().map(|(property, value)| self.set(cgroup, *property, value));
+            unset.extend(errors.filter_map(Result::err));
         }
-        chain.last().map_or(Ok(()), |(leaf, _)| self.move_self(leaf))
+        chain.last().map_or(Ok(()), |(leaf, _)| self.move_self(leaf))?;
+        Ok(unset)
     }
 
     /// Moves this process back to where it was; to the rest of the processes where that is gone.
@@ -126,14 +116,18 @@ impl<'a> Hierarchy<'a> {
         }
     }
 
-    /// Gives a cgroup a value, unless it has it.
+    /// Gives a cgroup a value, unless it has it. Its controller is enabled from the top, where it is not.
     ///
     /// # Errors
-    /// The tree is not ours to write to, or the controller is not enabled.
+    /// The tree is not ours to write to, or the controller cannot be had.
     pub fn set(&self, cgroup: &Path, property: Property, value: &SettingValue) -> Result<()> {
         let live = self.read(cgroup, property.attribute);
         if live.is_ok_and(|live| effect::holds(property, value, &live, self.machine)) {
             return Ok(());
+        }
+        if let Some((controller, _)) = property.attribute.split_once('.') {
+            let above: Vec<&Path> = cgroup.ancestors().skip(1).collect();
+            above.into_iter().rev().try_for_each(|parent| self.enable(parent, controller))?;
         }
         if let (SettingValue::Bandwidth(bandwidth), Some(word)) = (value, property.of_device()) {
             let device =

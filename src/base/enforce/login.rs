@@ -113,10 +113,9 @@ pub fn open_session(root: &Path, asked: Asked<'_>) -> Opened {
         Ok(score) => opened.score = score,
         Err(error) => opened.skipped.push(format!("OOM score not set: {error:#}")),
     }
-    if place.is_in_own_slice()
-        && let Err(error) = weights(root, &policy, &rule, group, account.uid, deadline)
-    {
-        opened.skipped.push(format!("{error:#}"));
+    if place.is_in_own_slice() {
+        let weights = weights(root, &policy, &rule, group, account.uid, deadline);
+        opened.skipped.extend(weights.err().map(|error| format!("{error:#}")));
     }
     opened.is_said_by_another =
         !opened.skipped.is_empty() && asked.service == MANAGER && !lingers(root, &account);

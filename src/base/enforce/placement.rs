@@ -15,6 +15,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::cgroup2::{Hierarchy, SettingValues};
 use super::{decision, own, scope};
@@ -108,7 +110,7 @@ fn is_own(name: &str) -> bool {
 }
 
 /// Makes the scope without systemd. `slices` are the cgroups of `user.slice` and the user's own, with what each is to
-/// have.
+/// have; what cannot be set of that is left.
 ///
 /// # Errors
 /// This is no root's process, cgroup2 is not ours to change, or other logins are at it until `deadline`.
@@ -177,13 +179,13 @@ impl Sessions {
         // 0700, so that only root can hold the lock.
         let lock = fs::File::from(own::directory(root, paths::SESSIONS, 0o700)?);
         loop {
-            match lock.try_lock() {
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Self { directory, _lock: lock }),
-                Err(fs::TryLockError::WouldBlock) if Instant::now() < deadline => sleep(PAUSE),
-                Err(fs::TryLockError::WouldBlock) => {
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => sleep(PAUSE),
+                Err(Errno::WOULDBLOCK) => {
                     bail!("another login has held {} for 2 s: /proc/locks names it", shown(&directory))
                 }
-                Err(fs::TryLockError::Error(error)) => {
+                Err(error) => {
                     return Err(error).with_context(|| format!("locking {}", shown(&directory)));
                 }
             }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::str;
 
 use anyhow::{Context, Result};
 

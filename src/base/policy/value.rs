@@ -136,7 +136,7 @@ impl MaxAge {
 impl fmt::Display for MaxAge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [(u64, &str); 3] = [(24 * 3600, "d"), (3600, "h"), (60, "min")];
-        let whole = UNITS.iter().find(|(length, _)| self.seconds.is_multiple_of(*length));
+        let whole = UNITS.iter().find(|(length, _)| self.seconds % length == 0);
         let (length, unit) = whole.unwrap_or(&(1, "s"));
         write!(f, "{}{unit}", self.seconds / length)
     }

@@ -94,13 +94,11 @@ pub struct Memory(pub Amount);
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [(u64, char); 4] = [(1 << 40, 'T'), (1 << 30, 'G'), (1 << 20, 'M'), (1 << 10, 'K')];
-        if let Amount::Absolute(bytes) = self.0
-            && bytes > 0
-            && let Some((unit, suffix)) = UNITS.iter().find(|(unit, _)| bytes % unit == 0)
-        {
-            return write!(f, "{}{suffix}", bytes / unit);
+        let Amount::Absolute(bytes) = self.0 else { return self.0.fmt(f) };
+        match UNITS.iter().find(|(unit, _)| bytes > 0 && bytes % unit == 0) {
+            Some((unit, suffix)) => write!(f, "{}{suffix}", bytes / unit),
+            None => self.0.fmt(f),
         }
-        self.0.fmt(f)
     }
 }
 

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::path::Path;
+use std::str;
 use std::sync::Arc;
 
 /// What systemd takes for white space.

@@ -132,7 +132,7 @@ pub fn setting(property: Property, text: &str) -> Option<SettingValue> {
         CPU_WEIGHT => SettingValue::Cpu(CpuWeight::Weight(weight()?)),
         IO_WEIGHT => SettingValue::Io(weight()?),
         CPU_QUOTA => {
-            let whole = permyriad(text).filter(|quota| quota.is_multiple_of(100))?;
+            let whole = permyriad(text).filter(|quota| quota % 100 == 0)?;
             SettingValue::Quota(CpuQuota::parse(&format!("{}%", whole / 100))?)
         }
         IO_READ_BANDWIDTH_MAX | IO_WRITE_BANDWIDTH_MAX => SettingValue::Bandwidth(bandwidth(text)?),

@@ -42,6 +42,14 @@ impl Weight {
         Self::new(sum.max(1)).unwrap_or(Self::MAX)
     }
 
+    /// What systemd writes to `io.bfq.weight`, which goes from 1 to 1000, for an `IOWeight=`: the same up to 100, and
+    /// a point more for each 11 above (`BFQ_WEIGHT` of systemd's `src/basic/cgroup-util.h`).
+    #[must_use]
+    pub fn of_bfq(self) -> Self {
+        let default = Self::DEFAULT.0;
+        Self(self.0.min(default) + self.0.saturating_sub(default) / 11)
+    }
+
     /// The weight as a number.
     #[must_use]
     pub fn get(self) -> u64 {
@@ -162,7 +170,7 @@ impl fmt::Display for Bandwidth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [(u64, char); 3] = [(1_000_000_000, 'G'), (1_000_000, 'M'), (1000, 'K')];
         write!(f, "{} ", self.path)?;
-        match UNITS.iter().find(|(unit, _)| self.rate.is_multiple_of(*unit)) {
+        match UNITS.iter().find(|(unit, _)| self.rate % unit == 0) {
             _ if self.rate == u64::MAX => f.write_str("infinity"),
             Some((unit, suffix)) => write!(f, "{}{suffix}", self.rate / unit),
             None => self.rate.fmt(f),
@@ -215,6 +223,8 @@ mod tests {
         let weight = |w| Weight::new(w).unwrap();
         assert_eq!(Weight::sum([weight(200), weight(50)]), weight(250));
         assert_eq!(Weight::sum([weight(9000), weight(9000)]), Weight::MAX);
+        let of_bfq = [1, 50, 99, 100, 110, 111, 200, 1200, 10_000].map(|of| weight(of).of_bfq().get());
+        assert_eq!(of_bfq, [1, 50, 99, 100, 100, 101, 109, 200, 1000]);
     }
 
     #[test]

@@ -15,7 +15,8 @@ use crate::host::account::Account;
 use crate::host::cgroup;
 use crate::host::counts::{self, Counts};
 use crate::host::cpu_set::CpuSet;
-use crate::host::disk::{Disk, Disks};
+use crate::host::disk::Disks;
+use crate::host::io_weights;
 use crate::host::machine::Machine;
 use crate::host::process::Stat;
 use crate::host::processes;
@@ -136,13 +137,22 @@ fn io_limits(
         .collect()
 }
 
-/// The weights of a cgroup and of what it is in, where there is a disk on which they count.
-fn io_weights(root: &Path, tree: &Tree, of: Id) -> Option<(Vec<Competition>, Vec<Foreign>)> {
-    let disks = Disks::read(root).all.into_iter();
-    let disks: Vec<Foreign> = disks.filter(Disk::goes_by_weight).map(|disk| disk.name).collect();
-    if disks.is_empty() {
-        return None;
+/// What a cgroup and those that it is in weigh on each disk on which that counts; disks on which it is the same
+/// together.
+fn io_weights(root: &Path, tree: &Tree, of: Id) -> Vec<(Vec<Competition>, Vec<Foreign>)> {
+    let disks = Disks::read(root).all;
+    let mut each: Vec<(Vec<Competition>, Vec<Foreign>)> = Vec::new();
+    let weights = if disks.iter().any(|disk| disk.divider().is_some()) {
+        io_weights::read(root, tree)
+    } else {
+        Each::none(tree)
+    };
+    for disk in disks.into_iter().filter(|disk| disk.divider().is_some()) {
+        let levels = levels(tree, of, |id| weights.get(id)?.on(&disk));
+        match each.iter_mut().find(|(same, _)| *same == levels) {
+            Some((_, disks)) => disks.push(disk.name),
+            None => each.push((levels, vec![disk.name])),
+        }
     }
-    let weights = counts::io_weights(root, tree);
-    Some((levels(tree, of, |id| weights.get(id).copied()), disks))
+    each
 }

@@ -14,11 +14,12 @@ use std::rc::Rc;
 
 use super::SetBy;
 use super::cost::{DEFAULT, ratio, real, with_logins};
-use crate::doctor::finding::{Finding, Place};
+use crate::doctor::finding::{Code, Finding, Fix, Place};
 use crate::effect::Carried;
 use crate::effect::share::{Busy, Shares, not_computed, shares};
 use crate::host::tree::{Id, Tree};
 use crate::host::units::{Unit, Units};
+use crate::paths;
 use crate::policy::{Policy, Sourced};
 use crate::text::shown;
 use crate::units::{CPU_WEIGHT, CpuWeight, SliceName};
@@ -26,7 +27,7 @@ use crate::units::{CPU_WEIGHT, CpuWeight, SliceName};
 /// A share that is this much of what was declared is what was declared: idle siblings take a little.
 const NEARLY: f64 = 0.95;
 
-/// Weights that have no effect or less than declared. Codes: FS021, FS022, FS027. None where it cannot be computed
+/// Weights that have no effect or less than declared. Codes: FS021, FS022, FS027, FS084. None where it cannot be computed
 /// what weights come to.
 ///
 /// `carried` is what [`crate::effect::ancestors`] makes of the policy. A unit whose cgroup does not have
@@ -49,10 +50,42 @@ pub fn findings(
     let each = weighted.iter().filter_map(|weighted| {
         doctor
             .below_default(weighted)
+            .or_else(|| doctor.beside_nothing(weighted))
             .or_else(|| doctor.limited(weighted))
             .or_else(|| doctor.beside_siblings(weighted))
     });
     each.chain(doctor.instances(&weighted)).chain(doctor.logins()).collect()
+}
+
+/// What loads a scheduler at the boot, where it was installed from packages.
+const LOADERS: [&str; 2] = ["scx.service", "scx_loader.service"];
+
+/// [`Code::SchedExt`]: units that run have weights, and a `sched_ext` scheduler decides what these come to. One finding
+/// for all of them.
+#[must_use]
+pub fn sched_ext(tree: &Tree, units: &Units, set_by: SetBy<'_>) -> Option<Finding> {
+    let scheduler = tree.sched_ext.as_ref()?;
+    let runs =
+        |unit: &Unit| unit.cgroup().and_then(|path| tree.find(&path)).is_some_and(|id| tree[id].populated);
+    let weighted = units.iter().filter(|(_, unit)| weight(unit).is_some() && runs(unit));
+    let names: Vec<&str> = weighted.map(|(name, _)| name).collect();
+    let first = names.first()?;
+    let loader = LOADERS.into_iter().find(|loader| units.get(loader).is_some_and(runs));
+    Some(Finding {
+        code: Code::SchedExt,
+        subject: names.iter().copied().collect(),
+        what: format!("their CPU weights come to what the scheduler {} makes of them", shown(scheduler)),
+        cost: Some("some go by cpu.weight and others do not: what comes of it is not computed".to_owned()),
+        cause: format!("it is loaded in place of the kernel's own: /{}/root/ops", paths::SCHED_EXT),
+        at: set_by(first, CPU_WEIGHT.unit),
+        fix: match loader {
+            Some(loader) => Fix::Command(format!("systemctl disable --now {loader}")),
+            None => Fix::Edit(format!(
+                "end the program that has loaded {}: with it goes the scheduler, and the kernel's own goes by weights",
+                shown(scheduler)
+            )),
+        },
+    })
 }
 
 struct Doctor<'a> {

@@ -8,14 +8,10 @@ use super::{Doctor, NEARLY, Weighted, weight};
 use crate::doctor::cost::{DEFAULT, ratio, real};
 use crate::doctor::finding::{Code, Finding, Fix};
 use crate::doctor::remedy::{self, Change};
-use crate::doctor::set_property;
+use crate::doctor::{is_admins, is_alone, is_in_common, set_property};
 use crate::effect::share::{Busy, Limit, Shares, shares};
 use crate::host::tree::{Bandwidth, Cgroup, Id, Tree};
-use crate::host::units::Unit;
-use crate::units::{CPU_WEIGHT, SLICE, Weight};
-
-/// In these, siblings of every origin compete, and come and go.
-const COMMON: [&str; 3] = ["machine.slice", "system.slice", "user.slice"];
+use crate::units::{CPU_WEIGHT, Weight};
 
 impl Doctor<'_> {
     /// [`Code::AncestorWeight`]: all its ancestors have the default weight and none of them is one of
@@ -25,9 +21,9 @@ impl Doctor<'_> {
         let (&parent, &top) = (ancestors.first()?, ancestors.last()?);
         let suspect = unit.weight != DEFAULT
             && self.is_written(unit)
-            && !self.tree.unit(top).is_some_and(|top| COMMON.contains(&top))
+            && !is_in_common(self.tree, unit.id)
             && ancestors.iter().all(|id| self.has_default(*id))
-            && (unit.declared.is_some() || self.is_alone(unit.id, parent));
+            && (unit.declared.is_some() || is_alone(self.tree, self.units, unit.id));
         if !suspect {
             return None;
         }
@@ -45,6 +41,30 @@ impl Doctor<'_> {
             cause: format!("nobody has set the weight of {}, which is {DEFAULT}", self.name(top)),
             at: self.place(unit),
             fix,
+        })
+    }
+
+    /// [`Code::NothingBeside`]: it competes with nobody, and what it is in has another weight that somebody has set.
+    /// With the same one, as [`Code::AncestorWeight`] has it, it says what is so.
+    pub(super) fn beside_nothing(&self, unit: &Weighted<'_>) -> Option<Finding> {
+        let parent = self.tree[unit.id].parent.filter(|parent| *parent != Tree::ROOT)?;
+        let name = self.name(parent);
+        let above = self.units.get(&name).and_then(weight).filter(|above| *above != unit.weight)?;
+        let suspect = unit.declared.is_none()
+            && unit.weight != DEFAULT
+            && self.is_written(unit)
+            && !is_in_common(self.tree, unit.id)
+            && self.place(unit).is_some_and(|at| is_admins(&at))
+            && (self.set_by)(&name, CPU_WEIGHT.unit).is_some_and(|at| is_admins(&at))
+            && is_alone(self.tree, self.units, unit.id);
+        suspect.then(|| Finding {
+            code: Code::NothingBeside,
+            subject: unit.name.into(),
+            what: format!("{} decides nothing", unit.setting()),
+            cost: None,
+            cause: format!("nothing else is in {name}, whose own weight, {above}, counts against all else"),
+            at: self.place(unit),
+            fix: remedy::without(unit.name, CPU_WEIGHT.unit, self.set_by),
         })
     }
 
@@ -182,13 +202,6 @@ impl Doctor<'_> {
             at: self.place(first),
             fix: Fix::Command(set_property(&name, CPU_WEIGHT.unit, &weight)),
         })
-    }
-
-    /// Whether nothing that is there, or that PID 1 has loaded, can compete with it.
-    fn is_alone(&self, id: Id, parent: Id) -> bool {
-        let (name, parent_name) = (self.name(id), self.name(parent));
-        let is_other = |(other, unit): (&str, &Unit)| other != name && unit.text(SLICE) == Some(&parent_name);
-        self.tree[parent].children.len() == 1 && !self.units.iter().any(is_other)
     }
 
     /// Whether this is a unit of PID 1's whose weight nobody has set.

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::str;
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{Mode, OFlags, openat};

@@ -174,7 +174,7 @@ impl Differing<'_> {
         let known = units.get(&target.unit).map(|unit| unit.known(property, value));
         // An administrator may set what is declared.
         let is_known = known.is_some_and(|known| equals(value, known, look.machine));
-        if !is_known && let Some(admins) = files.over(target.means(property), property.unit) {
+        if let Some(admins) = files.over(target.means(property), property.unit).filter(|_| !is_known) {
             return Ok(Remedy::None(admins.said()));
         }
         if is_scope(target) {

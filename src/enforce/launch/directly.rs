@@ -12,18 +12,17 @@ use crate::policy::{Policy, Resources};
 use crate::units::SliceName;
 
 /// Makes the cgroups of `slice` and, in it, of `leaf`, with what the policy gives each of them, and
-/// moves this process into the leaf.
+/// moves this process into the leaf. Gives what could not be set.
 ///
 /// # Errors
-/// There is no cgroup2, it is not ours to write to, or a controller that the policy needs cannot be
-/// had.
+/// There is no cgroup2, or it is not ours to write to.
 pub(super) fn enter(
     root: &Path,
     policy: &Policy,
     slice: &SliceName,
     leaf: &str,
     leaf_resources: &Resources,
-) -> Result<()> {
+) -> Result<Vec<anyhow::Error>> {
     let tree = Hierarchy::below(root)?;
     let mut chain = slices(policy, slice, tree.machine);
     chain.push((slice.cgroup_of(leaf), settings(leaf_resources)));

@@ -74,8 +74,10 @@ pub fn main(words: Vec<OsString>) -> u8 {
     };
     let mut shortfalls = prepare(&root, &arguments);
     shortfalls.extend(drop_granted_capability().err().map(|error| {
-        let message = format_args!("CAP_SYS_RESOURCE, which COMMAND is not to have, not dropped: {error}");
-        Shortfall::new(Exit::Capabilities, message)
+        Shortfall::new(
+            Exit::Capabilities,
+            format_args!("CAP_SYS_RESOURCE, which COMMAND is not to have, not dropped: {error}"),
+        )
     }));
     for shortfall in shortfalls {
         if arguments.strict {
@@ -146,16 +148,14 @@ fn place(
     if is_in(&placed, slice) {
         return Ok(None);
     }
-    if declared.policy.is_none()
-        && let Some(over) = declared::over(root, service, SLICE, slice.as_str())?
-    {
+    if let Some(policy) = &declared.policy {
+        return move_directly(root, service, policy, slice, &placed).map(|()| None);
+    }
+    if let Some(over) = declared::over(root, service, SLICE, slice.as_str())? {
         let from = shown(&placed);
         return Ok(Some(format!("{service}: left in /{from}, declared {slice}: {}", over.said())));
     }
-    match &declared.policy {
-        None => move_through_pid1(root, service, slice, &placed).map(Some),
-        Some(policy) => move_directly(root, service, policy, slice, &placed).map(|()| None),
-    }
+    move_through_pid1(root, service, slice, &placed).map(Some)
 }
 
 /// Whether a cgroup is in a slice, and not in one below it.
@@ -198,10 +198,15 @@ fn move_directly(
     if placed.ends_with(slice.cgroup_of(leaf)) {
         return Ok(());
     }
-    directly::enter(root, policy, slice, leaf, resources).with_context(|| {
+    let unset = directly::enter(root, policy, slice, leaf, resources).with_context(|| {
         let from = shown(&placed);
         format!("runs in /{from}, declared {slice}, and was not moved: without systemd that takes a writable cgroup2")
-    })
+    })?;
+    if unset.is_empty() {
+        return Ok(());
+    }
+    let unset: Vec<String> = unset.iter().map(|error| format!("{error:#}")).collect();
+    bail!("is in {slice}, where not everything could be set: {}", unset.join("; "))
 }
 
 /// Sets this process's OOM score where it differs; gives what there is to say where it is left.
@@ -222,10 +227,12 @@ fn adjust_score(
             ),
         )
     };
-    if declared.policy.is_none()
-        && let Some(over) =
-            declared::over(root, service, OOM_SCORE_ADJUST, &score.to_string()).map_err(shortfall)?
-    {
+    let over = if declared.policy.is_none() {
+        declared::over(root, service, OOM_SCORE_ADJUST, &score.to_string()).map_err(shortfall)?
+    } else {
+        None
+    };
+    if let Some(over) = over {
         let live = live.map_or_else(|_| "it is".to_owned(), |live| live.to_string());
         return Ok(Some(format!("{service}: OOM score left as {live}, declared {score}: {}", over.said())));
     }

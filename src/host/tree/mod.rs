@@ -6,6 +6,7 @@
 mod read;
 
 pub(crate) use self::read::CgroupDirectory;
+pub use self::read::sched_ext;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};

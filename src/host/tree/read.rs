@@ -7,6 +7,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::str;
 
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
@@ -158,8 +159,9 @@ fn available(root: &Path) -> Controllers {
     Controllers::parse(&attribute(root, Path::new(""), "cgroup.controllers").unwrap_or_default())
 }
 
-/// The name of the loaded scheduler: `scx_attr_ops_show` of the kernel's `kernel/sched/ext.c`.
-fn sched_ext(root: &Path) -> Option<Foreign> {
+/// The name of the `sched_ext` scheduler that is loaded: `scx_attr_ops_show` of the kernel's `kernel/sched/ext.c`.
+#[must_use]
+pub fn sched_ext(root: &Path) -> Option<Foreign> {
     let text = |name: &str| fs::read(root.join(paths::SCHED_EXT).join(name)).ok();
     let state = text("state")?;
     (state.trim_ascii() == b"enabled")

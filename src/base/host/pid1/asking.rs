@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use zbus::wire::to_bytes;
-use zbus::{OwnedObjectPath, Variant};
+use zvariant::to_bytes;
+use zvariant::{OwnedObjectPath, Value as Variant};
 
 use super::message::{Call, Reply};
 use super::peer::Peer;

@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde::de::DeserializeOwned;
-use zbus::Variant;
-use zbus::names::ErrorName;
-use zbus::wire::Type;
-use zbus::wire::serialized::{Context, Data};
-use zbus::wire::{BE, LE, NATIVE_ENDIAN, to_bytes_for_signature};
+use zvariant::Type;
+use zvariant::Value as Variant;
+use zvariant::serialized::{Context, Data};
+use zvariant::{BE, LE, NATIVE_ENDIAN, to_bytes_for_signature};
 
 use super::MAX_TEXT;
 use crate::text::shown;
@@ -50,7 +49,7 @@ impl Call<'_> {
         let byte_order = if NATIVE_ENDIAN == LE { b'l' } else { b'B' };
         let flags = 0_u8;
         let body_length = u32::try_from(self.body.len()).context("too long for D-Bus")?;
-        // The variants are given as pairs of type and value: zbus would write the type of `sba(sv)`
+        // The variants are given as pairs of type and value: zvariant would write the type of `sba(sv)`
         // as `(sba(sv))`, one structure, which PID 1 takes for something else.
         let mut fields = vec![
             (PATH_FIELD, ("o", self.object)),
@@ -60,7 +59,7 @@ impl Call<'_> {
         ];
         fields.extend(to.map(|name| (DESTINATION_FIELD, ("s", name))));
         let header = (byte_order, METHOD_CALL, flags, PROTOCOL_VERSION, body_length, serial, fields);
-        let context = Context::new(NATIVE_ENDIAN, 0);
+        let context = Context::new_dbus(NATIVE_ENDIAN, 0);
         let header = to_bytes_for_signature(context, "(yyyyuua(yv))", &header)?;
         let mut message = header.bytes().to_vec();
         message.resize(message.len().next_multiple_of(8), 0);
@@ -129,7 +128,7 @@ impl Reply {
     }
 }
 
-/// What is wrong with a message, of which zbus may repeat a part.
+/// What is wrong with a message, of which zvariant may repeat a part.
 pub(super) fn one_line(error: &anyhow::Error) -> anyhow::Error {
     anyhow!("{}", shown(&format!("{error:#}")).at_most(MAX_TEXT))
 }
@@ -137,8 +136,8 @@ pub(super) fn one_line(error: &anyhow::Error) -> anyhow::Error {
 /// How to decode a message that starts with these bytes.
 fn decoding(message: &[u8]) -> Result<Context> {
     match message.first() {
-        Some(b'l') => Ok(Context::new(LE, 0)),
-        Some(b'B') => Ok(Context::new(BE, 0)),
+        Some(b'l') => Ok(Context::new_dbus(LE, 0)),
+        Some(b'B') => Ok(Context::new_dbus(BE, 0)),
         other => bail!("not a D-Bus message: {other:?} is no byte order"),
     }
 }
@@ -176,7 +175,10 @@ pub(super) fn outcome(mut message: Vec<u8>, serial: u32) -> Result<Option<Result
         }
         ERROR => {
             let name = match field(ERROR_NAME_FIELD) {
-                Some((_, Variant::Str(name))) => ErrorName::try_from(name.as_str())?,
+                Some((_, Variant::Str(name))) if is_error_name(name) => name.as_str(),
+                Some((_, Variant::Str(name))) => {
+                    bail!("\"{}\" is no name of an error", shown(name.as_str()).at_most(MAX_TEXT))
+                }
                 _ => bail!("an error without a name"),
             };
             // By convention the first argument of an error, if it is a string, is its text.
@@ -196,17 +198,26 @@ pub(super) fn outcome(mut message: Vec<u8>, serial: u32) -> Result<Option<Result
     }
 }
 
+/// The D-Bus specification's "Error Names": at least two parts, in ASCII.
+fn is_error_name(name: &str) -> bool {
+    let is_part = |part: &str| {
+        part.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    name.len() <= 255 && name.contains('.') && name.split('.').all(is_part)
+}
+
 #[cfg(test)]
 mod tests {
-    use zbus::Signature;
-    use zbus::wire::to_bytes;
+    use zvariant::Signature;
+    use zvariant::to_bytes;
 
     use super::super::LARGEST;
     use super::*;
 
     fn error_reply() -> Vec<u8> {
         let text = "Unit a.slice not found.";
-        let body = to_bytes(Context::new(LE, 0), text).unwrap();
+        let body = to_bytes(Context::new_dbus(LE, 0), text).unwrap();
         let fields = vec![
             (ERROR_NAME_FIELD, Variant::from("org.freedesktop.systemd1.NoSuchUnit")),
             (REPLY_SERIAL_FIELD, Variant::U32(1)),
@@ -214,7 +225,7 @@ mod tests {
         ];
         let length = u32::try_from(body.len()).unwrap();
         let header: Header<'_> = (b'l', ERROR, 1, PROTOCOL_VERSION, length, 7, fields);
-        let mut message = to_bytes(Context::new(LE, 0), &header).unwrap().bytes().to_vec();
+        let mut message = to_bytes(Context::new_dbus(LE, 0), &header).unwrap().bytes().to_vec();
         message.resize(message.len().next_multiple_of(8), 0);
         message.extend_from_slice(body.bytes());
         message
@@ -250,7 +261,7 @@ mod tests {
 
         let fields = vec![(REPLY_SERIAL_FIELD, Variant::U32(2))];
         let header: Header<'_> = (b'l', METHOD_RETURN, 1, PROTOCOL_VERSION, 0, 7, fields);
-        let other = to_bytes(Context::new(LE, 0), &header).unwrap();
+        let other = to_bytes(Context::new_dbus(LE, 0), &header).unwrap();
         assert_eq!(outcome(other.bytes().to_vec(), 1).unwrap(), None);
     }
 

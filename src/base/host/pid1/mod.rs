@@ -9,7 +9,7 @@
 //! Hence what a connection here promises: one deadline for everything, connecting included; one
 //! descriptor, close-on-exec, gone when the call returns; no thread, no signal raised or handled.
 //!
-//! The wire format is zbus's, the connection is our own. Read in zbus 6.2.1: its connection opens an
+//! The wire format is zvariant's, the connection is our own. Read in zbus 6.2.1: its connection opens an
 //! epoll, a timer and two pipe descriptors beside the socket; whatever is still alive outside
 //! `block_on` runs on a thread, whose failed start is a panic; `method_timeout` covers a call, but
 //! neither connecting nor authentication; and it accepts, and allocates, replies of up to 128 MiB.
@@ -26,9 +26,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use zbus::Variant;
-use zbus::wire::serialized::Context;
-use zbus::wire::{NATIVE_ENDIAN, to_bytes};
+use zvariant::Value as Variant;
+use zvariant::serialized::Context;
+use zvariant::{NATIVE_ENDIAN, to_bytes};
 
 use crate::text::shown;
 use crate::units::SliceName;
@@ -319,7 +319,7 @@ fn get_property<'a>(object: &'a str, interface: &str, property: &str) -> Result<
 
 /// A body begins on a multiple of 8 bytes: it is marshalled as if it began at 0.
 fn context() -> Context {
-    Context::new(NATIVE_ENDIAN, 0)
+    Context::new_dbus(NATIVE_ENDIAN, 0)
 }
 
 /// The object of a unit: `unit_dbus_path_from_name` of systemd, letters and digits as they are, any

@@ -1,0 +1,18 @@
+"""The package's own test, debian/tests, where nothing is but the package."""
+
+from pathlib import Path
+
+import measure
+import pytest
+from image import RELEASES, base_image
+from machine import Machine
+
+TEST = Path(__file__).parents[2] / "debian/tests/in-force"
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_what_the_package_brings_finds_it_in_force(release, package):
+    with Machine(base_image(release)) as machine:
+        measure.install_package(machine, package)
+        machine.put({"/var/tmp/in-force": TEST.read_bytes()}, mode=0o755)
+        machine.root("/var/tmp/in-force 2>&1")
