@@ -30,7 +30,7 @@ pub fn ignored<'p>(policy: &'p Policy, here: &Here<'_>) -> Vec<(&'p Origin, Stri
     let mut found: Vec<(&Origin, String)> = Vec::new();
     for (resources, of_all) in tables(policy) {
         let key = |property: Property| key_of(property, of_all);
-        if let Some(weight) = resources.io_weight.as_ref() {
+        if let Some(weight) = resources.io_weight.as_ref().filter(|weight| weight.value != Weight::DEFAULT) {
             let what = io_weight(weight.value, here.disks);
             found.extend(
                 what.map(|what| (&weight.origin, format!("{} = {} {what}", key(IO_WEIGHT), weight.value))),
