@@ -95,9 +95,8 @@ fn alone(policy: &Policy) -> Vec<(&Origin, String)> {
         |slice: &SliceName| policy.slices.keys().any(|inner| inner.parent().as_ref() == Some(slice));
     let mut only: BTreeMap<&str, &SliceName> = BTreeMap::new();
     for (slice, declared) in policy.slices.iter().filter(|(slice, _)| !is_outer(slice)) {
-        if let [one] = declared.matches.as_slice()
-            && let ServicePattern::Exact(name) = &one.value
-        {
+        let [one] = declared.matches.as_slice() else { continue };
+        if let ServicePattern::Exact(name) = &one.value {
             only.insert(name.stem(), slice);
         }
     }
