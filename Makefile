@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb binaries commands launcher source reproducible sbom demo image images test lint unit pam-test asan-test build-test root-test package-test vm-test vm-trixie vm-bookworm bench-launch bench-login bench-status clean
+.PHONY: help deb binaries commands launcher source reproducible sbom demo image images test lint unit pam-test asan-test build-test root-test package-test vm-test vm-trixie vm-bookworm vm-forky repo bench-launch bench-login bench-status clean
 
 # Whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -74,6 +74,14 @@ sbom: ## what is in the package, for each program: target/debian/*.cdx.json (Cyc
 	done
 	@ls -l target/debian/*.cdx.json
 
+# KEY is a key of gpg's, with its secret part; URL is where the directory will be served.
+KEY :=
+URL := https://packages.example.org/fairslice
+repo: ## a signed apt repository of target/debian/*.deb, in target/repo: KEY=… URL=…; without KEY, a key for tests
+	@tests/prepare repo
+	@packaging/repository target/repo "$(URL)" "$(KEY)" target/debian/fairslice_*.deb
+	@find target/repo -type f | sort
+
 demo: ## all of it, measured on a real machine that is booted for it
 	@tests/prepare vm
 	@$(MAKE) --no-print-directory --jobs=2 deb image
@@ -84,7 +92,7 @@ image: ## the disk of the demonstration's machine, if there is none yet
 	@$(SUDO) $(PYTHON) tests/vm/image.py trixie
 
 images:
-	@$(SUDO) $(PYTHON) tests/vm/image.py
+	@$(SUDO) $(PYTHON) tests/vm/image.py trixie bookworm cloud
 
 test: ## everything that CI runs
 	@tests/prepare test
@@ -160,9 +168,11 @@ vm-test: ## the package on Debian 13 and Debian 12, both at the same time
 	$(call say,the package on real machines)
 	@$(MAKE) --no-print-directory --jobs=2 vm-trixie vm-bookworm
 
-vm-trixie: WHICH := not bookworm
+vm-trixie: WHICH := not bookworm and not forky
 vm-bookworm: WHICH := bookworm
-vm-trixie vm-bookworm:
+vm-forky: WHICH := forky
+vm-forky: ## what a newer systemd or kernel may change, on Debian testing; no part of "make test"
+vm-trixie vm-bookworm vm-forky:
 	@$(SUDO) env FAIRSLICE_DEB=$$(echo target/debian/fairslice_*.deb) $(PYTHON) -m pytest -p no:cacheprovider -v --tb=short \
 	    --durations=20 tests/vm -k "$(WHICH)" 2>&1 | sed -u 's/^/$(@:vm-%=%): /'
 

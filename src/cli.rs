@@ -105,6 +105,10 @@ enum Command {
     /// Have PID 1 keep limits that are below what is used: what installing the package calls before a reload
     #[command(hide = true)]
     Hold,
+    /// Say in two lines at most what is in force, what waits for a restart and what is wrong: what installing the
+    /// package ends with
+    #[command(hide = true)]
+    Installed,
     /// Look after private directories
     PrivateDir {
         #[command(subcommand)]
@@ -157,6 +161,7 @@ pub fn main() -> ExitCode {
         Command::Release { which, how } => adopt::release(&root, &which, &how),
         Command::Withdraw => apply::withdraw(&root),
         Command::Hold => apply::hold(&root),
+        Command::Installed => overview::installed(&root),
         Command::PrivateDir { action } => private_dir::run(&root, action),
     })
 }

@@ -23,6 +23,27 @@ next      fairslice status  who uses what, and is due what
 }
 
 #[test]
+fn an_installation_ends_with_two_lines_at_most() {
+    let machine = common::machine("fairslice");
+    let root = machine.path();
+    let (code, out, err) = fairslice(root, &["installed"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(out, "fairslice: in force: 18 settings: 2 slices, 5 services, logins of 2 users\n");
+    // Started before the policy held it, and nothing else is wrong.
+    let service = format!("{SERVICES}/local-fs.service");
+    fs::rename(root.join(&service), root.join("sys/fs/cgroup/system.slice/local-fs.service")).unwrap();
+    let (code, out, _) = fairslice(root, &["installed"]);
+    let expected = "\
+fairslice: in force: 17 of 18 settings: 2 slices, 5 services, logins of 2 users; fairslice apply --restart restarts local-fs.service
+fairslice: found: 1 severe; the worst is FS015, a service runs outside of its slice and needs a restart: fairslice doctor
+";
+    assert_eq!((code, out.as_str()), (0, expected));
+    write(root, "etc/fairslice/policy.d/50-broken.toml", "[slice\n");
+    let (_, out, _) = fairslice(root, &["installed"]);
+    assert!(out.ends_with("\nfairslice: the policy has errors: fairslice check\n"), "{out}");
+}
+
+#[test]
 fn what_is_not_in_force_is_named_with_what_helps() {
     let machine = common::machine("fairslice");
     let root = machine.path();

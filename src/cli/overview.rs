@@ -1,4 +1,4 @@
-//! `fairslice` without arguments.
+//! `fairslice` without arguments, and what is left of it after an installation.
 #![forbid(unsafe_code)]
 
 use std::path::Path;
@@ -20,4 +20,11 @@ pub(super) fn overview(root: &Path) -> Result<u8> {
     let is_well =
         loaded.diagnostics.is_empty() && found.findings.is_empty() && picture.status.differing() == 0;
     Ok(if is_well { 0 } else { FOUND })
+}
+
+pub(super) fn installed(root: &Path) -> Result<u8> {
+    let loaded = survey::declared(root);
+    let (picture, found) = status::look_with_doctor(root, &loaded)?;
+    print(&report::installed(&picture.status, &loaded, &found))?;
+    Ok(0)
 }

@@ -35,7 +35,7 @@ pub use kill_order::{Order, oom_json, oom_text};
 pub use memory::{memory_json, memory_of_text, memory_text};
 pub use missed::{missed, missed_shares};
 pub use openmetrics::{Diagnosis, openmetrics};
-pub use overview::overview;
+pub use overview::{installed, overview};
 pub use policy::policy;
 pub use process::{ProcessView, Whose, process_json, process_text};
 pub use screen::screen;

@@ -39,6 +39,29 @@ pub fn overview(status: &Status, loaded: &Loaded, found: &Diagnosis, by_hand: bo
     text
 }
 
+/// The same in two lines at most, among those of apt: what is in force and what waits for a restart, and what is wrong.
+#[must_use]
+pub fn installed(status: &Status, loaded: &Loaded, found: &Diagnosis) -> String {
+    let restarts = restarts(found);
+    let waiting = if restarts.is_empty() {
+        String::new()
+    } else {
+        format!("; fairslice apply --restart restarts {}", some(&restarts, " ", "services"))
+    };
+    let mut text = String::new();
+    let mut line = |what: &str| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "fairslice: {}", shown(what));
+    };
+    line(&format!("in force: {}{waiting}", in_force(status)));
+    if !loaded.diagnostics.is_empty() {
+        line("the policy has errors: fairslice check");
+    } else if !found.findings.is_empty() {
+        line(&format!("found: {}: fairslice doctor", findings(found)));
+    }
+    text
+}
+
 fn policy(loaded: &Loaded) -> String {
     if loaded.in_force != InForce::Current {
         return loaded.in_force.note().unwrap_or_default();
@@ -105,8 +128,7 @@ fn next(status: &Status, loaded: &Loaded, found: &Diagnosis, by_hand: bool) -> V
     if found.findings.iter().any(|finding| finding.fix == Fix::Apply) {
         commands.push(("fairslice apply", "puts in force what needs no restart".to_owned()));
     }
-    let restarts: BTreeSet<&String> = found.findings.iter().flat_map(restarted).collect();
-    let restarts: Vec<String> = restarts.into_iter().cloned().collect();
+    let restarts = restarts(found);
     if !restarts.is_empty() {
         commands
             .push(("fairslice apply --restart", format!("restarts {}", some(&restarts, " ", "services"))));
@@ -124,6 +146,12 @@ fn next(status: &Status, loaded: &Loaded, found: &Diagnosis, by_hand: bool) -> V
         commands.push(("fairslice status", "who uses what, and is due what".to_owned()));
     }
     commands
+}
+
+/// The services that wait for a restart, by name.
+fn restarts(found: &Diagnosis) -> Vec<String> {
+    let units: BTreeSet<&String> = found.findings.iter().flat_map(restarted).collect();
+    units.into_iter().cloned().collect()
 }
 
 fn restarted(finding: &Finding) -> &[String] {

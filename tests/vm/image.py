@@ -1,6 +1,6 @@
 """The base image of a Debian release: a disk, its kernel, and the key that opens it.
 
-    python3 tests/vm/image.py [bookworm|trixie …]      builds what is not cached, prints where
+    python3 tests/vm/image.py [bookworm|trixie|forky|cloud …]    builds what is not cached, prints where
 
 Built once into ${FAIRSLICE_VM_CACHE:-~/.cache/fairslice/vm} and never changed afterwards:
 every machine writes to a throw-away copy of it. An entry's name carries a hash of
@@ -22,7 +22,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 GUEST = HERE / "guest"
 
-RELEASES = {"bookworm": "Debian 12", "trixie": "Debian 13"}
+RELEASES = {"bookworm": "Debian 12", "trixie": "Debian 13", "forky": "Debian testing"}
 
 # The cloud kernel has ext4 and NVMe built in: it mounts its root without an initrd, which
 # saves 5 s of every boot and 10 s of every build.
@@ -35,6 +35,9 @@ PACKAGES = [
     # What else kills: test_4_oom.py starts them.
     "earlyoom", "systemd-oomd",
 ]  # fmt: skip
+# An image of Debian 13 with what providers of machines put into theirs.
+CLOUD = "cloud"
+CLOUD_PACKAGES = ["cloud-init", "e2fsprogs", "iproute2", "needrestart", "unattended-upgrades"]
 EXCLUDED = ["/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*"]
 DISK_SIZE = "3G"  # sparse
 OLD_AFTER_DAYS = 14
@@ -54,7 +57,7 @@ class VmError(Exception):
 
 @dataclass(frozen=True)
 class Image:
-    release: str
+    name: str
     directory: Path
 
     @property
@@ -77,24 +80,24 @@ def cache_directory() -> Path:
     return Path(base) / "fairslice" / "vm"
 
 
-def base_image(release: str, say=print) -> Image:
-    """The image of `release`, built first if the cache has none."""
-    if release not in RELEASES:
-        raise VmError(f"no release {release!r}: choose one of {', '.join(RELEASES)}")
+def base_image(name: str, say=print) -> Image:
+    """The image of that name, a release's or CLOUD, built first if the cache has none."""
+    if name not in (*RELEASES, CLOUD):
+        raise VmError(f"no image {name!r}: choose one of {', '.join((*RELEASES, CLOUD))}")
     cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
-    entry = cache / f"{release}-{fingerprint()}"
+    entry = cache / f"{name}-{fingerprint()}"
     # Whoever comes second waits here and finds the finished entry. The kernel releases the
     # lock of a killed build; what that left behind is swept before the next one.
-    with locked(cache / f"{release}.lock"):
+    with locked(cache / f"{name}.lock"):
         if not entry.is_dir():
-            sweep(cache, release)
-            say(f"building the {RELEASES[release]} image, once")
+            sweep(cache, name)
+            say(f"building the {RELEASES.get(name, name)} image, once")
             started = time.monotonic()
-            build(release, entry)
+            build(name, entry)
             say(f"image built in {time.monotonic() - started:.0f} s: {entry}")
         os.utime(entry)
-    return Image(release, entry)
+    return Image(name, entry)
 
 
 def fingerprint() -> str:
@@ -115,20 +118,20 @@ def locked(path: Path):
         yield
 
 
-def sweep(cache: Path, release: str) -> None:
+def sweep(cache: Path, name: str) -> None:
     """Removes what killed builds left, and entries that nobody has used for a while."""
-    for leftover in cache.glob(f".build-{release}-*"):
+    for leftover in cache.glob(f".build-{name}-*"):
         shutil.rmtree(leftover)
-    for entry in cache.glob(f"{release}-*"):
+    for entry in cache.glob(f"{name}-*"):
         if time.time() - entry.stat().st_mtime > OLD_AFTER_DAYS * 86400:
             shutil.rmtree(entry)
 
 
-def build(release: str, entry: Path) -> None:
+def build(name: str, entry: Path) -> None:
     require(TOOLS)
     if os.geteuid() != 0:
-        return build_with_sudo(release, entry)
-    work = Path(tempfile.mkdtemp(prefix=f".build-{release}-", dir=entry.parent))
+        return build_with_sudo(name, entry)
+    work = Path(tempfile.mkdtemp(prefix=f".build-{name}-", dir=entry.parent))
     try:
         result = work / "result"
         result.mkdir()
@@ -137,7 +140,7 @@ def build(release: str, entry: Path) -> None:
         run(["gcc", "-static", "-O1", "-pthread", "-s", "-o", work / "load", GUEST / "load.c"])
 
         tree = work / "tree"
-        bootstrap(release, tree, work)
+        bootstrap(name, tree, work)
         shutil.copy(next((tree / "boot").glob("vmlinuz-*")), result / "vmlinuz")
         run(["mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=1,lazy_journal_init=1",
              "-d", tree, result / "disk.img", DISK_SIZE])  # fmt: skip
@@ -149,32 +152,35 @@ def build(release: str, entry: Path) -> None:
         shutil.rmtree(work)
 
 
-def build_with_sudo(release: str, entry: Path) -> None:
+def build_with_sudo(name: str, entry: Path) -> None:
     """Files of a machine's own users can be made by root only; the rest runs as anybody."""
     if not shutil.which("sudo"):
         raise VmError("building an image needs root: run this as root, or install sudo")
     # The lock is held already, and is not inherited: build directly.
     code = "import sys, image, pathlib; image.build(sys.argv[1], pathlib.Path(sys.argv[2]))"
-    run(["sudo", "env", f"PYTHONPATH={HERE}", sys.executable, "-c", code, release, entry])
+    run(["sudo", "env", f"PYTHONPATH={HERE}", sys.executable, "-c", code, name, entry])
 
 
 def make_key(path: Path) -> None:
     run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "fairslice-vm", "-f", path])
 
 
-def bootstrap(release: str, tree: Path, work: Path) -> None:
+def bootstrap(name: str, tree: Path, work: Path) -> None:
+    release, packages = ("trixie", PACKAGES + CLOUD_PACKAGES) if name == CLOUD else (name, PACKAGES)
     # A mount and a PID namespace of its own: whatever happens to this process, no mount and
     # no child of mmdebstrap outlives it.
     run(
         ["setpriv", "--pdeathsig", "KILL",
          "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
          "mmdebstrap", "--mode=root", "--variant=minbase", "--quiet",
-         f"--include={','.join(PACKAGES)}",
+         f"--include={','.join(packages)}",
          *(f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED),
          '--aptopt=Acquire::Languages "none"',
+         # A mirror's copy of testing may be a week old.
+         *(['--aptopt=Acquire::Check-Valid-Until "false"'] if release == "forky" else []),
          f"--customize-hook={GUEST / 'customise.sh'}",
          release, tree],
-        environment={"INITRD": "No", "VM_BUILD": str(work)},
+        environment={"INITRD": "No", "VM_BUILD": str(work), "VM_IMAGE": name},
     )  # fmt: skip
 
 
@@ -201,8 +207,8 @@ def run(command: list, environment: dict[str, str] | None = None) -> None:
 
 def main() -> int:
     try:
-        for release in sys.argv[1:] or RELEASES:
-            print(base_image(release, say=lambda line: print(line, file=sys.stderr)).directory)
+        for name in sys.argv[1:] or RELEASES:
+            print(base_image(name, say=lambda line: print(line, file=sys.stderr)).directory)
     except VmError as error:
         print(f"image: {error}", file=sys.stderr)
         return 1

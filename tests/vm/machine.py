@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from image import Image, VmError, require, run
+from image import HERE, Image, VmError, require, run
 
 TOOLS = {
     "qemu-system-x86_64": "qemu-system-x86",
@@ -33,6 +33,8 @@ BOOT_DEADLINE = 180  # seconds; 16 is usual on two free cores
 COMMAND_DEADLINE = 120
 SSH_FAILED = 255  # ssh's own exit status
 HUNG_AFTER = 60  # seconds without sshd's banner
+# Where a machine finds the directory that is served to it, the only host it can reach.
+SERVER = "10.0.2.100"
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,9 @@ class Session:
 
 
 class Machine:
-    def __init__(self, image: Image, memory: int = 2048, cpus: int = 2):
-        self.image, self.memory, self.cpus = image, memory, cpus
+    def __init__(self, image: Image, memory: int = 2048, cpus: int = 2, served: Path | None = None):
+        """`served` is what http://SERVER/ has; cloud-init finds its seed in there, in `seed`."""
+        self.image, self.memory, self.cpus, self.served = image, memory, cpus, served
         # More for the kernel's command line, from the next boot on.
         self.arguments: list[str] = []
         self.cleanup = contextlib.ExitStack()
@@ -158,6 +161,11 @@ class Machine:
 
     def qemu_command(self) -> list:
         arguments = "root=/dev/nvme0n1 rw console=ttyS0 net.ifnames=0 mitigations=off audit=0 loglevel=4"
+        network = f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22"
+        seed = []
+        if self.served:
+            network += f",guestfwd=tcp:{SERVER}:80-cmd:{sys.executable} {HERE}/served.py {self.served}"
+            seed = ["-smbios", f"type=1,serial=ds=nocloud;s=http://{SERVER}/seed/"]
         return [
             "qemu-system-x86_64", "-nodefaults", "-display", "none", "-no-reboot",
             # QEMU 7.2 emulates cmpxchg16b so that the kernel double-faults in kmalloc.
@@ -167,10 +175,11 @@ class Machine:
             "-append", " ".join([arguments, *self.arguments]),
             "-drive", f"file={self.disk},format=raw,if=none,id=disk,cache=unsafe",
             "-device", "nvme,drive=disk,serial=base",
-            "-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22",
+            "-netdev", network,
             "-device", "virtio-net-pci,netdev=net",
             "-serial", f"file:{self.console}",
             "-qmp", f"unix:{self.work}/qmp,server=on,wait=off",
+            *seed,
         ]  # fmt: skip
 
     def connect(self) -> None:

@@ -2,11 +2,11 @@
 
 import contextlib
 import re
-import subprocess
 from pathlib import Path
 
 import conftest
 import measure
+import packages
 import pytest
 
 MANUAL = Path(__file__).parents[2] / "man/pam_fairslice.8"
@@ -15,6 +15,7 @@ ADOPTED = "zz-fairslice-launch.conf"
 HEADER = '# Made by "fairslice adopt"; "fairslice release x.service" removes it.'
 POLICY = "/etc/fairslice/policy.toml"
 APT = "DEBIAN_FRONTEND=noninteractive apt-get -y"
+LINE = "session optional pam_fairslice.so"
 # Where it matters what the package does, not what apt makes of it: some seconds less.
 DPKG = "dpkg --force-confold --install"
 PROPERTIES = {
@@ -41,17 +42,9 @@ def in_force(machine) -> dict[str, dict[str, str]]:
 def older(package, tmp_path_factory):
     """The package as the release before: a lower version, and another default policy, so that
     dpkg has the choice between that, the new one and the admin's."""
-    directory = tmp_path_factory.mktemp("older")
-    tree, result = directory / "tree", directory / "older.deb"
-    subprocess.run(["dpkg-deb", "-R", package, tree], check=True)
-    control = tree / "DEBIAN" / "control"
-    lines = ["Version: 0.0.1" if line.startswith("Version:") else line for line in control.read_text().splitlines()]
-    control.write_text("\n".join(lines) + "\n")
-    with open(tree / "etc/fairslice/policy.toml", "a") as policy:
-        policy.write("# the default of the release before\n")
-    (tree / "DEBIAN" / "md5sums").unlink(missing_ok=True)
-    subprocess.run(["dpkg-deb", "--root-owner-group", "-b", tree, result], check=True, stdout=subprocess.DEVNULL)
-    return result
+    return packages.repackaged(
+        package, tmp_path_factory.mktemp("older"), "0.0.1", "# the default of the release before"
+    )
 
 
 @pytest.mark.thorough
@@ -170,6 +163,31 @@ def test_another_root_is_installed_to_from_outside(installed, package):
     installed.root(f"rm -r {image}")
 
 
+@pytest.mark.thorough("bookworm")
+def test_in_a_chroot_it_is_installed_as_on_the_machine_itself(installed, package):
+    """As where an image is built: without systemd, /proc and a terminal, and without a word of it but dpkg's."""
+    image, layers = "/var/tmp/image", "/var/tmp/layers"
+    installed.put({"/var/tmp/fairslice.deb": package.read_bytes()})
+    installed.root(
+        f"mkdir {image} {layers}; mount -t tmpfs layers {layers}; cd {layers}; mkdir upper work;"
+        f" mount -t overlay -o lowerdir=/,upperdir={layers}/upper,workdir={layers}/work image {image}"
+    )
+    host = measure.listing(installed)
+    said = installed.root(f"DEBIAN_FRONTEND=noninteractive chroot {image} dpkg --install /var/tmp/fairslice.deb 2>&1 < /dev/null")
+    assert "fairslice:" not in said, said
+    assert not re.search("warning|error|fail", said, re.IGNORECASE), said
+    changed = installed.root(f"cd {layers}/upper; find etc usr var/lib/pam -type f | sort | xargs -d '\\n' md5sum")
+    assert measure.listing(installed) == host
+    installed.root(f"umount {image} {layers}; rmdir {image} {layers}")
+    assert "pam_fairslice.so" in changed and "etc/pam.d/common-session\n" in changed
+    measure.install_package(installed, package, DPKG)
+    # The backups of pam-auth-update and debconf are of what there was before.
+    lines = [line for line in changed.splitlines() if not line.endswith(("-old", "etc/ld.so.cache"))]
+    differing = "\n".join(lines) + "\n"
+    assert installed.root("cd /; md5sum --check --quiet 2>&1; true", input=differing.encode()) == ""
+    installed.root("dpkg --purge fairslice 2>&1")
+
+
 @pytest.mark.thorough
 def test_without_it_a_login_inherits_sshds_score(installed):
     """What test_3 saw reset; if this fails, that test showed nothing."""
@@ -183,9 +201,16 @@ def test_an_admins_edit_inside_the_managed_block_is_not_lost(installed, package)
     edit = "session optional pam_echo.so file=/etc/admins-other-motd"
     path = "/etc/pam.d/common-session"
     installed.root(f"cp -p {path} /root/common-session; sed -i '/^# end of pam-auth-update/i {edit}' {path}")
-    measure.install_package(installed, package, DPKG)
+    said = measure.install_package(installed, package, DPKG)
     lines = installed.root(f"cat {path}").splitlines()
     assert edit in lines
+    added = any("pam_fairslice.so" in line for line in lines)
+    missing = f"fairslice: {path} was edited by hand, and no login through it gets its place; add at its end: {LINE}\n"
+    assert added or missing in said, said
+    if not added:
+        # As it is said.
+        installed.root(f"echo '{LINE}' >> {path}")
+    assert installed.ssh("alice", "cat /proc/self/oom_score_adj").out == "0\n"
     assert conftest.ADMINS_LINE in lines
     assert installed.ssh("alice", "echo here").out == "here\n"
     installed.root("dpkg --purge fairslice 2>&1")

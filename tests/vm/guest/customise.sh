@@ -1,6 +1,6 @@
 #!/bin/sh
 # Turns a fresh Debian tree into the test machine. mmdebstrap runs it with the tree as $1;
-# VM_BUILD is the directory with what the host made: authorized_keys, load.
+# VM_BUILD is the directory with what the host made: authorized_keys, load; VM_IMAGE the image's name.
 set -eu
 tree=$1
 here=$(dirname "$0")
@@ -56,3 +56,10 @@ mkdir -p "$tree/etc/systemd/system-generators"
 for generator in "$tree"/usr/lib/systemd/system-generators/systemd-*; do
     ln -s /dev/null "$tree/etc/systemd/system-generators/${generator##*/}"
 done
+
+if [ "$VM_IMAGE" = cloud ]; then
+    # What cloud-init reads before anything else comes over the network.
+    chroot "$tree" systemctl --quiet unmask systemd-networkd-wait-online.service
+    # No mirror can be reached: what apt installs comes from the repository that a test serves.
+    rm -f "$tree"/etc/apt/sources.list "$tree"/etc/apt/sources.list.d/*
+fi
