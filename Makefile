@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb binaries demo image images test lint unit pam-test asan-test build-test root-test package-test vm-test vm-trixie vm-bookworm vm-forky repo bench-launch bench-login bench-status clean
+.PHONY: help deb binaries commands launcher source reproducible sbom demo image images test lint unit pam-test asan-test build-test root-test package-test vm-test vm-trixie vm-bookworm vm-forky repo bench-launch bench-login bench-status clean
 
 # Whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -20,9 +20,8 @@ TARGET = $(CPU)-unknown-linux-gnu
 RELEASE_FLAGS := -C link-arg=-Wl,-z,now --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(HOME)=~
 # The launcher is on the path of every service start: static and at fixed addresses it adds half of what
 # it would add otherwise, and with musl half of that again, where Rust's part for musl is installed. (rustc
-# would look for make's own job server.) What a static PIE costs: CONTRIBUTING.md, Rules. Nothing in it unwinds.
+# would look for make's own job server.) What a static PIE costs: CONTRIBUTING.md, Rules.
 LAUNCHER_FLAGS := -C target-feature=+crt-static -C relocation-model=static
-LAUNCHER_PROFILE := CARGO_PROFILE_RELEASE_PANIC=abort CARGO_PROFILE_RELEASE_OPT_LEVEL=3
 MUSL = $(CPU)-unknown-linux-musl
 LAUNCHER_TARGET = if [ -d "$$(MAKEFLAGS= rustc --print target-libdir --target $(MUSL))" ]; then echo $(MUSL); else echo $(TARGET); fi
 
@@ -45,18 +44,35 @@ deb: ## the Debian package, target/debian/fairslice_*.deb
 	@ls -l target/debian/fairslice_*.deb
 
 # What is shipped carries the list of its dependencies ("cargo auditable", in the section .dep-v0), for "cargo audit bin"
-# and "trivy". One call of cargo for all but the launcher, and one directory for both, by --target and no profile of the
-# launcher's own: each crate is compiled once for each way of compiling it, and what runs while they build is compiled
-# once for all.
-binaries:
+# and "trivy". One call of cargo for all but the launcher: what they share is compiled once. The launcher shares little,
+# and is done before the largest of them is linked.
+binaries: commands launcher
+
+commands:
 	RUSTFLAGS="$(RELEASE_FLAGS)" cargo auditable build --release --locked --target $(TARGET) \
 	    -p fairslice -p pam_fairslice --bin fairslice --bin fairslice-generator --lib
-	target=$$($(LAUNCHER_TARGET)) && \
-	RUSTFLAGS="$(RELEASE_FLAGS) $(LAUNCHER_FLAGS)" $(LAUNCHER_PROFILE) cargo auditable build --release --locked --target $$target \
-	    -p fairslice --no-default-features --bin fairslice-launch && \
-	install -D target/$$target/release/fairslice-launch target/release/fairslice-launch
-	install target/$(TARGET)/release/fairslice target/$(TARGET)/release/fairslice-generator target/release
+	install -D -t target/release target/$(TARGET)/release/fairslice target/$(TARGET)/release/fairslice-generator
 	install -m 644 target/$(TARGET)/release/libpam_fairslice.so target/release/pam_fairslice.so
+
+launcher:
+	target=$$($(LAUNCHER_TARGET)) && \
+	RUSTFLAGS="$(RELEASE_FLAGS) $(LAUNCHER_FLAGS)" cargo auditable build --profile launcher --locked --target $$target \
+	    -p fairslice --no-default-features --bin fairslice-launch && \
+	install -D target/$$target/launcher/fairslice-launch target/release/fairslice-launch
+
+source: ## the source package with its crates, target/source/fairslice_*.dsc
+	@tests/prepare build
+	@packaging/source-package
+
+reproducible: source ## the package twice from its source, in other surroundings: the same bit by bit
+	@tests/reproducible target/source/fairslice_*.dsc
+
+sbom: ## what is in the package, for each program: target/debian/*.cdx.json (CycloneDX)
+	@tests/prepare sbom
+	@for program in fairslice fairslice-launch fairslice-generator pam_fairslice.so; do \
+	    auditable2cdx target/release/$$program > target/debian/$$program.cdx.json; \
+	done
+	@ls -l target/debian/*.cdx.json
 
 # KEY is a key of gpg's, with its secret part; URL is where the directory will be served.
 KEY :=

@@ -13,9 +13,11 @@ const UPDATE: &str = "UPDATE_COMPLETIONS";
 
 #[test]
 fn completions_are_up_to_date() {
-    for (shell, name) in
-        [(Shell::Bash, "bash/fairslice"), (Shell::Zsh, "zsh/_fairslice"), (Shell::Fish, "fish/fairslice.fish")]
-    {
+    for (shell, name) in [
+        (Shell::Bash, "bash/fairslice"),
+        (Shell::Zsh, "zsh/_fairslice"),
+        (Shell::Fish, "fish/fairslice.fish"),
+    ] {
         let mut text = Vec::new();
         generate(shell, &mut Arguments::command(), "fairslice", &mut text);
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/completions").join(name);

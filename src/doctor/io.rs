@@ -125,24 +125,27 @@ impl IoScene<'_> {
     /// As systemd writes `io.weight` whatever the disks have, io.cost goes by it at once; `io.bfq.weight` is there only
     /// while BFQ is loaded, and written when a unit is started after that.
     fn fix(&self, ignoring: &[&Disk], weighted: &[&Weighted<'_>]) -> Fix {
-        let names: Vec<String> = ignoring.iter().map(|disk| shown(&disk.name).to_string()).collect();
-        let paths: Vec<String> = names.iter().map(|name| format!("/sys/block/{name}")).collect();
+        // Each file has all of them, those of before too.
+        let is_ignoring = |disk: &Disk| ignoring.iter().any(|ignoring| ignoring.number == disk.number);
+        let all = |has_it: fn(&Disk) -> bool| {
+            self.disks.all.iter().filter(move |disk| has_it(disk) || is_ignoring(disk))
+        };
+        let name = |disk: &Disk| shown(&disk.name).to_string();
+        let paths: Vec<String> = ignoring.iter().map(|disk| format!("/sys/block/{}", name(disk))).collect();
         let written = remedy::written(&weighted.iter().map(|weighted| weighted.name).collect(), false);
         let bfq = format!(
             "printf 'ACTION!=\"remove\", SUBSYSTEM==\"block\", KERNEL==\"{}\", ATTR{{queue/scheduler}}=\"bfq\"\\n' > \
              /etc/udev/rules.d/60-bfq.rules && udevadm control --reload && udevadm trigger --action=change --settle {} && {written}",
-            names.join("|"),
+            all(Disk::has_bfq).map(name).collect::<Vec<_>>().join("|"),
             paths.join(" "),
         );
         if !self.disks.offers_cost {
             return Fix::Command(bfq);
         }
-        // The file has all of them, those of before too. Of several "w" of one path, systemd-tmpfiles does the first.
-        let is_one =
-            |disk: &&Disk| disk.has_cost || ignoring.iter().any(|ignoring| ignoring.number == disk.number);
+        // Of several "w" of one path, systemd-tmpfiles does the first alone.
         let line =
             |disk: &Disk| format!("w+ /sys/fs/cgroup/io.cost.qos - - - - {} enable=1", shown(&disk.number));
-        let lines: Vec<String> = self.disks.all.iter().filter(is_one).map(line).collect();
+        let lines: Vec<String> = all(|disk| disk.has_cost).map(line).collect();
         Fix::Edit(format!(
             "printf '{}\\n' > /etc/tmpfiles.d/io-cost.conf && systemd-tmpfiles --create io-cost.conf; or {bfq}",
             lines.join(r"\n")
@@ -361,8 +364,12 @@ mod tests {
 
     #[test]
     fn disks_that_go_by_no_weights_beside_others_are_named() {
-        let disks = [disk("vda", "none", false), disk("vdb", "none", true)];
+        let disks = [disk("vda", "none", false), disk("vdb", "bfq", true)];
         let one = only(found(&disks, true, &HEAVY));
+        let Fix::Edit(fix) = &one.fix else { panic!("{one:?}") };
+        // What was enabled before stays so.
+        assert!(fix.contains("254:0 enable=1") && fix.contains("254:16 enable=1"), "{fix}");
+        assert!(fix.contains("KERNEL==\"vda|vdb\"") && fix.contains("--settle /sys/block/vda &&"), "{fix}");
         assert_eq!(
             (one.code, one.what.as_str()),
             (Code::IoWeightInPart, "IOWeight=400 decides nothing on vda")

@@ -30,7 +30,7 @@ pub fn ignored<'p>(policy: &'p Policy, here: &Here<'_>) -> Vec<(&'p Origin, Stri
     let mut found: Vec<(&Origin, String)> = Vec::new();
     for (resources, of_all) in tables(policy) {
         let key = |property: Property| key_of(property, of_all);
-        if let Some(weight) = resources.io_weight.as_ref() {
+        if let Some(weight) = resources.io_weight.as_ref().filter(|weight| weight.value != Weight::DEFAULT) {
             let what = io_weight(weight.value, here.disks);
             found.extend(
                 what.map(|what| (&weight.origin, format!("{} = {} {what}", key(IO_WEIGHT), weight.value))),
@@ -95,9 +95,8 @@ fn alone(policy: &Policy) -> Vec<(&Origin, String)> {
         |slice: &SliceName| policy.slices.keys().any(|inner| inner.parent().as_ref() == Some(slice));
     let mut only: BTreeMap<&str, &SliceName> = BTreeMap::new();
     for (slice, declared) in policy.slices.iter().filter(|(slice, _)| !is_outer(slice)) {
-        if let [one] = declared.matches.as_slice()
-            && let ServicePattern::Exact(name) = &one.value
-        {
+        let [one] = declared.matches.as_slice() else { continue };
+        if let ServicePattern::Exact(name) = &one.value {
             only.insert(name.stem(), slice);
         }
     }

@@ -51,11 +51,17 @@ impl Disk {
     /// `Documentation/admin-guide/cgroup-v2.rst`, "IO"). `None` where weights decide nothing.
     #[must_use]
     pub fn divider(&self) -> Option<Divider> {
-        match self.scheduler.as_deref() {
-            _ if self.has_cost => Some(Divider::Cost),
-            Some("bfq") => Some(Divider::Bfq),
-            _ => None,
+        match () {
+            () if self.has_cost => Some(Divider::Cost),
+            () if self.has_bfq() => Some(Divider::Bfq),
+            () => None,
         }
+    }
+
+    /// Whether its scheduler is BFQ, whatever goes before that.
+    #[must_use]
+    pub fn has_bfq(&self) -> bool {
+        self.scheduler.as_deref() == Some("bfq")
     }
 
     /// What a disk has that goes by no weights: `has the scheduler none and no io.cost`.
