@@ -204,17 +204,15 @@ def test_an_admins_edit_inside_the_managed_block_is_not_lost(installed, package)
     said = measure.install_package(installed, package, DPKG)
     lines = installed.root(f"cat {path}").splitlines()
     assert edit in lines
-    added = any("pam_fairslice.so" in line for line in lines)
-    missing = f"fairslice: {path} was edited by hand, and no login through it gets its place; add at its end: {LINE}\n"
-    assert added or missing in said, said
-    if not added:
-        # As it is said.
-        installed.root(f"echo '{LINE}' >> {path}")
-    assert installed.ssh("alice", "cat /proc/self/oom_score_adj").out == "0\n"
+    for file in (path, f"{path}-noninteractive"):
+        left = f"fairslice: no login through {file} gets its place, for PAM's files were edited by hand; add at its end: {LINE}\n"
+        assert left in said, said
+    # As it is said.
+    installed.root(f"echo '{LINE}' >> {path}")
     assert conftest.ADMINS_LINE in lines
-    assert installed.ssh("alice", "echo here").out == "here\n"
-    installed.root("dpkg --purge fairslice 2>&1")
-    text = installed.root(f"cat {path}")
-    assert edit in text.splitlines()
-    assert "pam_fairslice" not in text
+    assert installed.ssh("alice", "echo $CARGO_TARGET_DIR").out == f"{measure.TARGET_ROOT}/alice\n"
+    # The line is the administrator's, and is named.
+    said = installed.root("dpkg --purge fairslice 2>&1")
+    assert re.search(rf"\n  {path}:\d+:{LINE}\n", said), said
+    assert installed.root(f"cat {path}").splitlines() == [*lines, LINE]
     installed.root(f"mv /root/common-session {path}")
