@@ -562,3 +562,19 @@ fn the_time_of_each_disk() {
     write(root, "sys/block/vdb/queue/iosched/low_latency", "1\n");
     assert!(said(&[]).contains("vdb: by weight, bfq, whose low_latency puts those first for a while"));
 }
+
+/// Its quotas leave the machine CPUs to spare: inside of the outer one weights decide all the same.
+#[test]
+fn what_a_quota_leaves_inside_of_another_is_the_siblings_by_their_weights() {
+    let leaf = |weight, max| Node { weight, max, cpus: None, tasks: 4, cpu: false, children: Vec::new() };
+    let quota = |quota| Some(Bandwidth { quota, period: 100_000 });
+    let inner =
+        Node { children: vec![leaf(900, quota(1000)), leaf(100, None)], cpu: true, ..leaf(300, None) };
+    let outer = Node { children: vec![leaf(100, None), inner], cpu: true, ..leaf(100, quota(20_000)) };
+    let (tree, leaves) = tree_of(&Node { children: vec![outer], cpu: true, ..leaf(100, None) });
+    let all = shares(&tree, CPUS, &Busy::Everything);
+    let cpus: Vec<f64> = leaves.iter().map(|leaf| all.of(*leaf) * f64::from(CPUS)).collect();
+    for (cpus, expected) in cpus.iter().zip([0.05, 0.01, 0.14]) {
+        assert!((cpus - expected).abs() < 1e-9, "{cpus:?}");
+    }
+}

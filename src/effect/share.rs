@@ -551,17 +551,28 @@ impl<'t> Machine<'t> {
     fn give(&mut self) {
         let mut claims = self.claims();
         let mut given = max_min(&claims, &self.sets);
+        let mut rates = vec![None; self.limits.len()];
         for _ in 0..ROUNDS {
-            if !self.cut(&mut claims, &mut given) {
+            if !self.cut(&mut claims, &mut given, &mut rates) {
                 break;
             }
             given = max_min(&claims, &self.sets);
         }
-        self.cut(&mut claims, &mut given);
-        for ((own, claim), given) in self.own.iter_mut().zip(claims).zip(given) {
+        self.cut(&mut claims, &mut given, &mut rates);
+        // Where limits leave CPUs to spare, what those get for their weight who share the outermost one that is reached.
+        let mut inside = vec![f64::INFINITY; self.own.len()];
+        for (limit, rate) in self.limits.iter().zip(rates) {
+            for place in &limit.own {
+                if let (Some(inside), Some(rate)) = (inside.get_mut(*place), rate) {
+                    *inside = rate;
+                }
+            }
+        }
+        for (((own, claim), given), inside) in self.own.iter_mut().zip(claims).zip(given).zip(inside) {
             own.given = given.cpus;
-            let is_cut = claim.most < real(own.threads) && given.rate.is_finite();
-            own.unhindered = if is_cut { given.rate * claim.weight } else { given.cpus };
+            let rate = if given.rate.is_finite() { given.rate } else { inside };
+            let is_cut = claim.most < real(own.threads) && rate.is_finite();
+            own.unhindered = if is_cut { rate * claim.weight } else { given.cpus };
         }
         for place in (0..self.nodes.len()).rev() {
             let Some(node) = self.nodes.get(place) else { continue };
@@ -594,10 +605,11 @@ impl<'t> Machine<'t> {
         self.own.iter().filter_map(claim).collect()
     }
 
-    /// Cuts those that get more together than `cpu.max` allows; whether there were any.
-    fn cut(&self, claims: &mut [Claim], given: &mut [Given]) -> bool {
+    /// Cuts those that get more together than `cpu.max` allows; whether there were any. `rates` has for each limit what
+    /// those get for their weight who share it, where weights decide.
+    fn cut(&self, claims: &mut [Claim], given: &mut [Given], rates: &mut [Option<f64>]) -> bool {
         let mut was_cut = false;
-        for Together { quota, own } in &self.limits {
+        for (Together { quota, own }, last) in self.limits.iter().zip(rates) {
             let total: f64 = own.iter().filter_map(|place| given.get(*place)).map(|given| given.cpus).sum();
             if total <= quota * (1.0 + PRECISION) {
                 continue;
@@ -608,6 +620,7 @@ impl<'t> Machine<'t> {
             // Those who have CPUs for themselves wait as long as one another, whatever they weigh.
             let is_by_weight = each().any(|(_, given)| given.rate.is_finite());
             let rate = rate(*quota, each().map(|(weight, given)| (weight, given.cpus)));
+            *last = is_by_weight.then_some(rate).or(*last);
             for place in own {
                 if let (Some(claim), Some(given)) = (claims.get_mut(*place), given.get_mut(*place)) {
                     let most = if is_by_weight { rate * claim.weight } else { given.cpus * quota / total };
