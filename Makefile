@@ -104,6 +104,8 @@ lint: ## formatting, clippy, documentation, licences
 	$(call say,formatting)
 	@cargo fmt --all --check
 	$(call say,clippy)
+	@# Newer than rust-version is what clippy finds of std, but not of the language.
+	@! grep -rnE --include=*.rs '&& let |\b(if|while) let [^|]* && ' src pam || { echo "a let chain: rust-version does not know it"; exit 1; }
 	@cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 	@cargo clippy -p pam_fairslice --locked --quiet -- -D warnings
 	@cargo clippy -p fairslice --no-default-features --bin fairslice-launch --locked --quiet -- -D warnings
