@@ -52,7 +52,7 @@ const TEXT: &str =
 const WORDS: [&[u8]; 2] = [TEXT.as_bytes(), b"\xff\xfe\x1b[2J\n"];
 /// What each command is told to look at, so that it has something to say. A command that is not here
 /// makes the test fail.
-const WHAT: [(&[&str], &[&str]); 19] = [
+const WHAT: [(&[&str], &[&str]); 20] = [
     (&["check"], &[]),
     (&["policy"], &[]),
     (&["status"], &[]),
@@ -72,6 +72,7 @@ const WHAT: [(&[&str], &[&str]); 19] = [
     (&["private-dir", "reclaim"], &["daemon"]),
     (&["withdraw"], &[]),
     (&["hold"], &[]),
+    (&["installed"], &[]),
 ];
 
 fn os(bytes: &[u8]) -> OsString {
