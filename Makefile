@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb binaries commands launcher source reproducible sbom demo image images test lint unit pam-test asan-test build-test root-test package-test vm-test vm-trixie vm-bookworm vm-forky repo bench-launch bench-login bench-status clean
+.PHONY: help deb binaries commands launcher source reproducible sbom demo image images test lint unit pam-test asan-test build-test root-test package-test vm-test vm-trixie vm-bookworm vm-forky vm-cloud repo bench-launch bench-login bench-status clean
 
 # Whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -92,7 +92,7 @@ image: ## the disk of the demonstration's machine, if there is none yet
 	@$(SUDO) $(PYTHON) tests/vm/image.py trixie
 
 images:
-	@$(SUDO) $(PYTHON) tests/vm/image.py trixie bookworm cloud
+	@$(SUDO) $(PYTHON) tests/vm/image.py trixie bookworm
 
 test: ## everything that CI runs
 	@tests/prepare test
@@ -170,11 +170,13 @@ vm-test: ## the package on Debian 13 and Debian 12, both at the same time
 	$(call say,the package on real machines)
 	@$(MAKE) --no-print-directory --jobs=2 vm-trixie vm-bookworm
 
-vm-trixie: WHICH := not bookworm and not forky
+vm-trixie: WHICH := not bookworm and not forky and not test_7_repository
 vm-bookworm: WHICH := bookworm
 vm-forky: WHICH := forky
 vm-forky: ## what a newer systemd or kernel may change, on Debian testing; no part of "make test"
-vm-trixie vm-bookworm vm-forky:
+vm-cloud: WHICH := test_7_repository
+vm-cloud: ## a machine that cloud-init makes from the repository, and its upgrades; no part of "make test"
+vm-trixie vm-bookworm vm-forky vm-cloud:
 	@$(SUDO) env FAIRSLICE_DEB=$$(echo target/debian/fairslice_*.deb) $(PYTHON) -m pytest -p no:cacheprovider -v --tb=short \
 	    --durations=20 tests/vm -k "$(WHICH)" 2>&1 | sed -u 's/^/$(@:vm-%=%): /'
 
