@@ -334,8 +334,6 @@ ROUNDS = [
         "a directory of a user's slice by name",
         "a drop-in of a unit that is not installed",
         "a daemon whose limits its containers do not have",
-        "a daemon whose virtual machines do not have its limits",
-        "a service whose container does not have its limits",
         "a group of which one is never killed, stopped instead",
         "a group of which one is never killed, but for that",
         "a fragment with an error",
@@ -363,7 +361,11 @@ ROUNDS = [
         "a limit of swap of the policy's",
     ],
     ["logins that share one weight", "a slice beside the policy's"],
-    ["a slice beside the policy's, moved"],
+    [
+        "a slice beside the policy's, moved",
+        "a daemon whose virtual machines do not have its limits",
+        "a service whose container does not have its limits",
+    ],
     ["weights that sum to too much"],
     [
         "a protection without its ancestor's",
