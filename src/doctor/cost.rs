@@ -188,6 +188,11 @@ pub(super) fn ratio(a: f64, b: f64) -> String {
     if a >= b { format!("{} : 1", short(a / b)) } else { format!("1 : {}", short(b / a)) }
 }
 
+/// A part of a whole: `38.8%`.
+pub(super) fn percent(part: f64) -> String {
+    format!("{:.1}%", part * 100.0)
+}
+
 /// The tree with the cgroup of all logins, also where nobody has logged in yet.
 pub(super) fn with_logins(tree: &Tree) -> Cow<'_, Tree> {
     let logins = SliceName::user();

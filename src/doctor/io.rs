@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::SetBy;
+use super::cost::percent;
 use super::finding::{Code, Finding, Fix, Place};
 use super::remedy::{self, Change};
 use super::{is_admins, is_alone, is_in_common};
@@ -225,7 +226,6 @@ impl IoScene<'_> {
         if declared - effective < WORTH_A_WORD {
             return None;
         }
-        let percent = |part: f64| format!("{:.1}%", part * 100.0);
         Some(Finding {
             code: Code::BfqRounds,
             subject: unit.name.into(),
@@ -280,17 +280,12 @@ mod tests {
     use std::fmt::Write as _;
 
     use super::*;
+    use crate::fixture;
     use crate::host::tree::Cgroup;
 
     fn disk(name: &str, scheduler: &str, has_cost: bool) -> Disk {
-        Disk {
-            name: name.into(),
-            number: if name == "vda" { "254:0" } else { "254:16" }.to_owned(),
-            scheduler: Some(scheduler.to_owned()),
-            has_cost,
-            low_latency: true,
-            is_removable: name == "sr0",
-        }
+        let number = if name == "vda" { "254:0" } else { "254:16" };
+        Disk { is_removable: name == "sr0", ..fixture::disk(name, number, scheduler, has_cost) }
     }
 
     /// Of units beside one another: name, `IOWeight=` of PID 1's, and `io.bfq.weight`.

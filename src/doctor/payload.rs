@@ -107,8 +107,7 @@ fn stem(service: &str) -> &str {
 /// Every cgroup in which podman has started a container and put it elsewhere.
 fn starting(tree: &Tree, processes: &[Process]) -> BTreeSet<Id> {
     let conmons = processes.iter().filter(|process| utf8_of(process.name.as_bytes()) == CONMON);
-    let with_conmon: BTreeSet<Id> =
-        conmons.flat_map(|process| tree.upwards(tree.nearest(&process.cgroup))).collect();
+    let with_conmon = tree.with_ancestors(conmons.map(|process| tree.nearest(&process.cgroup)));
     let is_payload = |id: &Id| utf8_of(tree[*id].name.as_encoded_bytes()).starts_with("libpod-payload");
     let payload = tree.ids().filter(is_payload);
     let with_payload = payload.flat_map(|id| tree.upwards(id).skip(1)).collect();

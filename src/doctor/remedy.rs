@@ -60,26 +60,21 @@ impl Change {
         }
     }
 
-    /// What the setting is called in `[logins]`, where that is of all logins together.
-    fn total(&self) -> Option<&'static str> {
+    /// What the setting is called in the policy, and whether that is a key of `[logins]`, of all logins together.
+    fn key(&self) -> (&'static str, bool) {
         let known = PROPERTIES.iter().find(|known| known.unit == self.property);
-        known.and_then(|known| known.total).filter(|_| *self.unit == *SliceName::user().as_str())
-    }
-
-    /// What it is called in the policy.
-    fn key(&self) -> &'static str {
-        let known = PROPERTIES.iter().find(|known| known.unit == self.property);
-        self.total().or(known.map(|known| known.key)).unwrap_or_default()
+        let total = known.and_then(|known| known.total).filter(|_| *self.unit == *SliceName::user().as_str());
+        (total.or(known.map(|known| known.key)).unwrap_or_default(), total.is_some())
     }
 
     fn words(&self, way: &Way) -> String {
         let Self { unit, property, value } = self;
-        let (total, key) = (self.total(), self.key());
+        let (key, is_of_all) = self.key();
         match way {
             Way::SetProperty => super::set_property(unit, property, value),
             Way::Line(at) => format!("{property}={value} at {at}"),
             Way::Policy(at) => format!("{key} = \"{value}\" at {at}"),
-            Way::PolicysSlice if total.is_some() => format!("{key} = \"{value}\" in [logins] of the policy"),
+            Way::PolicysSlice if is_of_all => format!("{key} = \"{value}\" in [logins] of the policy"),
             Way::PolicysSlice => format!("{key} = \"{value}\" in [slice.\"{unit}\"] of the policy"),
             Way::DropInAfter(at) => {
                 format!(
@@ -120,7 +115,8 @@ pub(super) fn without(unit: &str, property: &'static str, set_by: SetBy<'_>) -> 
     match change.way(set_by) {
         // The policy has no empty values.
         Way::Policy(at) => {
-            Fix::Edit(format!("remove {} at {at}, then: {}", change.key(), written(&BTreeSet::new(), true)))
+            let (key, _) = change.key();
+            Fix::Edit(format!("remove {key} at {at}, then: {}", written(&BTreeSet::new(), true)))
         }
         _ => fix(&[change], set_by),
     }

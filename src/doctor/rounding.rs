@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::SetBy;
+use super::cost::percent;
 use crate::doctor::finding::{Code, Finding, Fix};
 use crate::effect::share::{Busy, counted, not_computed, shares};
 use crate::host::tree::{Id, Tree};
@@ -27,7 +28,6 @@ pub fn findings(tree: &Tree, units: &Units, cpus: u32, set_by: SetBy<'_>) -> Vec
         }
         let (declared, effective) = parts(tree, id, cpus)?;
         let shown = CPU_WEIGHT.value(weight)?;
-        let percent = |part: f64| format!("{:.1}%", part * 100.0);
         (effective - declared >= WORTH_A_WORD).then(|| Finding {
             code: Code::WeightRounded,
             subject: name.into(),

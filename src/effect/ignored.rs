@@ -120,21 +120,14 @@ fn alone(policy: &Policy) -> Vec<(&Origin, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::policy;
+    use crate::fixture::{self, policy};
 
     fn said(text: &str, here: &Here<'_>) -> Vec<String> {
         ignored(&policy(text), here).into_iter().map(|(_, message)| message).collect()
     }
 
     fn disk(name: &str, scheduler: &str) -> Disk {
-        Disk {
-            name: name.into(),
-            number: "254:0".to_owned(),
-            scheduler: Some(scheduler.to_owned()),
-            has_cost: false,
-            low_latency: false,
-            is_removable: false,
-        }
+        fixture::disk(name, "254:0", scheduler, false)
     }
 
     #[test]

@@ -37,14 +37,14 @@ pub fn io_shares(tree: &Tree, weights: &Each<IoWeights>, disk: &Disk, busy: &Bus
     if disk.divider().is_none() {
         return levels;
     }
-    let is_busy = |id: Id| match busy {
-        Busy::Everything => tree[id].populated,
-        Busy::Only(named) => named.iter().any(|named| tree.upwards(*named).any(|above| above == id)),
+    let involved = match busy {
+        Busy::Everything => tree.ids().filter(|id| tree[*id].populated).collect(),
+        Busy::Only(named) => tree.with_ancestors(named.iter().copied()),
     };
     levels.insert(Tree::ROOT, IoLevel { share: 1.0, weight: None, sum: 0 });
     for id in tree.ids() {
         let Some(IoLevel { share, .. }) = levels.get(id).copied() else { continue };
-        let weighed = tree[id].children.iter().filter(|child| is_busy(**child));
+        let weighed = tree[id].children.iter().filter(|child| involved.contains(child));
         let weighed: Vec<(Id, u64)> =
             weighed.filter_map(|child| Some((*child, weights.get(*child)?.on(disk)?))).collect();
         let sum = weighed.iter().map(|(_, weight)| weight).sum();
@@ -69,6 +69,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::fixture;
     use crate::host::tree::Cgroup;
 
     /// Cgroups by their paths, with what they weigh for io.cost and for BFQ.
@@ -89,14 +90,7 @@ mod tests {
     }
 
     fn disk(scheduler: &str, has_cost: bool) -> Disk {
-        Disk {
-            name: "vdb".into(),
-            number: "254:16".to_owned(),
-            scheduler: Some(scheduler.to_owned()),
-            has_cost,
-            low_latency: false,
-            is_removable: false,
-        }
+        fixture::disk("vdb", "254:16", scheduler, has_cost)
     }
 
     #[test]

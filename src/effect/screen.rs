@@ -110,8 +110,7 @@ pub fn worth_a_look(tree: &Tree, status: &Status) -> Vec<Id> {
     others.retain(|id| !chosen.contains(id));
     others.sort_by_key(|id| std::cmp::Reverse(tree[*id].tasks));
     chosen.extend(others.into_iter().take(LOOKED_AT));
-    let with_ancestors: BTreeSet<Id> = chosen.into_iter().flat_map(|id| tree.upwards(id)).collect();
-    with_ancestors.into_iter().collect()
+    tree.with_ancestors(chosen).into_iter().collect()
 }
 
 impl Picture {
@@ -147,9 +146,9 @@ impl Picture {
             let marked = self.unit(id).is_some_and(named);
             marked || cgroup.parent.is_none_or(|parent| parent == Tree::ROOT) || self.uses_something(id)
         };
-        let wanted = self.seen.keys().filter(|id| is_wanted(**id)).flat_map(|id| self.tree.upwards(*id));
+        let wanted = self.tree.with_ancestors(self.seen.keys().copied().filter(|id| is_wanted(*id)));
         let mut rows = vec![Row { ends: Vec::new(), what: What::Cgroup(Tree::ROOT) }];
-        self.add_below(Tree::ROOT, &[], &wanted.collect(), &mut rows);
+        self.add_below(Tree::ROOT, &[], &wanted, &mut rows);
         rows
     }
 

@@ -330,10 +330,7 @@ impl<'t> Machine<'t> {
         };
         let ids: Vec<Id> = match busy {
             Busy::Everything => tree.ids().collect(),
-            Busy::Only(named) => {
-                let involved: BTreeSet<Id> = named.iter().flat_map(|id| tree.upwards(*id)).collect();
-                involved.into_iter().collect()
-            }
+            Busy::Only(named) => tree.with_ancestors(named.iter().copied()).into_iter().collect(),
         };
         machine.add_nodes(&ids, busy);
         machine.add_demands();

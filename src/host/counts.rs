@@ -70,14 +70,7 @@ pub struct TasksCount {
 /// What these count.
 #[must_use]
 pub fn read(root: &Path, tree: &Tree, ids: &[Id]) -> Each<Counts> {
-    let mut counts = Each::none(tree);
-    let read = tree.read_each(root, ids, |_, directory| Some(of(&directory)));
-    for (id, one) in ids.iter().zip(read) {
-        if let Some(one) = one {
-            counts.insert(*id, one);
-        }
-    }
-    counts
+    tree.read_about(root, ids, |_, directory| Some(of(&directory)))
 }
 
 fn of(directory: &CgroupDirectory<'_>) -> Counts {

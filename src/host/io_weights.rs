@@ -74,35 +74,22 @@ impl Weights {
 #[must_use]
 pub fn read(root: &Path, tree: &Tree) -> Each<IoWeights> {
     let ids: Vec<Id> = tree.ids().skip(1).filter(|id| tree[*id].controllers.io).collect();
-    let read = tree.read_each(root, &ids, |_, directory| {
+    tree.read_about(root, &ids, |_, directory| {
         let (cost, bfq) = (directory.text("io.weight"), directory.text("io.bfq.weight"));
         Some(IoWeights::parse(cost.as_deref(), bfq.as_deref()))
-    });
-    let mut weights = Each::none(tree);
-    for (id, one) in ids.iter().zip(read) {
-        if let Some(one) = one {
-            weights.insert(*id, one);
-        }
-    }
-    weights
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture;
 
     #[test]
     fn a_disk_has_its_own_weight_or_that_of_all() {
         let weights = IoWeights::parse(Some("default 200\n254:0 50\n"), Some("default 109\n8:0 30\n"));
         let on = |number: &str, scheduler: &str, has_cost| {
-            let disk = Disk {
-                name: "vda".into(),
-                number: number.to_owned(),
-                scheduler: Some(scheduler.to_owned()),
-                has_cost,
-                low_latency: false,
-                is_removable: false,
-            };
+            let disk = fixture::disk("vda", number, scheduler, has_cost);
             (weights.on(&disk), weights.set_for(&disk))
         };
         assert_eq!(on("254:0", "none", true), (Some(50), Some(50)));

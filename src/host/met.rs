@@ -72,14 +72,9 @@ pub struct TasksLimit {
 #[must_use]
 pub fn read(root: &Path, tree: &Tree) -> Each<Met> {
     let ids: Vec<Id> = tree.ids().filter(|id| *id != Tree::ROOT).collect();
-    let all = tree.read_each(root, &ids, |id, directory| Some(of(&tree[id], &directory)));
-    let mut met = Each::none(tree);
-    for (id, one) in ids.into_iter().zip(all) {
-        if let Some(one) = one.filter(|one| *one != Met::default()) {
-            met.insert(id, one);
-        }
-    }
-    met
+    tree.read_about(root, &ids, |id, directory| {
+        Some(of(&tree[id], &directory)).filter(|met| *met != Met::default())
+    })
 }
 
 /// The `pids.max` of a cgroup, where it has one.

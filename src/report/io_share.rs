@@ -92,7 +92,7 @@ impl OnDisk<'_> {
 
     fn units_table(&self) -> String {
         let mut rows = vec![["UNIT", "SHARE", "WEIGHT", "OF", ""].map(str::to_owned)];
-        for (id, depth) in units(self.view.tree, |id| Some(self.levels.get(id)?.share)) {
+        for (id, depth) in self.units() {
             let Some(level) = self.levels.get(id) else { continue };
             let name = format!("{:indent$}{}", "", self.view.name(id), indent = 2 * depth);
             let (weight, of) = weights(level);
@@ -123,6 +123,15 @@ impl OnDisk<'_> {
         format!("{}{unweighed}", table(&rows))
     }
 
+    fn units(&self) -> Vec<(Id, usize)> {
+        units(self.view.tree, |id| Some(self.levels.get(id)?.share))
+    }
+
+    /// A cgroup's `io.weight` for the disk, whatever that counts.
+    fn set(&self, id: Id) -> Option<u64> {
+        self.view.weights.get(id)?.set_for(self.disk)
+    }
+
     /// From the root down to a cgroup, as far as weights decide.
     fn chain(&self, id: Id) -> Vec<(Id, IoLevel)> {
         let levels = self.view.tree.upwards(id).filter_map(|id| Some((id, *self.levels.get(id)?)));
@@ -133,8 +142,7 @@ impl OnDisk<'_> {
 
     /// What a weight counts that is another in `io.weight`.
     fn notes(&self, id: Id, level: &IoLevel) -> String {
-        let set = self.view.weights.get(id).and_then(|weights| weights.set_for(self.disk));
-        match (set, level.weight) {
+        match (self.set(id), level.weight) {
             (Some(set), Some(counts)) if set != counts => format!("io.weight {set} counts as {counts}"),
             _ => String::new(),
         }
@@ -148,17 +156,13 @@ impl OnDisk<'_> {
         });
         let cgroups: Vec<Id> = match of {
             Some(id) => self.chain(id).into_iter().map(|(id, _)| id).collect(),
-            None => units(self.view.tree, |id| Some(self.levels.get(id)?.share))
-                .into_iter()
-                .map(|(id, _)| id)
-                .collect(),
+            None => self.units().into_iter().map(|(id, _)| id).collect(),
         };
         let cgroup = |id: Id| {
             let IoLevel { share, weight, sum } = self.levels.get(id)?;
-            let set = self.view.weights.get(id).and_then(|weights| weights.set_for(self.disk));
             Some(json!({
                 "cgroup": self.view.tree.absolute(id), "user": self.view.users.get(&id), "share": share,
-                "weight": set, "counted": weight, "sum": sum,
+                "weight": self.set(id), "counted": weight, "sum": sum,
             }))
         };
         let key = if of.is_some() { "chain" } else { "cgroups" };

@@ -140,14 +140,13 @@ fn io_limits(
 /// What a cgroup and those that it is in weigh on each disk on which that counts; disks on which it is the same
 /// together.
 fn io_weights(root: &Path, tree: &Tree, of: Id) -> Vec<(Vec<Competition>, Vec<Foreign>)> {
-    let disks = Disks::read(root).all;
+    let disks = Disks::read(root);
     let mut each: Vec<(Vec<Competition>, Vec<Foreign>)> = Vec::new();
-    let weights = if disks.iter().any(|disk| disk.divider().is_some()) {
-        io_weights::read(root, tree)
-    } else {
-        Each::none(tree)
-    };
-    for disk in disks.into_iter().filter(|disk| disk.divider().is_some()) {
+    if !disks.go_by_weight() {
+        return each;
+    }
+    let weights = io_weights::read(root, tree);
+    for disk in disks.all.into_iter().filter(|disk| disk.divider().is_some()) {
         let levels = levels(tree, of, |id| weights.get(id)?.on(&disk));
         match each.iter_mut().find(|(same, _)| *same == levels) {
             Some((_, disks)) => disks.push(disk.name),

@@ -265,7 +265,7 @@ impl Tree {
     /// only they are busy.
     #[must_use]
     pub fn only(&self, ids: &[Id]) -> Self {
-        let kept: BTreeSet<Id> = ids.iter().flat_map(|id| self.upwards(*id)).collect();
+        let kept = self.with_ancestors(ids.iter().copied());
         let mut tree = Self {
             online: self.online.clone(),
             isolated: self.isolated.clone(),
@@ -328,6 +328,12 @@ impl Tree {
     /// A cgroup, its parent, and so on up to the root.
     pub fn upwards(&self, from: Id) -> impl Iterator<Item = Id> {
         std::iter::successors(Some(from), |id| self[*id].parent)
+    }
+
+    /// These, and what they are in.
+    #[must_use]
+    pub fn with_ancestors(&self, of: impl IntoIterator<Item = Id>) -> BTreeSet<Id> {
+        of.into_iter().flat_map(|id| self.upwards(id)).collect()
     }
 
     /// What lies directly in a slice: the units of PID 1's, and what other programs have made beside them. What is

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
 use rustix::io::{Errno, read};
 
-use super::{Bandwidth, Cgroup, Controllers, Cpu, Cut, Id, Memory, Standing, Tree, online};
+use super::{Bandwidth, Cgroup, Controllers, Cpu, Cut, Each, Id, Memory, Standing, Tree, online};
 use crate::host::cgroup::{self, attribute};
 use crate::host::cgroup_directory::{DEEPEST, MOST, cgroups_in, is_gone, open_cgroup};
 use crate::host::cpu_set::CpuSet;
@@ -151,6 +151,22 @@ impl Tree {
         by_parent(root, self, of, parent, |reader, id| {
             each(*id, CgroupDirectory { parent: &reader.0, name: name(id) })
         })
+    }
+
+    /// The same, to be looked up by the cgroup.
+    pub(crate) fn read_about<R: Send>(
+        &self,
+        root: &Path,
+        of: &[Id],
+        each: impl Fn(Id, CgroupDirectory<'_>) -> Option<R> + Sync,
+    ) -> Each<R> {
+        let mut about = Each::none(self);
+        for (id, one) in of.iter().zip(self.read_each(root, of, each)) {
+            if let Some(one) = one {
+                about.insert(*id, one);
+            }
+        }
+        about
     }
 }
 
