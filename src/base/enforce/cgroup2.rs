@@ -156,8 +156,11 @@ impl<'a> Hierarchy<'a> {
         let has = |attribute| -> Result<bool> {
             Ok(self.read(cgroup, attribute)?.split_whitespace().any(|known| known == controller))
         };
+        let order = || self.write(cgroup, "cgroup.subtree_control", &format!("+{controller}"));
         if has("cgroup.subtree_control")? {
-            return Ok(());
+            // It may be another service's order, which is shown before it is carried out
+            // (`cgroup_subtree_control_write` in kernel/cgroup/cgroup.c); ours waits for that one.
+            return order().or(Ok(()));
         }
         if !has("cgroup.controllers")? {
             bail!(
@@ -165,7 +168,7 @@ impl<'a> Hierarchy<'a> {
                 shown(&cgroup)
             );
         }
-        self.write(cgroup, "cgroup.subtree_control", &format!("+{controller}"))
+        order()
     }
 
     /// Moves the processes of a container's root into a cgroup of their own.
