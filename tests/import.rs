@@ -23,7 +23,7 @@ use std::process::Command;
 use common::{machine, write};
 use fairslice::host::machine::Machine;
 use fairslice::host::recorded::Recorded;
-use fairslice::host::unit_file::Units;
+use fairslice::host::unit_file::ServiceUnits;
 use fairslice::policy::{Policy, load_files};
 use fairslice::survey::Files;
 use fairslice::units::takes::{score, setting};
@@ -63,7 +63,7 @@ fn reload(root: &Path) {
 
 /// What every unit has of everything that a policy can set.
 fn values(root: &Path) -> BTreeMap<(String, &'static str), String> {
-    let units = Units::read(root).unwrap();
+    let units = ServiceUnits::read(root).unwrap();
     let mut names: BTreeSet<String> = units.names().map(ServiceName::to_string).collect();
     for directory in ["etc/systemd/system", "run/systemd/generator", "usr/lib/systemd/system"] {
         for entry in fs::read_dir(root.join(directory)).into_iter().flatten() {

@@ -11,7 +11,7 @@ use std::process::Command;
 use common::write;
 use fairslice::effect::share::{Busy, Shares, by_weight, shares, shares_if};
 use fairslice::host::cpu_set::CpuSet;
-use fairslice::host::tree::{Bandwidth, Cgroup, Cpu, Id, Tree};
+use fairslice::host::tree::{Cgroup, Cpu, CpuMax, Id, Tree};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ const CPUS: u32 = 4;
 #[derive(Debug, Clone)]
 struct Node {
     weight: u64,
-    max: Option<Bandwidth>,
+    max: Option<CpuMax>,
     cpus: Option<CpuSet>,
     tasks: u64,
     /// Whether it hands on the cpu controller.
@@ -48,7 +48,7 @@ fn node(kind: Kind) -> impl Strategy<Value = Node> {
     let weight = prop_oneof![1 => Just(0), 9 => 1..=10_000_u64];
     // A hundredth of a CPU up to more than there are.
     let max = prop_oneof![3 => Just(None), u32::from(kind.limits) => (1_000..600_000_u64).prop_map(|quota| {
-        Some(Bandwidth { quota, period: 100_000 })
+        Some(CpuMax { quota, period: 100_000 })
     })];
     let set =
         (1..1_u32 << CPUS).prop_map(|bits| Some((0..CPUS).filter(|cpu| bits >> cpu & 1 == 1).collect()));
@@ -567,7 +567,7 @@ fn the_time_of_each_disk() {
 #[test]
 fn what_a_quota_leaves_inside_of_another_is_the_siblings_by_their_weights() {
     let leaf = |weight, max| Node { weight, max, cpus: None, tasks: 4, cpu: false, children: Vec::new() };
-    let quota = |quota| Some(Bandwidth { quota, period: 100_000 });
+    let quota = |quota| Some(CpuMax { quota, period: 100_000 });
     let inner =
         Node { children: vec![leaf(900, quota(1000)), leaf(100, None)], cpu: true, ..leaf(300, None) };
     let outer = Node { children: vec![leaf(100, None), inner], cpu: true, ..leaf(100, quota(20_000)) };

@@ -46,8 +46,8 @@ pub const PARSERS: &[(&str, Parser)] = &[
     (
         "cpu_max",
         Text(|text| {
-            if let Some(bandwidth) = tree::Bandwidth::parse(text) {
-                assert!(bandwidth.period > 0);
+            if let Some(max) = tree::CpuMax::parse(text) {
+                assert!(max.period > 0);
             }
         }),
     ),

@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{FOUND, PATIENCE, lock, out, say_missed};
-use crate::doctor::look::{Found, Look, on_v1};
+use crate::doctor::look::{Findings, Look, on_v1};
 use crate::report::{self, Examined};
 use crate::survey;
 
@@ -43,7 +43,7 @@ pub(super) fn run(root: &Path, arguments: &Arguments) -> Result<u8> {
     print(&all_missed(&look), &found, json)
 }
 
-fn print(missed: &[String], found: &Found, json: bool) -> Result<u8> {
+fn print(missed: &[String], found: &Findings, json: bool) -> Result<u8> {
     let looked = Examined { settings: found.settings, missed };
     let text = if json {
         report::doctor_json(&found.findings, looked)

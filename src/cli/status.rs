@@ -18,7 +18,7 @@ use super::out::{print, say};
 use super::{complain, say_missed};
 use crate::doctor::look;
 use crate::effect::memory::{ceiling, protection};
-use crate::effect::screen::{self, Figures, Picture, Seen, What};
+use crate::effect::screen::{self, Figures, Picture, Sample, What};
 use crate::effect::share::{Busy, LEAST_LIMIT, not_computed, shares};
 use crate::effect::{self, Status};
 use crate::enforce::launched;
@@ -118,7 +118,7 @@ pub(super) fn status(root: &Path, options: &Options) -> Result<u8> {
     let differs = if details.is_empty() {
         picture.status.differing() > 0
     } else {
-        details.iter().filter_map(|detail| detail.unit).any(effect::Unit::differs)
+        details.iter().filter_map(|detail| detail.unit).any(effect::UnitStatus::differs)
     };
     Ok(broken.max(u8::from(differs)))
 }
@@ -176,7 +176,7 @@ pub(super) fn look_with_doctor(root: &Path, loaded: &Loaded) -> Result<(Picture,
 type Before = HashMap<PathBuf, CpuTime>;
 
 fn cpu_times(picture: &Picture) -> Before {
-    let time = |(id, look): (&Id, &Seen)| Some((picture.tree.path(*id), look.usage.cpu?));
+    let time = |(id, look): (&Id, &Sample)| Some((picture.tree.path(*id), look.usage.cpu?));
     picture.seen.iter().filter_map(time).collect()
 }
 
@@ -240,7 +240,7 @@ fn picture(
     let seen = ids.iter().copied().zip(cgroups.iter().zip(usages)).map(|(id, (cgroup, usage))| {
         let before = before.and_then(|before| before.get(cgroup));
         let cpu = before.and_then(|before| Some(usage.cpu?.share_since(*before, cpus)));
-        (id, Seen { usage, cpu, figures: Figures::default() })
+        (id, Sample { usage, cpu, figures: Figures::default() })
     });
     let seen = seen.collect();
     let mut picture = Picture::new(machine, usage::memory_used(root), tree, status, seen);

@@ -249,7 +249,7 @@ pub(super) fn real(weight: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::tree::Bandwidth;
+    use crate::host::tree::CpuMax;
 
     const SERVICES: &str = "foundry.slice/foundry-services.slice";
 
@@ -339,7 +339,7 @@ mod tests {
         let mut tree = tree(200, 200);
         assert_eq!(cost(&tree, "foundry.slice", 200, 200), None);
         // A limit decides, whatever the weight is.
-        let max = Some(Bandwidth { quota: 20_000, period: 100_000 });
+        let max = Some(CpuMax { quota: 20_000, period: 100_000 });
         let limited = Cgroup { cpu: Some(Cpu { weight: 300, max }), ..weighing(100) };
         tree.add(Tree::ROOT, "limited.slice", limited);
         assert_eq!(cost(&tree, "limited.slice", 300, 200), None);

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use super::SetBy;
+use super::PlaceOf;
 use super::cost::percent;
 use super::finding::{Code, Finding, Fix, Place};
-use super::remedy::{self, Change};
+use super::remedy::{self, NewValue};
 use super::{is_admins, is_alone, is_in_common};
 use crate::effect::io_share::part;
 use crate::host::disk::{Disk, Disks};
@@ -32,7 +32,7 @@ pub fn findings(
     units: &Units,
     disks: &Disks,
     weights: &Each<IoWeights>,
-    set_by: SetBy<'_>,
+    set_by: PlaceOf<'_>,
 ) -> Vec<Finding> {
     let scene = IoScene { tree, units, disks, weights, set_by };
     let mut weighted: Vec<Weighted<'_>> =
@@ -55,7 +55,7 @@ struct IoScene<'a> {
     units: &'a Units,
     disks: &'a Disks,
     weights: &'a Each<IoWeights>,
-    set_by: SetBy<'a>,
+    set_by: PlaceOf<'a>,
 }
 
 /// A unit that runs, with a weight of its own.
@@ -168,7 +168,7 @@ impl IoScene<'_> {
         let ancestors = self.tree.upwards(parent).filter(|id| *id != Tree::ROOT);
         let ancestors: Vec<&str> = ancestors.filter_map(|id| self.tree.unit(id)).collect();
         let are_unset = ancestors.iter().all(|name| set(name).is_none());
-        let raise = |name: &&str| Change {
+        let raise = |name: &&str| NewValue {
             unit: (*name).to_owned(),
             property: IO_WEIGHT.unit,
             value: weight.to_string(),
@@ -249,9 +249,9 @@ impl IoScene<'_> {
         let most = beside.iter().map(|(_, set, _)| *set).max().unwrap_or(weight.get());
         let change = |(id, set, _): &(Id, u64, u64)| {
             let value = (set * Weight::DEFAULT.get() / most.max(1)).max(1).to_string();
-            Some(Change { unit: self.tree.unit(*id)?.to_owned(), property: IO_WEIGHT.unit, value })
+            Some(NewValue { unit: self.tree.unit(*id)?.to_owned(), property: IO_WEIGHT.unit, value })
         };
-        let changes: Vec<Change> = beside.iter().filter_map(change).collect();
+        let changes: Vec<NewValue> = beside.iter().filter_map(change).collect();
         if changes.len() > MOST_CHANGES {
             return Fix::Edit(format!(
                 "divide the {}= of all that is in {} by {:.1}",

@@ -5,11 +5,11 @@ use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
-use super::SetBy;
+use super::PlaceOf;
 use super::remedy;
 use crate::doctor::finding::{Code, Finding, Fix, Place, Subjects};
 use crate::effect::kill_order::{
-    Domain, KillScene, NEVER, Ranked, Source, contradicted, keeping_order, ranked, source,
+    Domain, KillScene, NEVER, Ranked, ScoreSource, contradicted, keeping_order, ranked, source,
 };
 use crate::effect::memory::size;
 use crate::host::cgroup;
@@ -30,7 +30,7 @@ pub fn findings(
     scene: &KillScene<'_>,
     policy: &Policy,
     logins: &dyn Fn(u32) -> i16,
-    set_by: SetBy<'_>,
+    set_by: PlaceOf<'_>,
 ) -> Vec<Finding> {
     let mut found = inherited(scene, logins, set_by);
     found.extend(reversed(scene, policy));
@@ -39,17 +39,17 @@ pub fn findings(
 }
 
 /// Processes of logins and users that are killed later than others, or never, and not by their own doing.
-fn inherited(scene: &KillScene<'_>, logins: &dyn Fn(u32) -> i16, set_by: SetBy<'_>) -> Vec<Finding> {
-    let mut by_unit: BTreeMap<Subjects, Vec<(&Process, Source<'_>)>> = BTreeMap::new();
+fn inherited(scene: &KillScene<'_>, logins: &dyn Fn(u32) -> i16, set_by: PlaceOf<'_>) -> Vec<Finding> {
+    let mut by_unit: BTreeMap<Subjects, Vec<(&Process, ScoreSource<'_>)>> = BTreeMap::new();
     for process in scene.processes.iter().filter(|process| process.oom_score_adj < 0 && !process.is_kernel) {
         let user = cgroup::user(&process.cgroup);
         let unit = cgroup::unit(&process.cgroup).unwrap_or_default();
         let from = source(scene, process);
         let is_meant = match from {
             // Only root can lower a score under the one it was started with.
-            Source::Written => process.uid == 0,
-            Source::Unit(_) => user.is_some(),
-            Source::Inherited { .. } => false,
+            ScoreSource::Written => process.uid == 0,
+            ScoreSource::Unit(_) => user.is_some(),
+            ScoreSource::Inherited { .. } => false,
         };
         let is_person = is_person(process.uid);
         let is_users = user.is_some() || is_person && starts_for_others(unit);
@@ -99,11 +99,13 @@ fn starts_for_others(unit: &str) -> bool {
     STARTERS.contains(&stem.split_once('@').map_or(stem, |(template, _)| template))
 }
 
-fn inherited_from(process: &Process, from: Source<'_>, set_by: SetBy<'_>) -> (String, Option<Place>) {
+fn inherited_from(process: &Process, from: ScoreSource<'_>, set_by: PlaceOf<'_>) -> (String, Option<Place>) {
     let set = |unit: &str| set_by(unit, OOM_SCORE_ADJUST);
     match from {
-        Source::Unit(unit) => (format!("{unit} has {OOM_SCORE_ADJUST}={}", process.oom_score_adj), set(unit)),
-        Source::Inherited { from, unit: Some(unit) } => (
+        ScoreSource::Unit(unit) => {
+            (format!("{unit} has {OOM_SCORE_ADJUST}={}", process.oom_score_adj), set(unit))
+        }
+        ScoreSource::Inherited { from, unit: Some(unit) } => (
             format!(
                 "inherited from {} (pid {}): {unit} has {OOM_SCORE_ADJUST}={}",
                 shown(&from.name),
@@ -112,10 +114,12 @@ fn inherited_from(process: &Process, from: Source<'_>, set_by: SetBy<'_>) -> (St
             ),
             set(unit),
         ),
-        Source::Inherited { from, unit: None } => {
+        ScoreSource::Inherited { from, unit: None } => {
             (format!("inherited from {} (pid {}), which has it by itself", shown(&from.name), from.pid), None)
         }
-        Source::Written => ("inherited from a process that is gone, or written by root".to_owned(), None),
+        ScoreSource::Written => {
+            ("inherited from a process that is gone, or written by root".to_owned(), None)
+        }
     }
 }
 
@@ -174,7 +178,7 @@ fn reordered(order: &[Ranked<'_>], policy: &Policy) -> Fix {
 }
 
 /// Kills that take more, or less, than the unit says.
-fn groups(scene: &KillScene<'_>, set_by: SetBy<'_>) -> Vec<Finding> {
+fn groups(scene: &KillScene<'_>, set_by: PlaceOf<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     let inside = LazyCell::new(|| Inside::of(scene));
     for id in scene.tree.ids().filter(|id| *id != Tree::ROOT) {
@@ -247,7 +251,7 @@ fn unit_group<'a>(
     is_group: bool,
     path: &Path,
     survivor: &dyn Fn() -> Option<&'a Process>,
-    set_by: SetBy<'_>,
+    set_by: PlaceOf<'_>,
 ) -> Option<Finding> {
     let (policy, attribute) = (unit.text("OOMPolicy")?, u8::from(is_group));
     let finding = |what: String, cost: Option<String>, cause: String, fix: Fix| Finding {
@@ -276,7 +280,7 @@ fn unit_group<'a>(
         "OOMPolicy=kill does not kill all of it".to_owned(),
         Some(format!("{} (pid {}) survives the others", shown(&survivor.name), survivor.pid)),
         match source(scene, survivor) {
-            Source::Unit(_) => "the unit has OOMScoreAdjust=-1000".to_owned(),
+            ScoreSource::Unit(_) => "the unit has OOMScoreAdjust=-1000".to_owned(),
             _ => "the process has a score of -1000 by itself or its parent".to_owned(),
         },
         everything_or_stop(scene, name, survivor, set_by),
@@ -284,13 +288,13 @@ fn unit_group<'a>(
 }
 
 /// Without `OOMPolicy=kill`, what is killed is what is meant.
-fn everything_or_stop(scene: &KillScene<'_>, name: &str, survivor: &Process, set_by: SetBy<'_>) -> Fix {
+fn everything_or_stop(scene: &KillScene<'_>, name: &str, survivor: &Process, set_by: PlaceOf<'_>) -> Fix {
     let stop = match set_by(name, "OOMPolicy") {
         Some(at) => format!("OOMPolicy=stop at {at}"),
         None => format!("OOMPolicy=stop in a drop-in of {}", quoted(name)),
     };
     let score = match source(scene, survivor) {
-        Source::Unit(_) => "another OOMScoreAdjust= than -1000, and a restart".to_owned(),
+        ScoreSource::Unit(_) => "another OOMScoreAdjust= than -1000, and a restart".to_owned(),
         _ => format!("choom -n -999 -p {}", survivor.pid),
     };
     Fix::Edit(format!("{stop}, then: {}; or {score}", remedy::written(&BTreeSet::from([name]), false)))
@@ -302,7 +306,7 @@ mod tests {
 
     use super::*;
     use crate::effect::kill_order::tests::{MIB, add, memory, process};
-    use crate::host::tree::{Cgroup, Memory};
+    use crate::host::tree::{Cgroup, MemoryAttributes};
     use crate::host::units::Units;
     use crate::policy;
 
@@ -489,7 +493,7 @@ mod tests {
         let cause = |oom_group: bool, unit: &str| {
             let mut machine = Machine::stock();
             add(&mut machine.tree, "x.slice", memory(0));
-            add(&mut machine.tree, "x.slice/g.service", Memory { oom_group, ..memory(0) });
+            add(&mut machine.tree, "x.slice/g.service", MemoryAttributes { oom_group, ..memory(0) });
             machine.processes.push(process(11, "x.slice/g.service", -1000, 1));
             machine.units = Units::parse(&format!("Id=g.service\nActiveState=active\n{unit}"));
             machine.findings().into_iter().map(|found| (found.code, found.what)).collect::<Vec<_>>()
@@ -506,7 +510,7 @@ mod tests {
             (r"x\x2dy.slice", r"'/sys/fs/cgroup/x\x2dy.slice/memory.oom.group'"),
         ] {
             let mut machine = Machine::stock();
-            add(&mut machine.tree, name, Memory { oom_group: true, ..memory(0) });
+            add(&mut machine.tree, name, MemoryAttributes { oom_group: true, ..memory(0) });
             machine.units = Units::parse(&format!("Id={name}\nActiveState=active\n"));
             let [found] = machine.findings().try_into().unwrap();
             assert_eq!(found.fix, Fix::Command(format!("echo 0 > {file}")));

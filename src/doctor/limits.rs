@@ -1,13 +1,13 @@
 //! Limits that are being met: who stands still, is killed or cannot fork, and whose setting it is.
 #![forbid(unsafe_code)]
 
-use super::SetBy;
+use super::PlaceOf;
 use super::finding::{Code, Finding, Fix};
-use super::remedy::{self, Change, amount};
+use super::remedy::{self, NewValue, amount};
 use crate::effect::memory::size;
 use crate::host::met::{CpuMet, MemoryMet, Met, TasksLimit};
 use crate::host::pressure::{Stall, Stalls};
-use crate::host::tree::{Each, Id, Memory, Tree};
+use crate::host::tree::{Each, Id, MemoryAttributes, Tree};
 use crate::host::units::{Unit, Units};
 use crate::text::{quoted, shown};
 use crate::units::{MEMORY_HIGH, MEMORY_MAX, TASKS_MAX};
@@ -25,7 +25,7 @@ pub fn findings(
     met: &Each<Met>,
     tasks_limit: &dyn Fn(Id) -> Option<TasksLimit>,
     ram: u64,
-    set_by: SetBy<'_>,
+    set_by: PlaceOf<'_>,
 ) -> Vec<Finding> {
     let scene = LimitScene { tree, ram, set_by };
     let mut found = Vec::new();
@@ -45,12 +45,12 @@ pub fn findings(
 struct LimitScene<'a> {
     tree: &'a Tree,
     ram: u64,
-    set_by: SetBy<'a>,
+    set_by: PlaceOf<'a>,
 }
 
 impl LimitScene<'_> {
     /// Tasks that wait at a limit because next to nothing can be reclaimed.
-    fn stalled(&self, id: Id, memory: &Memory, met: &MemoryMet) -> Option<Finding> {
+    fn stalled(&self, id: Id, memory: &MemoryAttributes, met: &MemoryMet) -> Option<Finding> {
         let is_at = |limit: u64| limit != u64::MAX && memory.current >= limit - limit / 50;
         let pressure = met.pressure.filter(waits)?;
         let (property, limit) = if is_at(memory.max) {
@@ -82,7 +82,7 @@ impl LimitScene<'_> {
     }
 
     /// Processes that were killed at a limit that still is the one.
-    fn killed(&self, id: Id, memory: &Memory, met: &MemoryMet) -> Option<Finding> {
+    fn killed(&self, id: Id, memory: &MemoryAttributes, met: &MemoryMet) -> Option<Finding> {
         let peak = met.peak.unwrap_or(memory.current);
         if memory.max == u64::MAX || met.oom == 0 || met.oom_kill == 0 || peak < memory.max - memory.max / 50
         {
@@ -107,7 +107,7 @@ impl LimitScene<'_> {
             return None;
         }
         let value = amount(self.twice(max));
-        let raise = Change { unit: name.to_owned(), property: MEMORY_MAX.unit, value };
+        let raise = NewValue { unit: name.to_owned(), property: MEMORY_MAX.unit, value };
         let and_start = |raise| format!("{raise} && systemctl restart {}", quoted(name));
         Some(Finding {
             code: Code::MemoryKilled,
@@ -188,7 +188,7 @@ impl LimitScene<'_> {
     ) -> Finding {
         let unit = self.tree.unit(id);
         let fix = match unit {
-            Some(unit) => remedy::fix(&[Change { unit: unit.to_owned(), property, value }], self.set_by),
+            Some(unit) => remedy::fix(&[NewValue { unit: unit.to_owned(), property, value }], self.set_by),
             // What a unit or another program limits in its own cgroups.
             None => remedy::elsewhere(&self.tree.absolute(id)),
         };

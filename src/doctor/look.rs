@@ -72,7 +72,7 @@ pub struct Look {
 }
 
 /// What was found, and in how many settings.
-pub struct Found {
+pub struct Findings {
     /// The worst first.
     pub findings: Vec<Finding>,
     /// How many were followed to where they take effect.
@@ -81,12 +81,12 @@ pub struct Found {
 
 /// Where there is no cgroup2, nothing else needs to be looked at.
 #[must_use]
-pub fn on_v1(root: &Path) -> Option<Found> {
+pub fn on_v1(root: &Path) -> Option<Findings> {
     let v1 = v1::read(root)?;
     let units = Units::read(root).unwrap_or_default();
     let findings =
         doctor::stock::findings(&Policy::default(), Some(&v1), &units, &Settings::read(root, &units), None);
-    Some(Found { findings: sorted(findings), settings: 0 })
+    Some(Findings { findings: sorted(findings), settings: 0 })
 }
 
 /// The disks, and what PID 1 says of limits of theirs.
@@ -195,7 +195,7 @@ impl Look {
 
     /// Finds what is wrong.
     #[must_use]
-    pub fn examine(&self, loaded: Option<&Loaded>) -> Found {
+    pub fn examine(&self, loaded: Option<&Loaded>) -> Findings {
         let scene = self.scene();
         let chains = doctor::chains(&scene);
         let mut findings = loaded.map(doctor::settings::findings).unwrap_or_default();
@@ -213,7 +213,7 @@ impl Look {
             &self.facts.settings,
             self.facts.version(),
         ));
-        Found { findings: sorted(findings), settings: chains.len() }
+        Findings { findings: sorted(findings), settings: chains.len() }
     }
 
     /// What the settings of the whole tree come to.

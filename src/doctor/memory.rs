@@ -11,8 +11,8 @@ pub use self::swap::without_swap;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::SetBy;
-use super::remedy::{self, Change, rounded};
+use super::PlaceOf;
+use super::remedy::{self, NewValue, rounded};
 use crate::doctor::finding::{Code, Finding, Fix};
 use crate::effect::Carried;
 use crate::effect::memory::{Guard, Protections, ceiling, is_less, size};
@@ -30,7 +30,7 @@ pub fn findings(
     ram: u64,
     multi_gen_lru: bool,
     carried: &BTreeMap<SliceName, Carried>,
-    set_by: SetBy<'_>,
+    set_by: PlaceOf<'_>,
 ) -> Vec<Finding> {
     let scene = MemoryScene { tree, protections, ram, carried, set_by };
     let mut found = scene.unprotected();
@@ -52,7 +52,7 @@ struct MemoryScene<'a> {
     protections: &'a Protections,
     ram: u64,
     carried: &'a BTreeMap<SliceName, Carried>,
-    set_by: SetBy<'a>,
+    set_by: PlaceOf<'a>,
 }
 
 impl MemoryScene<'_> {
@@ -116,8 +116,8 @@ impl MemoryScene<'_> {
         let largest = self.name(*largest);
         let can_be_raised = !is_root && sum <= self.ram.min(ceiling(self.tree, parent).of_memory());
         let left = most.checked_sub(sum - own).filter(|left| *left > 0);
-        let lower = left.map(|left| Change::bytes(&largest, property, rounded(left)));
-        let raise = can_be_raised.then(|| Change::bytes(&subject, property, sum));
+        let lower = left.map(|left| NewValue::bytes(&largest, property, rounded(left)));
+        let raise = can_be_raised.then(|| NewValue::bytes(&subject, property, sum));
         let [lower, raise] = [lower, raise].map(|change| Some(remedy::fix(&[change?], self.set_by)));
         let fix = match (lower, raise) {
             (Some(Fix::Command(lower) | Fix::Edit(lower)), Some(Fix::Command(raise) | Fix::Edit(raise))) => {
@@ -162,10 +162,10 @@ mod tests {
     use crate::doctor::finding::Place;
     use crate::effect::kill_order::tests::{MIB, add, memory};
     use crate::effect::memory::protection;
-    use crate::host::tree::{Cgroup, Memory};
+    use crate::host::tree::{Cgroup, MemoryAttributes};
     use crate::units;
 
-    fn tree(cgroups: &[(&str, Memory)]) -> Tree {
+    fn tree(cgroups: &[(&str, MemoryAttributes)]) -> Tree {
         let mut tree = Tree::new(Cgroup::default());
         for (path, memory) in cgroups {
             add(&mut tree, path, *memory);
@@ -173,8 +173,8 @@ mod tests {
         tree
     }
 
-    fn min(current: u64, min: u64) -> Memory {
-        Memory { min: min * MIB, ..memory(current * MIB) }
+    fn min(current: u64, min: u64) -> MemoryAttributes {
+        MemoryAttributes { min: min * MIB, ..memory(current * MIB) }
     }
 
     fn found(tree: &Tree, carried: &BTreeMap<SliceName, Carried>) -> Vec<Finding> {
@@ -210,12 +210,12 @@ mod tests {
             ("a.slice/a-b.slice/c.service", min(9, 600)),
         ];
         assert_eq!(said(&tree(&handed)), [""; 0]);
-        let all = Memory { min: u64::MAX, ..memory(50 * MIB) };
+        let all = MemoryAttributes { min: u64::MAX, ..memory(50 * MIB) };
         assert_eq!(said(&tree(&[("a.slice", all), ("a.slice/b.service", all)])), [""; 0]);
-        let high = |bytes| Memory { high: bytes, ..memory(0) };
+        let high = |bytes| MemoryAttributes { high: bytes, ..memory(0) };
         let limits = [
             ("a.slice", high(200 * MIB)),
-            ("a.slice/b.service", Memory { max: 300 * MIB, ..high(100 * MIB) }),
+            ("a.slice/b.service", MemoryAttributes { max: 300 * MIB, ..high(100 * MIB) }),
         ];
         assert_eq!(said(&tree(&limits)), [""; 0]);
     }
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_low_that_does_not_hold_is_found_once() {
-        let low = |low| Memory { low, ..memory(0) };
+        let low = |low| MemoryAttributes { low, ..memory(0) };
         let two = [("a.slice", low(9)), ("a.slice/a-b.slice", low(9)), ("b.slice", low(0))];
         let expected = "FS028 a.slice: memory.low of a.slice, a-b.slice holds once, and not the next time; what it \
                         covers is reclaimed as the rest is, a little later; the multi-gen LRU is on: \
@@ -257,8 +257,8 @@ mod tests {
                         systemd-run --quiet --wait --slice=a-b.slice true";
         assert!(said(&tree(&two[..1]))[0].contains("memory.low of a.slice holds"));
         let with_use = [
-            ("a.slice", Memory { current: 9, ..two[0].1 }),
-            ("a.slice/a-b.slice", Memory { current: 9, ..two[1].1 }),
+            ("a.slice", MemoryAttributes { current: 9, ..two[0].1 }),
+            ("a.slice/a-b.slice", MemoryAttributes { current: 9, ..two[1].1 }),
         ];
         assert_eq!(said(&tree(&with_use)), [expected]);
     }
@@ -284,12 +284,12 @@ mod tests {
 
     #[test]
     fn a_ceiling_that_never_holds_is_found() {
-        let high = |mib: u64| Memory { high: mib * MIB, ..memory(0) };
+        let high = |mib: u64| MemoryAttributes { high: mib * MIB, ..memory(0) };
         let above = said(&tree(&[("a.slice", high(2000))]));
         let expected = "FS025 a.slice: memory.high = 1.95G never holds; it limits nothing; the machine has 1000M of RAM; \
                         systemctl set-property a.slice MemoryHigh=75%";
         assert_eq!(above, [expected]);
-        let max = |mib: u64| Memory { max: mib * MIB, ..memory(0) };
+        let max = |mib: u64| MemoryAttributes { max: mib * MIB, ..memory(0) };
         for (outer, inner, is_found) in [
             (high(100), high(200), true),
             (max(100), high(200), true),

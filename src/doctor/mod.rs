@@ -38,7 +38,7 @@ use crate::text::quoted;
 use crate::units::{Property, SLICE, ServiceName, SliceName};
 
 /// Where a setting of a unit stands: by the unit's name and the key, `("ssh.service", "OOMScoreAdjust")`.
-pub type SetBy<'a> = &'a dyn Fn(&str, &str) -> Option<Place>;
+pub type PlaceOf<'a> = &'a dyn Fn(&str, &str) -> Option<Place>;
 
 /// The way of each value that the policy declares, then of each that PID 1 has without its asking.
 #[must_use]

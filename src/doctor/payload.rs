@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use super::SetBy;
+use super::PlaceOf;
 use super::finding::{Code, Finding, Fix, Place};
 use super::remedy::{amount, is_vendors};
 use crate::effect::memory::size;
 use crate::host::processes::Process;
-use crate::host::tree::{Id, Memory, Tree};
+use crate::host::tree::{Id, MemoryAttributes, Tree};
 use crate::host::units::Units;
 use crate::text::and_more;
 use crate::text::{quoted, shown, utf8_of};
@@ -86,7 +86,7 @@ pub(super) const LIMITS: [&str; 5] = ["MemoryMax", "MemoryHigh", "MemorySwapMax"
 
 /// Daemons with limits that the administrator has set and that do not hold for what they start.
 #[must_use]
-pub fn findings(tree: &Tree, units: &Units, processes: &[Process], set_by: SetBy<'_>) -> Vec<Finding> {
+pub fn findings(tree: &Tree, units: &Units, processes: &[Process], set_by: PlaceOf<'_>) -> Vec<Finding> {
     let scene = PayloadScene { tree, units, set_by };
     let starting = starting(tree, processes);
     let active = units.iter().filter(|(name, unit)| unit.is_active() && name.ends_with(".service"));
@@ -117,7 +117,7 @@ fn starting(tree: &Tree, processes: &[Process]) -> BTreeSet<Id> {
 struct PayloadScene<'a> {
     tree: &'a Tree,
     units: &'a Units,
-    set_by: SetBy<'a>,
+    set_by: PlaceOf<'a>,
 }
 
 impl PayloadScene<'_> {
@@ -193,7 +193,7 @@ impl PayloadScene<'_> {
     /// What a cgroup is limited to, as a unit file takes it.
     fn limit(&self, id: Id, setting: &str) -> Option<String> {
         let cgroup = &self.tree[id];
-        let memory = |limit: fn(&Memory) -> u64| {
+        let memory = |limit: fn(&MemoryAttributes) -> u64| {
             cgroup.memory.as_ref().map(limit).filter(|limit| *limit != u64::MAX).map(amount)
         };
         match setting {
@@ -228,9 +228,9 @@ mod tests {
     fn found(service: &str, file: &str, others: &[&str], limited: Option<&str>) -> Vec<Finding> {
         let mut tree = Tree::new(Cgroup::default());
         let own = format!("system.slice/{service}");
-        add(&mut tree, &own, Memory { max: 300 * MIB, ..memory(10 * MIB) });
+        add(&mut tree, &own, MemoryAttributes { max: 300 * MIB, ..memory(10 * MIB) });
         if let Some(slice) = limited {
-            add(&mut tree, slice, Memory { max: 300 * MIB, ..memory(0) });
+            add(&mut tree, slice, MemoryAttributes { max: 300 * MIB, ..memory(0) });
         }
         for path in others {
             add(&mut tree, path, memory(500 * MIB));

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::SetBy;
+use super::PlaceOf;
 use super::finding::{Fix, Place};
 use crate::paths;
 use crate::text::{Foreign, quoted, shown};
@@ -12,7 +12,7 @@ use crate::units::{Amount, Memory, PROPERTIES, SliceName};
 
 /// One value that a unit is to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Change {
+pub(super) struct NewValue {
     pub(super) unit: String,
     /// The unit's setting, one of [`PROPERTIES`].
     pub(super) property: &'static str,
@@ -34,13 +34,13 @@ enum Way {
     DropInAfter(Place),
 }
 
-impl Change {
+impl NewValue {
     pub(super) fn bytes(unit: &str, property: &'static str, bytes: u64) -> Self {
         let value = amount(bytes);
         Self { unit: unit.to_owned(), property, value }
     }
 
-    fn way(&self, set_by: SetBy<'_>) -> Way {
+    fn way(&self, set_by: PlaceOf<'_>) -> Way {
         let Some(at) = set_by(&self.unit, self.property) else { return Way::SetProperty };
         let file = at.file.as_path();
         let is_in = |directory: &str| file.starts_with(paths::absolute(directory));
@@ -97,7 +97,7 @@ pub(super) fn is_carried(at: &Place) -> bool {
 }
 
 /// One fix that makes all of these changes.
-pub(super) fn fix(changes: &[Change], set_by: SetBy<'_>) -> Fix {
+pub(super) fn fix(changes: &[NewValue], set_by: PlaceOf<'_>) -> Fix {
     let ways: Vec<Way> = changes.iter().map(|change| change.way(set_by)).collect();
     if ways.iter().all(|way| matches!(way, Way::SetProperty)) {
         return Fix::Command(commands(changes));
@@ -110,8 +110,8 @@ pub(super) fn fix(changes: &[Change], set_by: SetBy<'_>) -> Fix {
 }
 
 /// A fix that takes a unit's setting away.
-pub(super) fn without(unit: &str, property: &'static str, set_by: SetBy<'_>) -> Fix {
-    let change = Change { unit: unit.to_owned(), property, value: String::new() };
+pub(super) fn without(unit: &str, property: &'static str, set_by: PlaceOf<'_>) -> Fix {
+    let change = NewValue { unit: unit.to_owned(), property, value: String::new() };
     match change.way(set_by) {
         // The policy has no empty values.
         Way::Policy(at) => {
@@ -156,8 +156,8 @@ pub(super) fn elsewhere(cgroup: &Foreign) -> Fix {
 }
 
 /// Those of one unit that follow one another by one command.
-fn commands(changes: &[Change]) -> String {
-    let of_unit = |changes: &[Change]| {
+fn commands(changes: &[NewValue]) -> String {
+    let of_unit = |changes: &[NewValue]| {
         let values: Vec<String> =
             changes.iter().map(|change| format!("{}={}", change.property, change.value)).collect();
         let unit = quoted(&changes.first()?.unit);
@@ -192,7 +192,8 @@ mod tests {
     use super::*;
 
     fn fixed(changes: &[(&'static str, &'static str, u64)], files: &[(&str, &str)]) -> Fix {
-        let changes: Vec<Change> = changes.iter().map(|(u, p, bytes)| Change::bytes(u, p, *bytes)).collect();
+        let changes: Vec<NewValue> =
+            changes.iter().map(|(u, p, bytes)| NewValue::bytes(u, p, *bytes)).collect();
         let set_by = |unit: &str, _: &str| {
             let (_, file) = files.iter().find(|(of, _)| *of == unit)?;
             Some(Place { file: file.into(), line: Some(3) })

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::SetBy;
+use super::PlaceOf;
 use super::cost::percent;
 use crate::doctor::finding::{Code, Finding, Fix};
 use crate::effect::share::{Busy, counted, not_computed, shares};
@@ -19,7 +19,7 @@ const WORTH_A_WORD: f64 = 0.05;
 /// [`Code::WeightRounded`]: a weight that somebody has set, and with which a unit gets more than is its
 /// while all its siblings are busy on every CPU.
 #[must_use]
-pub fn findings(tree: &Tree, units: &Units, cpus: u32, set_by: SetBy<'_>) -> Vec<Finding> {
+pub fn findings(tree: &Tree, units: &Units, cpus: u32, set_by: PlaceOf<'_>) -> Vec<Finding> {
     let one = |(name, unit): (&str, &Unit)| {
         let weight = unit.number(CPU_WEIGHT.unit)?;
         let id = tree.find(&unit.cgroup()?).filter(|id| *id != Tree::ROOT && tree[*id].populated)?;

@@ -16,7 +16,7 @@ use crate::host::machine::Machine;
 use crate::host::tree::Tree;
 use crate::host::units::Unit;
 use crate::paths;
-use crate::policy::{Diagnostic, InForce, Loaded, Origin, Severity, TotalWeight};
+use crate::policy::{Diagnostic, InForce, Level, Loaded, Origin, TotalWeight};
 use crate::survey::controller::{self, Absent, Disabling};
 use crate::survey::snapshot::{Attributes, Snapshot, User};
 use crate::survey::unmatched::Unmatched;
@@ -45,7 +45,7 @@ struct Wanted<'a> {
 pub fn findings(loaded: &Loaded) -> Vec<Finding> {
     let mut by_file: BTreeMap<&Path, Vec<&Diagnostic>> = BTreeMap::new();
     let mut by_exposed: BTreeMap<&Exposed, Vec<&Path>> = BTreeMap::new();
-    for diagnostic in loaded.diagnostics.iter().filter(|found| found.severity == Severity::Error) {
+    for diagnostic in loaded.diagnostics.iter().filter(|found| found.severity == Level::Error) {
         match &diagnostic.exposed {
             Some(exposed) => by_exposed.entry(exposed).or_default().push(&diagnostic.file),
             None => by_file.entry(&*diagnostic.file).or_default().push(diagnostic),

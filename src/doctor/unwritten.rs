@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use super::chain::{Chain, Link, Scene, Stage};
 use super::finding::{Code, Finding, Fix, Place};
-use super::remedy::{self, Change};
+use super::remedy::{self, NewValue};
 use super::settings::{Unwritten, absent, write_again};
 use crate::host::cpu_set::CpuSet;
 use crate::host::recorded::Recorded;
 use crate::host::settings::Settings;
-use crate::host::tree::Bandwidth;
+use crate::host::tree::CpuMax;
 use crate::host::units::{Unit, Units};
 use crate::paths;
 use crate::survey::loaded_files;
@@ -130,12 +130,12 @@ impl Looked<'_> {
             known: percent(known),
             live: max.map_or_else(
                 || UNSET.to_owned(),
-                |Bandwidth { quota, period }| percent(quota.saturating_mul(SECOND) / period),
+                |CpuMax { quota, period }| percent(quota.saturating_mul(SECOND) / period),
             ),
             // Where PID 1 has none, it writes none, and else it may round.
             holds: match max {
                 None => known == u64::MAX,
-                Some(Bandwidth { quota, period }) => {
+                Some(CpuMax { quota, period }) => {
                     known != u64::MAX && wanted(period).is_some_and(|wanted| wanted.abs_diff(quota) <= 1)
                 }
             },
@@ -179,7 +179,7 @@ impl Looked<'_> {
         // With one that there is not, the kernel refuses all of them.
         if !numbers(known).is_within(all) {
             let value = all.and(&numbers(known)).to_string();
-            let change = Change { unit: self.name.to_owned(), property: key, value };
+            let change = NewValue { unit: self.name.to_owned(), property: key, value };
             let set_by = |unit: &str, key: &str| self.scene.place_of(unit, key);
             return limit(false, remedy::fix(&[change], &set_by));
         }

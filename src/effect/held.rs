@@ -8,7 +8,7 @@ use super::equals;
 use super::share::{Busy, NotComputed, not_computed, shares};
 use crate::host::counts::{Counts, CpuCount, MemoryCount};
 use crate::host::machine::Machine;
-use crate::host::tree::{Bandwidth, Each, Id, Tree};
+use crate::host::tree::{CpuMax, Each, Id, Tree};
 use crate::units::of_service::ALLOWED_CPUS;
 use crate::units::{
     CPU_QUOTA, MEMORY_HIGH, MEMORY_MAX, MEMORY_SWAP_MAX, Memory, SettingValue, TASKS_MAX, Tasks,
@@ -40,9 +40,9 @@ pub struct Competition {
 
 /// Which attribute limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum LimitKind {
     /// `cpu.max`
-    Cpu(Bandwidth),
+    Cpu(CpuMax),
     /// `cpuset.cpus`
     Cpuset,
     /// `memory.high`
@@ -55,7 +55,7 @@ pub enum Kind {
     Tasks,
 }
 
-impl Kind {
+impl LimitKind {
     /// The cgroup's attribute, and the setting of a unit.
     fn names(self) -> (&'static str, &'static str) {
         let property = match self {
@@ -88,16 +88,18 @@ impl Holding {
     #[must_use]
     pub fn is_by(&self, value: &str, machine: Machine) -> bool {
         let declared = match self.kind {
-            Kind::Cpu(max) => {
+            LimitKind::Cpu(max) => {
                 let percent = value.strip_suffix('%').and_then(|percent| percent.parse::<f64>().ok());
                 // Of either there are no more than fit.
                 #[allow(clippy::cast_precision_loss, reason = "compared to a tenth")]
                 let is = max.quota as f64 * 100.0 / max.period as f64;
                 return percent.is_none_or(|percent| (is - percent).abs() < 0.1);
             }
-            Kind::Cpuset => return true,
-            Kind::High | Kind::Max | Kind::Swap => Memory::parse(value).map(SettingValue::Memory),
-            Kind::Tasks => Tasks::parse(value).map(SettingValue::Tasks),
+            LimitKind::Cpuset => return true,
+            LimitKind::High | LimitKind::Max | LimitKind::Swap => {
+                Memory::parse(value).map(SettingValue::Memory)
+            }
+            LimitKind::Tasks => Tasks::parse(value).map(SettingValue::Tasks),
         };
         declared.is_none_or(|declared| equals(&declared, self.limit, machine))
     }
@@ -107,7 +109,7 @@ impl Holding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holding {
     /// Of which kind.
-    pub kind: Kind,
+    pub kind: LimitKind,
     /// Whose limit it is.
     pub of: Id,
     /// Bytes, tasks or CPUs; of `cpu.max`, µs in a period.
@@ -176,13 +178,19 @@ pub fn holding(tree: &Tree, counts: &Each<Counts>, id: Id) -> Vec<Holding> {
     };
     let room = |holding: &Holding| holding.limit.saturating_sub(holding.used.unwrap_or(0));
     let mut all = by_tightness(of(&|id, counts| quota(tree, id, counts)), |one| match one.kind {
-        Kind::Cpu(max) => u128::from(max.quota) * 1_000_000 / u128::from(max.period),
+        LimitKind::Cpu(max) => u128::from(max.quota) * 1_000_000 / u128::from(max.period),
         _ => u128::MAX,
     });
     all.extend(cpuset(tree, counts, id));
-    all.extend(by_tightness(of(&|id, counts| memory(tree, id, counts, Kind::High)), |one| one.limit.into()));
-    all.extend(by_tightness(of(&|id, counts| memory(tree, id, counts, Kind::Max)), |one| one.limit.into()));
-    all.extend(by_tightness(of(&|id, counts| memory(tree, id, counts, Kind::Swap)), |one| one.limit.into()));
+    all.extend(by_tightness(of(&|id, counts| memory(tree, id, counts, LimitKind::High)), |one| {
+        one.limit.into()
+    }));
+    all.extend(by_tightness(of(&|id, counts| memory(tree, id, counts, LimitKind::Max)), |one| {
+        one.limit.into()
+    }));
+    all.extend(by_tightness(of(&|id, counts| memory(tree, id, counts, LimitKind::Swap)), |one| {
+        one.limit.into()
+    }));
     let mut tasks = by_tightness(of(&tasks), |one| room(one).into());
     if let Some(tightest) = tasks.iter_mut().find(|one| one.is_tightest) {
         tightest.times += refused_for_others(tree, counts, id, tightest.of);
@@ -220,7 +228,7 @@ fn quota(tree: &Tree, id: Id, counts: &Counts) -> Option<Holding> {
     let max = tree[id].cpu?.max?;
     let CpuCount { periods, throttled, throttled_time, .. } = counts.cpu.unwrap_or_default();
     Some(Holding {
-        kind: Kind::Cpu(max),
+        kind: LimitKind::Cpu(max),
         of: id,
         limit: max.quota,
         used: None,
@@ -243,7 +251,7 @@ fn cpuset(tree: &Tree, counts: &Each<Counts>, id: Id) -> Option<Holding> {
     let of = tree.upwards(nearest).find(asks).unwrap_or(nearest);
     let limit = cpus.count().into();
     Some(Holding {
-        kind: Kind::Cpuset,
+        kind: LimitKind::Cpuset,
         of,
         limit,
         used: None,
@@ -254,12 +262,12 @@ fn cpuset(tree: &Tree, counts: &Each<Counts>, id: Id) -> Option<Holding> {
     })
 }
 
-fn memory(tree: &Tree, id: Id, counts: &Counts, kind: Kind) -> Option<Holding> {
+fn memory(tree: &Tree, id: Id, counts: &Counts, kind: LimitKind) -> Option<Holding> {
     let memory = tree[id].memory?;
     let MemoryCount { high, oom, waited, .. } = counts.memory.unwrap_or_default();
     let (limit, used, times, waited) = match kind {
-        Kind::High => (memory.high, memory.current, high, waited),
-        Kind::Max => (memory.max, memory.current, oom, waited),
+        LimitKind::High => (memory.high, memory.current, high, waited),
+        LimitKind::Max => (memory.max, memory.current, oom, waited),
         _ => (memory.swap_max, memory.swap_current, 0, None),
     };
     (limit != u64::MAX).then_some(Holding {
@@ -277,7 +285,7 @@ fn memory(tree: &Tree, id: Id, counts: &Counts, kind: Kind) -> Option<Holding> {
 fn tasks(id: Id, counts: &Counts) -> Option<Holding> {
     let tasks = counts.tasks.filter(|tasks| tasks.max != u64::MAX)?;
     Some(Holding {
-        kind: Kind::Tasks,
+        kind: LimitKind::Tasks,
         of: id,
         limit: tasks.max,
         used: Some(tasks.current),

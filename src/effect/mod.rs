@@ -14,5 +14,5 @@ mod status;
 mod total_weight;
 
 pub use fairslice_base::effect::*;
-pub use status::{Compared, Kind, Status, Unit};
+pub use status::{Compared, Status, UnitKind, UnitStatus};
 pub use total_weight::total_weight_now;

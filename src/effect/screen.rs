@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::memory::{Ceiling, Protection};
-use super::{Kind, Status, Unit};
+use super::{Status, UnitKind, UnitStatus};
 use crate::host::Unread;
 use crate::host::machine::Machine;
 use crate::host::tree::{Id, Tree};
@@ -34,7 +34,7 @@ pub struct Picture {
     /// What the policy says of them.
     pub status: Status,
     /// Those that were looked at, a parent before its children.
-    pub seen: BTreeMap<Id, Seen>,
+    pub seen: BTreeMap<Id, Sample>,
     /// Processes whose score could not be read.
     pub unread: Vec<Unread>,
     /// Where in `status` a cgroup's unit is.
@@ -43,7 +43,7 @@ pub struct Picture {
 
 /// What was found out about one cgroup.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Seen {
+pub struct Sample {
     /// What it uses and waits for.
     pub usage: Usage,
     /// The part of all CPUs that it has used since the picture before, 0 to 1; `None` in the first one.
@@ -121,7 +121,7 @@ impl Picture {
         memory_used: Option<u64>,
         tree: Tree,
         status: Status,
-        seen: BTreeMap<Id, Seen>,
+        seen: BTreeMap<Id, Sample>,
     ) -> Self {
         let units = status.units.iter().enumerate();
         let units =
@@ -131,7 +131,7 @@ impl Picture {
 
     /// What the policy says of a cgroup.
     #[must_use]
-    pub fn unit(&self, id: Id) -> Option<&Unit> {
+    pub fn unit(&self, id: Id) -> Option<&UnitStatus> {
         self.status.units.get(*self.units.get(&id)?)
     }
 
@@ -139,8 +139,9 @@ impl Picture {
     /// others there are.
     #[must_use]
     pub fn rows(&self) -> Vec<Row> {
-        let logins = self.status.units.iter().filter(|unit| unit.kind == Kind::Login).count();
-        let named = |unit: &Unit| unit.kind != Kind::Login || unit.differs() || logins <= FEW_LOGINS;
+        let logins = self.status.units.iter().filter(|unit| unit.kind == UnitKind::Login).count();
+        let named =
+            |unit: &UnitStatus| unit.kind != UnitKind::Login || unit.differs() || logins <= FEW_LOGINS;
         let is_wanted = |id: Id| {
             let cgroup = &self.tree[id];
             let marked = self.unit(id).is_some_and(named);

@@ -38,9 +38,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::ops::Range;
 
-use self::max_min::{Claim, Given, max_min, rate};
+use self::max_min::{Allocation, Claim, max_min, rate};
 use crate::host::cpu_set::CpuSet;
-use crate::host::tree::{Bandwidth, Cgroup, Id, Tree};
+use crate::host::tree::{Cgroup, CpuMax, Id, Tree};
 use crate::text::{Foreign, shown};
 
 /// What a thread weighs, and a cgroup whose weight nobody has set.
@@ -109,7 +109,7 @@ pub struct Cap {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     /// `cpu.max`
-    Quota(Bandwidth),
+    Quota(CpuMax),
     /// `cpuset.cpus.effective`: so many CPUs.
     Cpuset(u32),
     /// Its threads are bound to so many CPUs: `sched_setaffinity(2)`.
@@ -604,7 +604,7 @@ impl<'t> Machine<'t> {
 
     /// Cuts those that get more together than `cpu.max` allows; whether there were any. `rates` has for each limit what
     /// those get for their weight who share it, where weights decide.
-    fn cut(&self, claims: &mut [Claim], given: &mut [Given], rates: &mut [Option<f64>]) -> bool {
+    fn cut(&self, claims: &mut [Claim], given: &mut [Allocation], rates: &mut [Option<f64>]) -> bool {
         let mut was_cut = false;
         for (Together { quota, own }, last) in self.limits.iter().zip(rates) {
             let total: f64 = own.iter().filter_map(|place| given.get(*place)).map(|given| given.cpus).sum();
@@ -714,7 +714,7 @@ fn threads_in(tree: &Tree, id: Id, cpus: u32) -> u64 {
     }
 }
 
-fn in_cpus(max: Bandwidth) -> f64 {
+fn in_cpus(max: CpuMax) -> f64 {
     real(max.quota) / real(max.period)
 }
 
@@ -757,7 +757,7 @@ mod tests {
     }
 
     fn limited(weight: u64, quota: u64) -> Cgroup {
-        let max = Some(Bandwidth { quota, period: 100_000 });
+        let max = Some(CpuMax { quota, period: 100_000 });
         Cgroup { cpu: Some(Cpu { weight, max }), ..Cgroup::default() }
     }
 
@@ -819,7 +819,7 @@ mod tests {
         let expected = [(half_a_cpu, 0.125), (one_cpu, 0.25), (c, left / 4.0), (d, left * 3.0 / 4.0)];
         assert_shares(&all, expected);
         let limit = |id| all.level(id).unwrap().cap.map(|cap| cap.limit);
-        let quota = Bandwidth { quota: 50_000, period: 100_000 };
+        let quota = CpuMax { quota: 50_000, period: 100_000 };
         assert_eq!((limit(half_a_cpu), limit(one_cpu)), (Some(Limit::Quota(quota)), Some(Limit::Cpuset(1))));
         assert_eq!((limit(c), limit(d)), (None, None));
         assert_shares(&shares(&tree, 4, &only([half_a_cpu])), [(half_a_cpu, 0.125), (Tree::ROOT, 0.125)]);

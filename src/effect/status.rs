@@ -16,12 +16,12 @@ use crate::units::{CPU_WEIGHT, OomScoreAdj, Property, ServiceName, ServiceValue,
 #[derive(Debug)]
 pub struct Status {
     /// Slices, then services, then logins.
-    pub units: Vec<Unit>,
+    pub units: Vec<UnitStatus>,
 }
 
-/// What a [`Unit`] is.
+/// What a [`UnitStatus`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum UnitKind {
     /// A slice of the policy's, or an ancestor of one.
     Slice,
     /// A service.
@@ -32,9 +32,9 @@ pub enum Kind {
 
 /// One unit that the policy has something to say of.
 #[derive(Debug)]
-pub struct Unit {
+pub struct UnitStatus {
     /// What it is.
-    pub kind: Kind,
+    pub kind: UnitKind,
     /// Its name.
     pub name: String,
     /// The user's name, for a user's slice.
@@ -62,7 +62,7 @@ pub struct Compared {
     pub origin: String,
 }
 
-impl Unit {
+impl UnitStatus {
     /// Whether it is active, and one of its settings is not as declared.
     #[must_use]
     pub fn differs(&self) -> bool {
@@ -81,7 +81,7 @@ impl Status {
     ) -> Self {
         let compare = Compare { policy, machine, live };
         let slices = slices(policy, carried).into_iter();
-        let mut units: Vec<Unit> = slices.map(|name| compare.slice(name, carried.get(name))).collect();
+        let mut units: Vec<UnitStatus> = slices.map(|name| compare.slice(name, carried.get(name))).collect();
         units.extend(live.services_of(policy).into_iter().map(|name| compare.service(name)));
         units.extend(compare.all_logins());
         units.extend(live.users.iter().map(|user| compare.login(user)));
@@ -112,7 +112,7 @@ struct Compare<'a> {
 }
 
 impl Compare<'_> {
-    fn slice(&self, name: &SliceName, carried: Option<&Carried>) -> Unit {
+    fn slice(&self, name: &SliceName, carried: Option<&Carried>) -> UnitStatus {
         let attributes = self.attributes(&name.cgroup());
         let settings = given(self.policy, name, carried).into_iter().map(|given| {
             let origin = given.origin.map_or("the sum over the slices below".to_owned(), ToString::to_string);
@@ -121,10 +121,10 @@ impl Compare<'_> {
         let settings = settings.collect();
         let active = attributes.is_some();
         let cgroup = active.then(|| name.cgroup());
-        Unit { kind: Kind::Slice, name: name.to_string(), user: None, cgroup, active, settings }
+        UnitStatus { kind: UnitKind::Slice, name: name.to_string(), user: None, cgroup, active, settings }
     }
 
-    fn service(&self, name: &ServiceName) -> Unit {
+    fn service(&self, name: &ServiceName) -> UnitStatus {
         let rule = self.policy.service(name);
         let cgroup = self.live.service(name).map(|service| &service.cgroup);
         let live = cgroup.and_then(|cgroup| self.live.cgroups.get(cgroup));
@@ -139,10 +139,10 @@ impl Compare<'_> {
         settings.extend(self.resources(&rule.resources, attributes));
         settings.extend(rule.own.iter().map(|own| of_service(own, attributes)));
         let (name, cgroup) = (name.to_string(), cgroup.cloned());
-        Unit { kind: Kind::Service, name, user: None, cgroup, active: live.is_some(), settings }
+        UnitStatus { kind: UnitKind::Service, name, user: None, cgroup, active: live.is_some(), settings }
     }
 
-    fn all_logins(&self) -> Option<Unit> {
+    fn all_logins(&self) -> Option<UnitStatus> {
         let logins = &self.policy.logins;
         let attributes = self.attributes(&SliceName::user().cgroup());
         let weight = logins.total_weight.as_ref().zip(total_weight_now(self.policy, self.live));
@@ -157,8 +157,8 @@ impl Compare<'_> {
         });
         let settings: Vec<Compared> = weight.into_iter().chain(others).collect();
         let name = SliceName::user().to_string();
-        (!settings.is_empty()).then(|| Unit {
-            kind: Kind::Login,
+        (!settings.is_empty()).then(|| UnitStatus {
+            kind: UnitKind::Login,
             name,
             user: None,
             cgroup: attributes.map(|_| SliceName::user().cgroup()),
@@ -167,15 +167,15 @@ impl Compare<'_> {
         })
     }
 
-    fn login(&self, user: &User) -> Unit {
+    fn login(&self, user: &User) -> UnitStatus {
         let slice = SliceName::of_user(user.uid);
         let attributes = self.attributes(&slice.cgroup());
         let rule = user.rule(self.policy);
         let mut settings = self.resources(&rule.resources, attributes);
         // A process may have itself killed earlier, never later.
         settings.extend(score(&rule.oom_score_adj, user.lowest_score, |live, want| live >= want));
-        Unit {
-            kind: Kind::Login,
+        UnitStatus {
+            kind: UnitKind::Login,
             name: slice.to_string(),
             user: user.account.as_ref().map(|account| account.name.clone()),
             cgroup: attributes.map(|_| slice.cgroup()),

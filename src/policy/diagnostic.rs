@@ -15,7 +15,7 @@ pub(super) const MOST_ERRORS: usize = 100;
 
 /// What a diagnostic means for the file it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Severity {
+pub enum Level {
     /// The file is not used.
     Error,
     /// The file is used; what it says comes to nothing on this machine.
@@ -26,7 +26,7 @@ pub enum Severity {
 #[derive(Debug, Clone)]
 pub struct Diagnostic {
     /// What it means for the file.
-    pub severity: Severity,
+    pub severity: Level,
     /// The policy file, as it was looked up.
     pub file: Arc<Path>,
     /// Line and column, counted from 1, where it is about a place in the file.
@@ -40,7 +40,7 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// About a whole file.
     pub(super) fn file(file: &Arc<Path>, message: impl Into<String>) -> Self {
-        let (severity, message) = (Severity::Error, message.into());
+        let (severity, message) = (Level::Error, message.into());
         Self { severity, file: Arc::clone(file), position: None, message, exposed: None }
     }
 
@@ -57,7 +57,7 @@ impl Diagnostic {
 
     /// The same, but the file is used all the same.
     pub(crate) fn warning(self) -> Self {
-        Self { severity: Severity::Warning, ..self }
+        Self { severity: Level::Warning, ..self }
     }
 }
 
@@ -70,8 +70,8 @@ impl fmt::Display for Diagnostic {
         // It repeats names of the file's, which can be anything.
         let message = shown(&self.message);
         match self.severity {
-            Severity::Error => write!(f, ": {message}"),
-            Severity::Warning => write!(f, ": warning: {message}"),
+            Level::Error => write!(f, ": {message}"),
+            Level::Warning => write!(f, ": warning: {message}"),
         }
     }
 }

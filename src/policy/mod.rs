@@ -13,7 +13,7 @@ mod read;
 
 pub use check::{key_of, note, review, tables};
 pub use compile::{compile, is_in_force};
-pub use diagnostic::{Diagnostic, Severity};
+pub use diagnostic::{Diagnostic, Level};
 pub use fairslice_base::policy::*;
 pub use here::here;
 pub use load::{InForce, Loaded, SourceFile, load, load_files, with};

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::bars::{Display, bar, percent};
 use super::status::{name, settings};
 use super::table::{PLAIN, Table};
-use crate::effect::Unit;
+use crate::effect::UnitStatus;
 use crate::effect::memory::{bytes_of, size};
 use crate::effect::screen::{Picture, oom};
 use crate::host::Unread;
@@ -25,7 +25,7 @@ pub struct Detail<'p> {
     /// Its cgroup; `None` where it does not run.
     pub cgroup: Option<Id>,
     /// What the policy says of it; `None` where that is nothing.
-    pub unit: Option<&'p Unit>,
+    pub unit: Option<&'p UnitStatus>,
     /// `memory.events` of the cgroup.
     pub events: Vec<(String, u64)>,
     /// The processes in it and below.

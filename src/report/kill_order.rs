@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::json::json_text;
 use super::table::{DIM, PLAIN, Table};
-use crate::doctor::SetBy;
+use crate::doctor::PlaceOf;
 use crate::effect::kill_order::daemons::{Rule, SWAPPED_LEAST, Watched, earlyoom_takes, oomd_takes, watched};
 use crate::effect::kill_order::{
-    Domain, KillScene, KilledWith, Source, Spared, Victim, contradicted, ranked, spared, victims,
+    Domain, KillScene, KilledWith, ScoreSource, Spared, Victim, contradicted, ranked, spared, victims,
 };
 use crate::effect::memory::{ceiling, size};
 use crate::host::cgroup;
@@ -43,7 +43,7 @@ pub struct Order<'a> {
     /// What systemd-oomd goes by in a cgroup.
     pub reclaim: &'a dyn Fn(Id) -> Reclaim,
     /// Where a unit's setting stands.
-    pub set_by: SetBy<'a>,
+    pub set_by: PlaceOf<'a>,
 }
 
 impl<'a> Order<'a> {
@@ -98,14 +98,14 @@ impl<'a> Order<'a> {
         };
         match why {
             Spared::Init => "PID 1".to_owned(),
-            Spared::Score(Source::Unit(unit)) => said(unit),
-            Spared::Score(Source::Inherited { from, unit: Some(unit) }) => {
+            Spared::Score(ScoreSource::Unit(unit)) => said(unit),
+            Spared::Score(ScoreSource::Inherited { from, unit: Some(unit) }) => {
                 format!("inherited from {} (pid {}): {}", shown(&from.name), from.pid, said(unit))
             }
-            Spared::Score(Source::Inherited { from, unit: None }) => {
+            Spared::Score(ScoreSource::Inherited { from, unit: None }) => {
                 format!("inherited from {} (pid {})", shown(&from.name), from.pid)
             }
-            Spared::Score(Source::Written) => "set by itself".to_owned(),
+            Spared::Score(ScoreSource::Written) => "set by itself".to_owned(),
         }
     }
 }

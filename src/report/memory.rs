@@ -10,7 +10,7 @@ use super::json::json_text;
 use super::status_json::limit;
 use super::table::{DIM, PLAIN, Table};
 use crate::effect::memory::{Because, Guard, MemoryLimit, Protections, bytes_of, ceiling, size};
-use crate::host::tree::{Id, Memory, Tree};
+use crate::host::tree::{Id, MemoryAttributes, Tree};
 use crate::text::shown;
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
@@ -21,7 +21,7 @@ const BAD: Style = AnsiColor::Red.on_default().bold();
 const DELAYED: &str =
     "memory.low only delays reclaim: the multi-gen LRU is on (/sys/kernel/mm/lru_gen/enabled)\n";
 
-type Setting = fn(&Memory) -> u64;
+type Setting = fn(&MemoryAttributes) -> u64;
 
 /// The limits of a cgroup: their names, what it sets, and which one holds.
 fn limits(tree: &Tree, id: Id) -> [(&'static str, Setting, Option<MemoryLimit>); 3] {
@@ -239,7 +239,7 @@ fn one_json(tree: &Tree, protections: &Protections, id: Id) -> Value {
 }
 
 /// Every cgroup with a memory controller, each after its parent and before the next of the same parent.
-fn cgroups(tree: &Tree) -> Vec<(Id, &Memory)> {
+fn cgroups(tree: &Tree) -> Vec<(Id, &MemoryAttributes)> {
     let (mut all, mut left) = (Vec::new(), vec![Tree::ROOT]);
     while let Some(id) = left.pop() {
         all.push(id);

@@ -13,9 +13,9 @@ use std::fmt::{Display, Write as _};
 use super::doctor::severity;
 use super::status_json::in_force;
 use crate::doctor::finding::{Code, Finding};
-use crate::effect::Unit;
+use crate::effect::UnitStatus;
 use crate::effect::memory::bytes_of;
-use crate::effect::screen::{Picture, Seen};
+use crate::effect::screen::{Picture, Sample};
 use crate::host::tree::{Cgroup, Id};
 use crate::policy::{InForce, Loaded};
 use crate::text::Foreign;
@@ -36,14 +36,14 @@ pub fn openmetrics(picture: &Picture, loaded: &Loaded, found: &Diagnosis) -> Str
     let mut text = String::new();
     policy(picture, loaded, &mut text);
     findings(found, &mut text);
-    let of_cgroups = |of: &dyn Fn(&Cgroup, &Seen) -> Option<f64>, family: &mut Family<'_>| {
+    let of_cgroups = |of: &dyn Fn(&Cgroup, &Sample) -> Option<f64>, family: &mut Family<'_>| {
         for (id, cgroup, look) in lasting(picture) {
             if let Some(value) = of(cgroup, look) {
                 family.sample(&labels(picture, id), value);
             }
         }
     };
-    let mut gauge = |name, unit, help, of: &dyn Fn(&Cgroup, &Seen) -> Option<f64>| {
+    let mut gauge = |name, unit, help, of: &dyn Fn(&Cgroup, &Sample) -> Option<f64>| {
         of_cgroups(of, &mut Family::new(&mut text, name, unit, help));
     };
     gauge("cpu_weight", "", "cpu.weight of the cgroup; 0 is idle.", &|cgroup, _| {
@@ -138,7 +138,7 @@ fn findings(found: &Diagnosis, text: &mut String) {
     }
 }
 
-fn owner(unit: &Unit) -> [(&'static str, Foreign); 2] {
+fn owner(unit: &UnitStatus) -> [(&'static str, Foreign); 2] {
     [("unit", unit.name.as_str().into()), ("user", unit.user.clone().unwrap_or_default())]
 }
 
@@ -162,7 +162,7 @@ fn pressure(picture: &Picture, text: &mut String) {
 }
 
 /// What does not come and go with each session.
-fn lasting(picture: &Picture) -> impl Iterator<Item = (Id, &Cgroup, &Seen)> {
+fn lasting(picture: &Picture) -> impl Iterator<Item = (Id, &Cgroup, &Sample)> {
     let all = picture.seen.iter().map(|(id, look)| (*id, &picture.tree[*id], look));
     let is_of_a_user = |id: Id| picture.tree.upwards(id).any(|above| picture.tree.user(above).is_some());
     all.filter(move |(id, ..)| picture.tree.is_slice(*id) || !is_of_a_user(*id))

@@ -8,7 +8,7 @@ use super::doctor::severity;
 use super::openmetrics::Diagnosis;
 use super::table::DIM;
 use crate::doctor::finding::{Finding, Fix, Severity};
-use crate::effect::{Kind, Status, Unit};
+use crate::effect::{Status, UnitKind, UnitStatus};
 use crate::policy::{InForce, Loaded};
 use crate::text::shown;
 
@@ -93,14 +93,14 @@ fn in_force(status: &Status) -> String {
         1 => format!("1 {one}"),
         number => format!("{number} {one}s"),
     };
-    let slices = count(active(Kind::Slice).count(), "slice");
-    let services = count(active(Kind::Service).count(), "service");
-    let users = count(active(Kind::Login).filter(|unit| unit.user.is_some()).count(), "user");
+    let slices = count(active(UnitKind::Slice).count(), "slice");
+    let services = count(active(UnitKind::Service).count(), "service");
+    let users = count(active(UnitKind::Login).filter(|unit| unit.user.is_some()).count(), "user");
     format!("{part}: {slices}, {services}, logins of {users}")
 }
 
 /// A unit, and what of it is not as declared.
-fn not_in_force(unit: &Unit) -> String {
+fn not_in_force(unit: &UnitStatus) -> String {
     let keys: Vec<&str> = unit.settings.iter().filter(|one| !one.holds).map(|one| one.key).collect();
     format!("{} {}", unit.name, keys.join(", "))
 }
@@ -139,7 +139,7 @@ fn next(status: &Status, loaded: &Loaded, found: &Diagnosis, by_hand: bool) -> V
     if by_hand {
         commands.push(("fairslice import", "prints what is set by hand as a policy".to_owned()));
     }
-    if !status.units.iter().any(|unit| unit.kind == Kind::Service) {
+    if !status.units.iter().any(|unit| unit.kind == UnitKind::Service) {
         commands.push(("man fairslice-policy", "the policy names no service that there is".to_owned()));
     }
     if commands.is_empty() {

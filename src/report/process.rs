@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::bars::percent;
 use super::json::json_text;
 use super::table::DIM;
-use crate::effect::held::{Competition, CpuDue, Holding, Killed, Kind};
+use crate::effect::held::{Competition, CpuDue, Holding, Killed, LimitKind};
 use crate::effect::memory::size;
 use crate::host::counts::Counts;
 use crate::host::cpu_set::CpuSet;
@@ -163,7 +163,7 @@ impl ProcessView<'_> {
         let mut lines = vec![self.share()];
         for (limit, setter) in &self.limits {
             match limit.kind {
-                Kind::Cpu(max) => {
+                LimitKind::Cpu(max) => {
                     let most = hundredths(u128::from(max.quota) * 10_000 / u128::from(max.period));
                     let times = limit.periods.map(|periods| {
                         let stopped = seconds(limit.waited.unwrap_or(0));
@@ -172,7 +172,7 @@ impl ProcessView<'_> {
                     let whose = self.whose_limit(limit, setter);
                     lines.push(format!("at most {most}% of a CPU: {whose}{}", times.unwrap_or_default()));
                 }
-                Kind::Cpuset => {
+                LimitKind::Cpuset => {
                     let cpus = self.tree.upwards(self.cgroup).find_map(|id| self.tree[id].cpus.as_ref());
                     let alone = cpus.map(alone).unwrap_or_default();
                     let whose = self.whose_limit(limit, setter);
@@ -225,19 +225,19 @@ impl ProcessView<'_> {
         let mut lines = Vec::new();
         for (limit, setter) in &self.limits {
             let met = match limit.kind {
-                Kind::High => "slowed down",
-                Kind::Max => "out of memory",
-                Kind::Swap => "",
+                LimitKind::High => "slowed down",
+                LimitKind::Max => "out of memory",
+                LimitKind::Swap => "",
                 _ => continue,
             };
             let used = size(limit.used.unwrap_or(0));
-            let what = if limit.kind == Kind::Swap { " of swap" } else { "" };
+            let what = if limit.kind == LimitKind::Swap { " of swap" } else { "" };
             let mut line =
                 format!("{used} of {}{what}: {}", size(limit.limit), self.whose_limit(limit, setter));
-            if limit.kind != Kind::Swap {
+            if limit.kind != LimitKind::Swap {
                 let _ = write!(line, "; {met} {}", times(limit.times));
             }
-            if let Some(waited) = limit.waited.filter(|_| limit.kind == Kind::High) {
+            if let Some(waited) = limit.waited.filter(|_| limit.kind == LimitKind::High) {
                 let _ = write!(line, ", waited {}", seconds(waited));
             }
             lines.push(line);
@@ -270,7 +270,7 @@ impl ProcessView<'_> {
     }
 
     fn tasks(&self) -> Vec<String> {
-        let limits = self.limits.iter().filter(|(limit, _)| limit.kind == Kind::Tasks);
+        let limits = self.limits.iter().filter(|(limit, _)| limit.kind == LimitKind::Tasks);
         let line = |(limit, setter): &(Holding, Setter)| {
             let whose = self.whose_limit(limit, setter);
             let forks = if limit.times == 1 { "1 fork".to_owned() } else { format!("{} forks", limit.times) };
@@ -307,7 +307,7 @@ impl ProcessView<'_> {
     }
 
     fn limit_json(&self, limit: &Holding, setter: &Setter) -> Value {
-        let period = if let Kind::Cpu(max) = limit.kind { Some(max.period) } else { None };
+        let period = if let LimitKind::Cpu(max) = limit.kind { Some(max.period) } else { None };
         let is_by = match setter {
             Setter::Line(line) => Some(limit.is_by(&line.value, self.machine)),
             _ => None,

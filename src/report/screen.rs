@@ -7,8 +7,8 @@ use anstyle::{AnsiColor, Style};
 
 use super::bars::{Display, bar, cut, percent, short};
 use super::status::differences;
-use crate::effect::Unit;
-use crate::effect::screen::{Picture, Row, Seen, What};
+use crate::effect::UnitStatus;
+use crate::effect::screen::{Picture, Row, Sample, What};
 use crate::host::pressure::Stalls;
 use crate::host::tree::{Id, Tree};
 use crate::text::shown;
@@ -67,7 +67,7 @@ pub fn screen(picture: &Picture, display: Display) -> String {
 }
 
 /// The declared services and slices that do not run, in one paragraph.
-fn inactive(units: &[Unit], display: Display) -> String {
+fn inactive(units: &[UnitStatus], display: Display) -> String {
     let inactive = units.iter().filter(|unit| !unit.active);
     let names: Vec<String> = inactive.map(|unit| shown(&unit.name).to_string()).collect();
     if names.is_empty() {
@@ -119,7 +119,7 @@ impl Columns {
             What::Cgroup(id) => {
                 let unit = picture.unit(id);
                 let name = format!("{branches}{}", name(picture, id, unit));
-                let differs = unit.is_some_and(Unit::differs);
+                let differs = unit.is_some_and(UnitStatus::differs);
                 Line { name, differs, style: Style::new(), cells: self.cells(picture, id, unicode) }
             }
         }
@@ -157,7 +157,7 @@ impl Columns {
 }
 
 /// To be printed; the slice of a user has its user's name beside its own.
-pub(super) fn name(picture: &Picture, id: Id, unit: Option<&Unit>) -> String {
+pub(super) fn name(picture: &Picture, id: Id, unit: Option<&UnitStatus>) -> String {
     let name = picture.tree.name(id);
     match unit.and_then(|unit| unit.user.as_ref()) {
         _ if id == Tree::ROOT => "machine".to_owned(),
@@ -182,7 +182,7 @@ fn stalls(stalls: Option<Stalls>) -> String {
 }
 
 /// What is used, how much of it is protected, and of how much: the ceiling, or the RAM.
-fn memory(picture: &Picture, id: Id, look: &Seen, unicode: bool) -> [String; 3] {
+fn memory(picture: &Picture, id: Id, look: &Sample, unicode: bool) -> [String; 3] {
     let used = if id == Tree::ROOT {
         picture.memory_used
     } else {

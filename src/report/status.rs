@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::table::{DIM, PLAIN, Table};
 use crate::effect::memory::size;
-use crate::effect::{Compared, Status, Unit};
+use crate::effect::{Compared, Status, UnitStatus};
 use crate::host::cgroup;
 use crate::text::shown;
 use crate::units::{CPU_QUOTA, CPU_WEIGHT, Property};
@@ -16,7 +16,7 @@ const BAD: Style = AnsiColor::Red.on_default().bold();
 
 /// What is not as declared, one line for each setting, and how much that is.
 pub(super) fn differences(status: &Status) -> String {
-    let differing: Vec<&Unit> = status.units.iter().filter(|unit| unit.differs()).collect();
+    let differing: Vec<&UnitStatus> = status.units.iter().filter(|unit| unit.differs()).collect();
     let width = differing.iter().map(|unit| name(unit).chars().count()).max().unwrap_or(0);
     let mut text = "\n".to_owned();
     for unit in differing {
@@ -35,7 +35,7 @@ pub(super) fn differences(status: &Status) -> String {
 }
 
 /// Every setting of one unit, with where it is declared.
-pub(super) fn settings(unit: &Unit) -> Table<5> {
+pub(super) fn settings(unit: &UnitStatus) -> Table<5> {
     let mut table = Table::new(["setting", "declared", "live", "", "from"]).indented();
     for setting in &unit.settings {
         let (style, verdict) = match (unit.active, setting.holds) {
@@ -50,7 +50,7 @@ pub(super) fn settings(unit: &Unit) -> Table<5> {
 }
 
 /// The name, and that of the user whose slice it is, to be printed.
-pub(super) fn name(unit: &Unit) -> String {
+pub(super) fn name(unit: &UnitStatus) -> String {
     match &unit.user {
         Some(user) => format!("{} ({})", shown(&unit.name), shown(user)),
         None => shown(&unit.name).to_string(),

@@ -6,11 +6,11 @@ use serde_json::{Map, Value, json};
 use super::detail::Detail;
 use super::json::json_text;
 use crate::effect::memory::bytes_of;
-use crate::effect::screen::{Picture, Seen};
-use crate::effect::{Compared, Kind, Unit};
+use crate::effect::screen::{Picture, Sample};
+use crate::effect::{Compared, UnitKind, UnitStatus};
 use crate::host::pressure::{Stall, Stalls};
 use crate::host::processes::Process;
-use crate::host::tree::{Id, Memory};
+use crate::host::tree::{Id, MemoryAttributes};
 use crate::policy::{InForce, Loaded};
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
@@ -20,7 +20,7 @@ const JSON_VERSION: u32 = 1;
 #[must_use]
 pub fn status_json(picture: &Picture, loaded: &Loaded, details: &[Detail<'_>], missed: &[String]) -> String {
     let errors: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
-    let units: Vec<&Unit> = if details.is_empty() {
+    let units: Vec<&UnitStatus> = if details.is_empty() {
         picture.status.units.iter().collect()
     } else {
         details.iter().filter_map(|detail| detail.unit).collect()
@@ -56,12 +56,12 @@ pub(super) fn in_force(in_force: InForce) -> &'static str {
     }
 }
 
-fn unit_json(unit: &Unit) -> Value {
+fn unit_json(unit: &UnitStatus) -> Value {
     json!({
         "kind": match unit.kind {
-            Kind::Slice => "slice",
-            Kind::Service => "service",
-            Kind::Login => "login",
+            UnitKind::Slice => "slice",
+            UnitKind::Service => "service",
+            UnitKind::Login => "login",
         },
         "unit": unit.name,
         "user": unit.user,
@@ -75,7 +75,7 @@ fn setting_json(setting: &Compared) -> Value {
     json!({ "setting": key, "declared": declared, "live": live, "holds": holds, "origin": origin })
 }
 
-fn cgroup(picture: &Picture, id: Id, look: &Seen) -> Map<String, Value> {
+fn cgroup(picture: &Picture, id: Id, look: &Sample) -> Map<String, Value> {
     let cgroup = &picture.tree[id];
     let unit = picture.unit(id);
     let pressure = look.usage.pressure;
@@ -84,7 +84,7 @@ fn cgroup(picture: &Picture, id: Id, look: &Seen) -> Map<String, Value> {
         ("cgroup", json!(picture.tree.absolute(id))),
         ("unit", json!(picture.tree.name(id))),
         ("user", json!(unit.and_then(|unit| unit.user.as_ref()))),
-        ("differs", json!(unit.is_some_and(Unit::differs))),
+        ("differs", json!(unit.is_some_and(UnitStatus::differs))),
         ("tasks", json!(cgroup.tasks)),
         ("cpu_weight", json!(cgroup.cpu.map(|cpu| cpu.weight))),
         ("cpu_share", json!(figures.share)),
@@ -139,7 +139,7 @@ fn stall(stall: Stall) -> Value {
     json!({ "avg10": stall.avg10, "avg60": stall.avg60, "avg300": stall.avg300, "total_usec": stall.total })
 }
 
-fn memory(memory: Memory) -> Value {
+fn memory(memory: MemoryAttributes) -> Value {
     json!({
         "current": memory.current, "swap_current": memory.swap_current,
         "min": limit(memory.min), "low": limit(memory.low),

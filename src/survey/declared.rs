@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::host::unit_file::Units;
+use crate::host::unit_file::ServiceUnits;
 use crate::policy::{self, Diagnostic, Loaded};
 
 /// The policy of the machine below `root`, as [`policy::load`] reads it, with each unit under its own name.
@@ -20,6 +20,6 @@ pub fn declared(root: &Path) -> Loaded {
 /// units cannot be read, no name is another's.
 #[must_use]
 pub fn resolve(root: &Path, loaded: &mut Loaded) -> Vec<Diagnostic> {
-    let Ok(units) = Units::read(root) else { return Vec::new() };
+    let Ok(units) = ServiceUnits::read(root) else { return Vec::new() };
     policy::resolve_names(&mut loaded.policy, |name| units.own_name(name), &units.every_alias())
 }

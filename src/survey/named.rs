@@ -131,7 +131,7 @@ fn unit(root: &Path, tree: &Tree, unit: &str) -> Option<Named> {
 /// The name that a service has itself, of one that has a file.
 fn own_name(root: &Path, name: &str) -> Option<String> {
     let service = ServiceName::new(name).ok()?;
-    unit_file::Units::read(root).ok()?.own_name(&service).map(|own| own.to_string())
+    unit_file::ServiceUnits::read(root).ok()?.own_name(&service).map(|own| own.to_string())
 }
 
 /// Where the processes are of a user who is not logged in: jobs, sessions that were opened inside another.

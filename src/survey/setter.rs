@@ -12,7 +12,7 @@ use crate::host::account::Account;
 use crate::host::cgroup::Standing;
 use crate::host::recorded::Recorded;
 use crate::host::tree::{Id, Tree};
-use crate::host::unit_file::{self, Units};
+use crate::host::unit_file::{self, ServiceUnits};
 use crate::policy::Policy;
 use crate::text::Foreign;
 use crate::units::SliceName;
@@ -49,7 +49,7 @@ pub struct SetLine {
 #[derive(Debug)]
 pub struct Setters<'r> {
     root: &'r Path,
-    units: OnceCell<Option<Units>>,
+    units: OnceCell<Option<ServiceUnits>>,
     policy: OnceCell<Policy>,
 }
 
@@ -84,7 +84,7 @@ impl<'r> Setters<'r> {
         let files = if unit.ends_with(".scope") {
             unit_file::scope_files(root, unit)?
         } else {
-            let units = self.units.get_or_init(|| Units::read(root).ok());
+            let units = self.units.get_or_init(|| ServiceUnits::read(root).ok());
             units.as_ref().map_or(Ok(Vec::new()), |units| units.files(unit))?
         };
         Files::read(root, unit, files, Recorded::of(root, unit))

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::host::tree::Tree;
-use crate::host::unit_file::Units;
+use crate::host::unit_file::ServiceUnits;
 use crate::policy::{Diagnostic, Origin, Policy, ServicePattern};
 use crate::spelling::{did_you_mean, distance};
 use crate::units::ServiceName;
@@ -29,7 +29,7 @@ pub struct Unmatched {
 /// Nothing where the directories of units cannot be read.
 #[must_use]
 pub fn services(root: &Path, tree: Option<&Tree>) -> BTreeSet<ServiceName> {
-    let Ok(units) = Units::read(root) else { return BTreeSet::new() };
+    let Ok(units) = ServiceUnits::read(root) else { return BTreeSet::new() };
     let aliases = units.every_alias().into_iter().map(|alias| alias.name);
     let in_tree = tree.into_iter().flat_map(|tree| tree.ids().filter_map(|id| tree.unit(id)));
     let live =

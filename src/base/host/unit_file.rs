@@ -25,7 +25,7 @@ const MOST_LINKS: usize = 16;
 
 /// Every service unit below a root, by name.
 #[derive(Debug)]
-pub struct Units {
+pub struct ServiceUnits {
     root: PathBuf,
     directories: Vec<&'static str>,
     names: BTreeMap<ServiceName, Entry>,
@@ -55,7 +55,7 @@ pub struct UnitFiles {
     pub drop_ins: Vec<PathBuf>,
 }
 
-impl Units {
+impl ServiceUnits {
     /// Reads the names below `root`.
     ///
     /// # Errors
@@ -432,7 +432,7 @@ mod tests {
             ("etc/systemd/system/local-a.service.d/README", "x"),
             ("etc/systemd/system/local-a.service.d/.hidden.conf", "x"),
         ]);
-        let unit = Units::read(root.path()).unwrap().find(&name("local-a")).unwrap().unwrap();
+        let unit = ServiceUnits::read(root.path()).unwrap().find(&name("local-a")).unwrap().unwrap();
         assert_eq!(unit.fragment, Path::new("run/systemd/system/local-a.service"));
         let expected = [
             "etc/systemd/system/service.d/05-all.conf",
@@ -462,7 +462,7 @@ mod tests {
             ("etc/systemd/system/linked.service", "-> /opt/linked.service"),
             ("opt/linked.service", "[Service]\nA=1\n"),
         ]);
-        let units = Units::read(root.path()).unwrap();
+        let units = ServiceUnits::read(root.path()).unwrap();
         let find = |asked: &str| units.find(&name(asked)).unwrap();
         for alias in ["a", "b", "c"] {
             let unit = find(alias).unwrap();

@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::SetBy;
+use super::PlaceOf;
 use super::cost::{DEFAULT, ratio, real, with_logins};
 use crate::doctor::finding::{Code, Finding, Fix, Place};
 use crate::effect::Carried;
@@ -39,7 +39,7 @@ pub fn findings(
     tree: &Tree,
     units: &Units,
     cpus: u32,
-    set_by: SetBy<'_>,
+    set_by: PlaceOf<'_>,
 ) -> Vec<Finding> {
     if not_computed(tree).is_some() {
         return Vec::new();
@@ -63,7 +63,7 @@ const LOADERS: [&str; 2] = ["scx.service", "scx_loader.service"];
 /// [`Code::SchedExt`]: units that run have weights, and a `sched_ext` scheduler decides what these come to. One finding
 /// for all of them.
 #[must_use]
-pub fn sched_ext(tree: &Tree, units: &Units, set_by: SetBy<'_>) -> Option<Finding> {
+pub fn sched_ext(tree: &Tree, units: &Units, set_by: PlaceOf<'_>) -> Option<Finding> {
     let scheduler = tree.sched_ext.as_ref()?;
     let runs =
         |unit: &Unit| unit.cgroup().and_then(|path| tree.find(&path)).is_some_and(|id| tree[id].populated);
@@ -94,7 +94,7 @@ struct Doctor<'a> {
     tree: &'a Tree,
     units: &'a Units,
     cpus: u32,
-    set_by: SetBy<'a>,
+    set_by: PlaceOf<'a>,
     /// By the cgroup that the siblings are in.
     with_siblings: RefCell<BTreeMap<Id, Rc<Shares>>>,
 }
@@ -209,7 +209,7 @@ mod tests {
 
     use super::*;
     use crate::fixture::policy;
-    use crate::host::tree::{Bandwidth, Cgroup, Controllers, Cpu};
+    use crate::host::tree::{Cgroup, Controllers, Cpu, CpuMax};
 
     pub(super) const CPU: Controllers =
         Controllers { cpu: true, cpuset: false, io: false, memory: false, pids: true };
@@ -303,7 +303,7 @@ mod tests {
         host.unit("kubepods.slice", 157, "CPUWeight=157");
         host.unit("kubepods.slice/kubepods-burstable.slice", 8, "CPUWeight=8");
         // Limited on purpose, and its weight is nobody's.
-        let max = Some(Bandwidth { quota: 10_000, period: 100_000 });
+        let max = Some(CpuMax { quota: 10_000, period: 100_000 });
         let cpu = Some(Cpu { weight: 100, max });
         host.cgroup("system.slice/backup.service", Cgroup { cpu, ..Cgroup::default() }, "CPUWeight=100");
         assert_eq!(host.findings(), []);

@@ -7,10 +7,10 @@ use std::rc::Rc;
 use super::{Doctor, NEARLY, Weighted, weight};
 use crate::doctor::cost::{DEFAULT, ratio, real};
 use crate::doctor::finding::{Code, Finding, Fix};
-use crate::doctor::remedy::{self, Change};
+use crate::doctor::remedy::{self, NewValue};
 use crate::doctor::{is_admins, is_alone, is_in_common, set_property};
 use crate::effect::share::{Busy, Limit, Shares, shares};
-use crate::host::tree::{Bandwidth, Cgroup, Id, Tree};
+use crate::host::tree::{Cgroup, CpuMax, Id, Tree};
 use crate::units::{CPU_WEIGHT, Weight};
 
 impl Doctor<'_> {
@@ -128,7 +128,10 @@ impl Doctor<'_> {
             )),
             cause: format!("{what} of {} CPUs", self.cpus),
             at: (self.set_by)(&name, setting),
-            fix: remedy::fix(&[Change { unit: name, property: setting, value: String::new() }], self.set_by),
+            fix: remedy::fix(
+                &[NewValue { unit: name, property: setting, value: String::new() }],
+                self.set_by,
+            ),
         })
     }
 
@@ -218,7 +221,7 @@ fn slice_of_template(unit: &str) -> Option<String> {
     Some(format!("system-{}.slice", template.replace('\\', r"\x5c").replace('-', r"\x2d")))
 }
 
-fn in_cpus(max: Bandwidth) -> f64 {
+fn in_cpus(max: CpuMax) -> f64 {
     real(max.quota) / real(max.period)
 }
 
@@ -227,7 +230,7 @@ mod tests {
     use super::*;
     use crate::doctor::cpu::tests::{CPU, Host, POLICY, SERVICES, UNSET};
     use crate::host::cpu_set::CpuSet;
-    use crate::host::tree::{Bandwidth, Cpu};
+    use crate::host::tree::{Cpu, CpuMax};
     use crate::policy::Policy;
 
     #[test]
@@ -262,7 +265,7 @@ mod tests {
         let with = |quota: u64, on: &str| {
             let mut host = Host::stock();
             let limited = |path: &str, weight: u64| {
-                let max = (path == on).then_some(Bandwidth { quota, period: 100_000 });
+                let max = (path == on).then_some(CpuMax { quota, period: 100_000 });
                 Cgroup { cpu: Some(Cpu { weight, max }), subtree_control: CPU, ..Cgroup::default() }
             };
             host.cgroup("a.slice", limited("a.slice", 100), "CPUWeight=[not set]");

@@ -10,7 +10,7 @@ use crate::doctor::finding::{Code, Finding, Fix, Place};
 use crate::effect::Carried;
 use crate::effect::kill_order::tests::{MIB, add, memory};
 use crate::effect::memory::protection;
-use crate::host::tree::{Cgroup, Memory as Attributes, Tree};
+use crate::host::tree::{Cgroup, MemoryAttributes, Tree};
 use crate::units::{Amount, Memory, SliceName};
 
 const RAM: u64 = 1000 * MIB;
@@ -18,13 +18,13 @@ const RAM: u64 = 1000 * MIB;
 /// Cgroups by their paths, and where the settings of some units stand.
 #[derive(Debug, Clone, Default)]
 struct Machine {
-    cgroups: BTreeMap<String, Attributes>,
+    cgroups: BTreeMap<String, MemoryAttributes>,
     files: BTreeMap<String, String>,
     carried: BTreeMap<SliceName, Carried>,
 }
 
 impl Machine {
-    fn of(cgroups: &[(&str, Attributes)]) -> Self {
+    fn of(cgroups: &[(&str, MemoryAttributes)]) -> Self {
         let cgroups = cgroups.iter().map(|(path, memory)| ((*path).to_owned(), *memory)).collect();
         Self { cgroups, ..Self::default() }
     }
@@ -106,13 +106,13 @@ impl Machine {
     }
 }
 
-fn min(mib: u64) -> Attributes {
-    Attributes { min: mib * MIB, ..memory(0) }
+fn min(mib: u64) -> MemoryAttributes {
+    MemoryAttributes { min: mib * MIB, ..memory(0) }
 }
 
-fn limits(high: u64, max: u64) -> Attributes {
+fn limits(high: u64, max: u64) -> MemoryAttributes {
     let bytes = |mib: u64| if mib == 0 { u64::MAX } else { mib * MIB };
-    Attributes { high: bytes(high), max: bytes(max), ..memory(0) }
+    MemoryAttributes { high: bytes(high), max: bytes(max), ..memory(0) }
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn one_fix_is_for_the_whole_way_and_all_siblings() {
 #[test]
 fn a_sum_does_not_wrap() {
     let most = u64::from(u32::MAX) << 27;
-    let large = |bytes: u64| Attributes { min: bytes, ..memory(0) };
+    let large = |bytes: u64| MemoryAttributes { min: bytes, ..memory(0) };
     let inside: Vec<String> = (0..40).map(|number| format!("a.slice/{number}.service")).collect();
     let mut cgroups = vec![("a.slice", min(0))];
     cgroups.extend(inside.iter().map(|path| (path.as_str(), large(most))));
@@ -155,11 +155,11 @@ const WRITTEN: &str = "systemctl daemon-reload && \
 /// `MemoryMin=12G` on a machine with less, of a slice whose own limit is lower still.
 #[test]
 fn no_more_is_proposed_than_the_machine_keeps() {
-    let slice = Attributes { min: 12 << 30, ..limits(680, 0) };
+    let slice = MemoryAttributes { min: 12 << 30, ..limits(680, 0) };
     let machine = Machine::of(&[
         ("a.slice", min(0)),
         ("a.slice/a-b.slice", slice),
-        ("a.slice/a-b.slice/c.service", Attributes { min: 2 << 30, ..memory(0) }),
+        ("a.slice/a-b.slice/c.service", MemoryAttributes { min: 2 << 30, ..memory(0) }),
     ])
     .written("a-b.slice", "/etc/systemd/system/a-b.slice")
     .written("c.service", "/etc/systemd/system/c.service.d/memory.conf");
@@ -203,7 +203,7 @@ fn where_two_numbers_differ_both_are_named() {
 
 #[test]
 fn what_a_package_claims_is_one_finding_and_moderate() {
-    let both = Attributes { min: 64 * MIB, low: 64 * MIB, ..memory(0) };
+    let both = MemoryAttributes { min: 64 * MIB, low: 64 * MIB, ..memory(0) };
     let oomd = "/usr/lib/systemd/system/systemd-oomd.service";
     let cgroups = [("system.slice", min(0)), ("system.slice/systemd-oomd.service", both)];
     let machine = Machine::of(&cgroups).written("systemd-oomd.service", oomd);
@@ -250,7 +250,7 @@ fn a_limit_above_the_ram_is_set_to_one_that_holds() {
 /// What is protected is no more than what the other fix limits it to.
 #[test]
 fn the_fixes_of_one_unit_do_not_contradict_one_another() {
-    let limited = Attributes { min: 2000 * MIB, ..limits(5500, 6000) };
+    let limited = MemoryAttributes { min: 2000 * MIB, ..limits(5500, 6000) };
     let mut machine = Machine::of(&[("a.slice", min(0)), ("a.slice/c.service", limited)]);
     for found in machine.findings() {
         machine.apply(&found.fix, 0);
@@ -261,7 +261,7 @@ fn the_fixes_of_one_unit_do_not_contradict_one_another() {
 }
 
 /// For each cgroup: in which of the slices before it, what it uses and sets, and where that stands.
-type Plan = Vec<(prop::sample::Index, Attributes, u8)>;
+type Plan = Vec<(prop::sample::Index, MemoryAttributes, u8)>;
 
 fn plans() -> impl Strategy<Value = Plan> {
     let amount = || prop_oneof![3 => Just(0_u64), 2 => 1..300_u64, 1 => 300..3000_u64];
@@ -272,7 +272,7 @@ fn plans() -> impl Strategy<Value = Plan> {
             // What one unit sets of its own against itself is another finding.
             let (high, max) = if high < max { (high, max) } else { (u64::MAX, max) };
             let (high, max) = (bytes(high), bytes(max));
-            Attributes { min: bytes(min), low: bytes(low), high, max, ..memory(used * MIB) }
+            MemoryAttributes { min: bytes(min), low: bytes(low), high, max, ..memory(used * MIB) }
         });
     prop::collection::vec((any::<prop::sample::Index>(), attributes, 0..5_u8), 1..10)
 }

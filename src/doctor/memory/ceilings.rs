@@ -3,10 +3,10 @@
 
 use super::MemoryScene;
 use crate::doctor::finding::{Code, Finding, Fix};
-use crate::doctor::remedy::{self, Change, amount, rounded};
+use crate::doctor::remedy::{self, NewValue, amount, rounded};
 use crate::effect::memory::{Ceiling, MemoryLimit, ceiling, size};
 use crate::host::cgroup::Standing;
-use crate::host::tree::{Each, Id, Memory, Tree};
+use crate::host::tree::{Each, Id, MemoryAttributes, Tree};
 use crate::units::{MEMORY_HIGH, MEMORY_MAX, Property};
 
 /// `memory.high` and `memory.max` of a cgroup; [`u64::MAX`] is none.
@@ -19,13 +19,13 @@ struct Limits {
 const NONE: Limits = Limits { high: u64::MAX, max: u64::MAX };
 
 impl Limits {
-    fn of(memory: Option<&Memory>) -> Self {
+    fn of(memory: Option<&MemoryAttributes>) -> Self {
         memory.map_or(NONE, |memory| Self { high: memory.high, max: memory.max })
     }
 
-    fn changes(self, unit: &str, from: Self) -> Vec<Change> {
+    fn changes(self, unit: &str, from: Self) -> Vec<NewValue> {
         let change = |property: Property, from: u64, to: u64| {
-            (from != to).then(|| Change::bytes(unit, property.unit, to))
+            (from != to).then(|| NewValue::bytes(unit, property.unit, to))
         };
         let each = [change(MEMORY_HIGH, from.high, self.high), change(MEMORY_MAX, from.max, self.max)];
         each.into_iter().flatten().collect()

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{MemoryScene, NO_LIMIT};
 use crate::doctor::finding::{Code, Finding, Fix};
-use crate::doctor::remedy::{self, Change, is_vendors, rounded};
+use crate::doctor::remedy::{self, NewValue, is_vendors, rounded};
 use crate::effect::memory::{Because, Guard, Outcome, ProtectionLink, size};
 use crate::host::cgroup::Standing;
 use crate::host::tree::{Each, Id, Tree};
@@ -189,7 +189,7 @@ impl<'a> MemoryScene<'a> {
     fn fix(&self, mut shares: Vec<Share>) -> Fix {
         shares.sort_by_key(|share| share.id);
         let change = |share: &Share| {
-            Some(Change::bytes(self.tree.unit(share.id)?, share.guard.property(), share.bytes))
+            Some(NewValue::bytes(self.tree.unit(share.id)?, share.guard.property(), share.bytes))
         };
         remedy::fix(&shares.iter().filter_map(change).collect::<Vec<_>>(), self.set_by)
     }

@@ -1,7 +1,7 @@
 //! Limits of what there is none of.
 #![forbid(unsafe_code)]
 
-use crate::doctor::SetBy;
+use crate::doctor::PlaceOf;
 use crate::doctor::finding::{Code, Finding};
 use crate::doctor::remedy;
 use crate::effect::memory::size;
@@ -12,7 +12,7 @@ use crate::units::MEMORY_SWAP_MAX;
 /// [`Code::SwapLimit`]: units that run may use some of the swap, of which a machine with so many bytes has none. To
 /// allow none is to say what is so.
 #[must_use]
-pub fn without_swap(tree: &Tree, units: &Units, swap: u64, set_by: SetBy<'_>) -> Vec<Finding> {
+pub fn without_swap(tree: &Tree, units: &Units, swap: u64, set_by: PlaceOf<'_>) -> Vec<Finding> {
     let finding = |(name, unit): (&str, &Unit)| {
         let limit = unit.number(MEMORY_SWAP_MAX.unit).filter(|limit| !matches!(*limit, 0 | u64::MAX))?;
         tree.find(&unit.cgroup()?).filter(|id| tree[*id].populated)?;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::doctor::finding::{Code, Finding, Fix, Place};
 use crate::doctor::origin;
-use crate::doctor::remedy::{self, Change, rounded};
+use crate::doctor::remedy::{self, NewValue, rounded};
 use crate::host::recorded::Recorded;
 use crate::host::settings::{File, Settings};
 use crate::host::units::{Unit, Units};
@@ -153,7 +153,7 @@ fn contradiction(policy: &Policy, name: &str, unit: &Unit, settings: &Settings) 
         what: format!("{one} {relation} {two}"),
         cost: Some(cost.to_owned()),
         cause: format!("{}, {}", written(first.0, &at), written(second.0, &other)),
-        fix: remedy::fix(&[Change::bytes(name, first.0, rounded(new))], &set_by),
+        fix: remedy::fix(&[NewValue::bytes(name, first.0, rounded(new))], &set_by),
         at: at.or(other),
     })
 }

@@ -157,13 +157,13 @@ mod tests {
 
     use super::*;
     use crate::effect::kill_order::tests::{A, B, MIB, add, memory, process};
-    use crate::host::tree::{Cgroup, Memory};
+    use crate::host::tree::{Cgroup, MemoryAttributes};
     use crate::host::units::Units;
 
     #[test]
     fn oomd_takes_the_most_swapped_out_or_reclaimed() {
         let mut tree = Tree::new(Cgroup::default());
-        let swapped = |swap_current, oom_group| Memory { swap_current, oom_group, ..memory(10) };
+        let swapped = |swap_current, oom_group| MemoryAttributes { swap_current, oom_group, ..memory(10) };
         let a = add(&mut tree, A, swapped(100, false));
         let b = add(&mut tree, B, swapped(300, true));
         add(&mut tree, "x.slice/b.service/inner", swapped(300, false));

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::restart::outlives_stop;
 use crate::host::cgroup;
 use crate::host::processes::Process;
-use crate::host::tree::{Id, Memory, Tree};
+use crate::host::tree::{Id, MemoryAttributes, Tree};
 use crate::host::units::Units;
 use crate::policy::Policy;
 use crate::units::{OOM_SCORE_ADJUST, OomScoreAdj, ServiceName};
@@ -108,12 +108,12 @@ pub enum Spared<'a> {
     /// It is PID 1.
     Init,
     /// By its score of -1000.
-    Score(Source<'a>),
+    Score(ScoreSource<'a>),
 }
 
 /// How a process got its score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source<'a> {
+pub enum ScoreSource<'a> {
     /// The unit says so: `OOMScoreAdjust=`.
     Unit(&'a str),
     /// From the processes that it was started by.
@@ -175,7 +175,7 @@ impl Domain {
 
 impl Free<'_> {
     /// How much more all in a cgroup can use until its `memory.max` is met and nothing can be reclaimed.
-    fn below(&self, tree: &Tree, id: Id, memory: &Memory) -> u64 {
+    fn below(&self, tree: &Tree, id: Id, memory: &MemoryAttributes) -> u64 {
         let used = memory.current.saturating_sub((self.cache)(id));
         let swap = tree.upwards(id).filter_map(|above| tree[above].memory.as_ref());
         let swap = swap.map(|memory| memory.swap_max.saturating_sub(memory.swap_current));
@@ -315,9 +315,9 @@ pub fn spared<'a>(scene: &KillScene<'a>, domain: Domain) -> Vec<(&'a Process, Sp
 
 /// How a process got its score.
 #[must_use]
-pub fn source<'a>(scene: &KillScene<'a>, process: &'a Process) -> Source<'a> {
+pub fn source<'a>(scene: &KillScene<'a>, process: &'a Process) -> ScoreSource<'a> {
     if let Some(unit) = said_by_unit(scene, process) {
-        return Source::Unit(unit);
+        return ScoreSource::Unit(unit);
     }
     let parent = |process: &&'a Process| {
         let at = scene.processes.binary_search_by_key(&process.parent, |other| other.pid).ok()?;
@@ -329,8 +329,8 @@ pub fn source<'a>(scene: &KillScene<'a>, process: &'a Process) -> Source<'a> {
     // A tree read while it changes may have a loop in it.
     let first = std::iter::successors(Some(process), parent).take(scene.processes.len()).last();
     match first.filter(|from| from.pid != process.pid) {
-        Some(from) => Source::Inherited { from, unit: said_by_unit(scene, from) },
-        None => Source::Written,
+        Some(from) => ScoreSource::Inherited { from, unit: said_by_unit(scene, from) },
+        None => ScoreSource::Written,
     }
 }
 
@@ -387,14 +387,23 @@ pub(crate) mod tests {
 
     pub(crate) const MIB: u64 = 1 << 20;
 
-    pub(crate) fn memory(current: u64) -> Memory {
+    pub(crate) fn memory(current: u64) -> MemoryAttributes {
         let none = u64::MAX;
         let (min, low, swap_current) = (0, 0, 0);
-        Memory { current, min, low, high: none, max: none, swap_current, swap_max: none, oom_group: false }
+        MemoryAttributes {
+            current,
+            min,
+            low,
+            high: none,
+            max: none,
+            swap_current,
+            swap_max: none,
+            oom_group: false,
+        }
     }
 
     /// Adds a cgroup, and those above it.
-    pub(crate) fn add(tree: &mut Tree, path: &str, memory: Memory) -> Id {
+    pub(crate) fn add(tree: &mut Tree, path: &str, memory: MemoryAttributes) -> Id {
         let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
         let parent = match above {
             "" => Tree::ROOT,
@@ -439,7 +448,7 @@ pub(crate) mod tests {
     fn memory_and_score_add_up_in_thousandths_of_what_there_is() {
         let mut tree = Tree::new(Cgroup::default());
         add(&mut tree, A, memory(0));
-        let limited = Memory { max: 200 * MIB, swap_max: 50 * MIB, ..memory(0) };
+        let limited = MemoryAttributes { max: 200 * MIB, swap_max: 50 * MIB, ..memory(0) };
         let limited = add(&mut tree, "y.slice", limited);
         let inside = add(&mut tree, "y.slice/c.service", memory(0));
         let mut zombie = process(9, A, 900, 0);
@@ -472,8 +481,8 @@ pub(crate) mod tests {
     #[test]
     fn memory_runs_out_where_least_is_left() {
         let units = Units::default();
-        let limited = |current: u64, max: u64| Memory { max: max * MIB, ..memory(current * MIB) };
-        let domain = |outer: Memory, inner: Memory, ram: u64, swap: u64, cache: u64| {
+        let limited = |current: u64, max: u64| MemoryAttributes { max: max * MIB, ..memory(current * MIB) };
+        let domain = |outer: MemoryAttributes, inner: MemoryAttributes, ram: u64, swap: u64, cache: u64| {
             let mut tree = Tree::new(Cgroup::default());
             let above = add(&mut tree, "y.slice", outer);
             let own = add(&mut tree, "y.slice/c.service", inner);
@@ -496,7 +505,7 @@ pub(crate) mod tests {
         // Page cache is no use to hold on to.
         assert_eq!(domain(limited(900, 1000), limited(10, 200), 1500, 0, 500), is("c.service", 200));
         // Swap that only one of them may use.
-        let swapless = Memory { swap_max: 0, ..limited(0, 300) };
+        let swapless = MemoryAttributes { swap_max: 0, ..limited(0, 300) };
         assert_eq!(domain(limited(0, 250), swapless, 1500, 100, 0), is("c.service", 300));
         // Of equals the innermost.
         assert_eq!(domain(limited(0, 200), limited(0, 200), 1500, 0, 0), is("c.service", 200));
@@ -505,7 +514,7 @@ pub(crate) mod tests {
     #[test]
     fn a_group_goes_with_its_first() {
         let mut tree = Tree::new(Cgroup::default());
-        let group = Memory { oom_group: true, ..memory(0) };
+        let group = MemoryAttributes { oom_group: true, ..memory(0) };
         let outer = add(&mut tree, A, group);
         add(&mut tree, "x.slice/a.service/inner", group);
         add(&mut tree, B, memory(0));
@@ -552,11 +561,11 @@ pub(crate) mod tests {
         ];
         let scene = KillScene { tree: &tree, units: &units, processes: &processes, ram: MIB, swap: 0 };
         let [unit, written, child, grandchild, of_unit] = &processes;
-        assert_eq!(source(&scene, unit), Source::Unit("a.service"));
-        assert_eq!(source(&scene, written), Source::Written);
-        assert_eq!(source(&scene, child), Source::Inherited { from: written, unit: None });
-        assert_eq!(source(&scene, grandchild), Source::Inherited { from: written, unit: None });
-        assert_eq!(source(&scene, of_unit), Source::Inherited { from: unit, unit: Some("a.service") });
+        assert_eq!(source(&scene, unit), ScoreSource::Unit("a.service"));
+        assert_eq!(source(&scene, written), ScoreSource::Written);
+        assert_eq!(source(&scene, child), ScoreSource::Inherited { from: written, unit: None });
+        assert_eq!(source(&scene, grandchild), ScoreSource::Inherited { from: written, unit: None });
+        assert_eq!(source(&scene, of_unit), ScoreSource::Inherited { from: unit, unit: Some("a.service") });
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Which memory limit is the tightest.
 #![forbid(unsafe_code)]
 
-use crate::host::tree::{Id, Memory, Tree};
+use crate::host::tree::{Id, MemoryAttributes, Tree};
 
 /// The tightest limits from a cgroup upwards, however much of each is used by others. `None` is no limit on the whole way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub struct MemoryLimit {
 /// Which limits hold for a cgroup: the tightest on its way to the root.
 #[must_use]
 pub fn ceiling(tree: &Tree, id: Id) -> Ceiling {
-    let tightest = |setting: fn(&Memory) -> u64| {
+    let tightest = |setting: fn(&MemoryAttributes) -> u64| {
         let all = tree
             .upwards(id)
             .filter_map(|of| Some(MemoryLimit { bytes: setting(tree[of].memory.as_ref()?), of }));
@@ -62,9 +62,10 @@ mod tests {
     #[test]
     fn the_tightest_limit_holds_and_is_named() {
         let mut tree = Tree::new(Cgroup::default());
-        let limited = Memory { high: 100, max: 300, ..NONE };
+        let limited = MemoryAttributes { high: 100, max: 300, ..NONE };
         let outer = tree.add(Tree::ROOT, "a", cgroup(limited));
-        let inner = tree.add(outer, "b", cgroup(Memory { high: 200, max: 300, swap_max: 0, ..NONE }));
+        let inner =
+            tree.add(outer, "b", cgroup(MemoryAttributes { high: 200, max: 300, swap_max: 0, ..NONE }));
         let ceiling = ceiling(&tree, inner);
         assert_eq!(ceiling.high, Some(MemoryLimit { bytes: 100, of: outer }));
         assert_eq!(ceiling.max, Some(MemoryLimit { bytes: 300, of: inner }));

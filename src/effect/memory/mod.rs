@@ -11,9 +11,9 @@ pub use size::{amount, in_unit, size};
 
 #[cfg(test)]
 mod fixture {
-    use crate::host::tree::{Cgroup, Controllers, Memory};
+    use crate::host::tree::{Cgroup, Controllers, MemoryAttributes};
 
-    pub(super) const NONE: Memory = Memory {
+    pub(super) const NONE: MemoryAttributes = MemoryAttributes {
         current: 0,
         min: 0,
         low: 0,
@@ -24,7 +24,7 @@ mod fixture {
         oom_group: false,
     };
 
-    pub(super) fn cgroup(memory: Memory) -> Cgroup {
+    pub(super) fn cgroup(memory: MemoryAttributes) -> Cgroup {
         let controllers = Controllers { memory: true, ..Controllers::default() };
         Cgroup { memory: Some(memory), controllers, ..Cgroup::default() }
     }

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use crate::host::tree::{Id, Memory, Tree};
+use crate::host::tree::{Id, MemoryAttributes, Tree};
 
 /// The two settings that protect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Guard {
 
     /// What a cgroup sets.
     #[must_use]
-    pub fn setting(self, memory: &Memory) -> u64 {
+    pub fn setting(self, memory: &MemoryAttributes) -> u64 {
         match self {
             Self::Min => memory.min,
             Self::Low => memory.low,
@@ -297,7 +297,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
     /// A cgroup with what it uses and what it sets, as `memory.min` and `memory.low` alike.
     fn add(tree: &mut Tree, parent: Id, name: &str, current: u64, setting: u64) -> Id {
-        tree.add(parent, name, cgroup(Memory { current, min: setting, low: setting, ..NONE }))
+        tree.add(parent, name, cgroup(MemoryAttributes { current, min: setting, low: setting, ..NONE }))
     }
 
     fn mins(tree: &Tree, recursive: bool, ids: &[Id]) -> Vec<u64> {

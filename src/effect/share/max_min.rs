@@ -30,7 +30,7 @@ pub(super) struct Claim {
 
 /// What somebody gets.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Given {
+pub(super) struct Allocation {
     pub(super) cpus: f64,
     /// What those get for their weight with whom it shares CPUs; infinite where there are CPUs to spare.
     pub(super) rate: f64,
@@ -38,8 +38,8 @@ pub(super) struct Given {
 
 /// How many CPUs each gets. A set that is not among `sets` is empty.
 #[must_use]
-pub(super) fn max_min(claims: &[Claim], sets: &[CpuSet]) -> Vec<Given> {
-    let mut given = vec![Given { cpus: 0.0, rate: 0.0 }; claims.len()];
+pub(super) fn max_min(claims: &[Claim], sets: &[CpuSet]) -> Vec<Allocation> {
+    let mut given = vec![Allocation { cpus: 0.0, rate: 0.0 }; claims.len()];
     let (pools, sizes) = pools(claims, sets);
     let mut parts = vec![pools];
     while let Some(pools) = parts.pop() {
@@ -55,7 +55,7 @@ pub(super) fn max_min(claims: &[Claim], sets: &[CpuSet]) -> Vec<Given> {
         } else {
             for (index, claim) in pools.iter().flat_map(|pool| &pool.claims) {
                 if let Some(given) = given.get_mut(*index) {
-                    *given = Given { cpus: gets(claim), rate };
+                    *given = Allocation { cpus: gets(claim), rate };
                 }
             }
         }

@@ -17,13 +17,13 @@ pub(super) const OWN_DIRECTORY: &str = "# Its directory was made for it.\n";
 
 /// A change of one file.
 #[derive(Debug)]
-pub(super) struct Change {
+pub(super) struct FileChange {
     file: PathBuf,
     before: Option<String>,
     after: Option<String>,
 }
 
-impl Change {
+impl FileChange {
     /// `file` is relative to the root; `None` is a file that is not there.
     pub(super) fn new(file: PathBuf, before: Option<String>, after: Option<String>) -> Self {
         Self { file, before, after }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::change::Change;
+use super::change::FileChange;
 use crate::host::directory::names;
-use crate::host::unit_file::Units;
+use crate::host::unit_file::ServiceUnits;
 use crate::paths;
 use crate::text::shown;
 use crate::units::ServiceName;
@@ -32,7 +32,7 @@ pub struct Copy {
 /// # Errors
 /// A directory of units or drop-ins cannot be read.
 pub fn copies(root: &Path) -> Result<Vec<Copy>> {
-    let units = Units::read(root)?;
+    let units = ServiceUnits::read(root)?;
     let copy = |name: ServiceName| Copy {
         unit: name.to_string(),
         drop_in: paths::absolute(file(&name)),
@@ -56,13 +56,13 @@ pub(super) fn units(root: &Path) -> Result<Vec<ServiceName>> {
 }
 
 /// What takes a unit's away.
-pub(super) fn removal(root: &Path, unit: &ServiceName) -> Result<Option<Change>> {
+pub(super) fn removal(root: &Path, unit: &ServiceName) -> Result<Option<FileChange>> {
     let file = file(unit);
     if !is_copy(root, &file) {
         return Ok(None);
     }
     let text = fs::read_to_string(root.join(&file)).with_context(|| format!("reading /{}", shown(&file)))?;
-    Ok(Some(Change::new(file, Some(text), None)))
+    Ok(Some(FileChange::new(file, Some(text), None)))
 }
 
 fn file(unit: &ServiceName) -> PathBuf {

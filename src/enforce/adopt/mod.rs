@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 
-use self::change::Change;
+use self::change::FileChange;
 use self::record::Record;
 use super::launched::{self, Launched, callers_of, is_transient};
 use super::lock::Lock;
 use crate::host::program::program;
-use crate::host::unit_file::{UnitFiles, Units};
+use crate::host::unit_file::{ServiceUnits, UnitFiles};
 use crate::paths;
 use crate::policy::{self, InForce, Loaded, Policy, ServicePattern};
 use crate::spelling::nearest;
@@ -38,15 +38,15 @@ pub struct Plan {
     pub said: Vec<(String, Result<String, Error>)>,
     /// Those whose commands are others then.
     pub changed: Vec<ServiceName>,
-    in_etc: Vec<Change>,
+    in_etc: Vec<FileChange>,
     /// What the generator makes of that.
-    made: Vec<Change>,
+    made: Vec<FileChange>,
 }
 
 /// What is the case, before anything is changed.
 struct Now<'a> {
     root: &'a Path,
-    units: Units,
+    units: ServiceUnits,
     loaded: &'a Loaded,
     record: Record,
     launched: Vec<Launched>,
@@ -66,7 +66,7 @@ struct One {
 /// # Errors
 /// A unit's files cannot be read.
 pub fn held(root: &Path, policy: &Policy) -> Result<Vec<ServiceName>> {
-    let units = Units::read(root)?;
+    let units = ServiceUnits::read(root)?;
     let patterns = policy.slices.values().flat_map(|slice| &slice.matches);
     let exact = patterns.filter_map(|pattern| match &pattern.value {
         ServicePattern::Exact(name) if name.template().is_some() => Some(name),
@@ -127,7 +127,7 @@ pub fn release_all(root: &Path, loaded: &Loaded) -> Result<Plan> {
 
 impl<'a> Now<'a> {
     fn read(root: &'a Path, loaded: &'a Loaded) -> Result<Self> {
-        let units = Units::read(root)?;
+        let units = ServiceUnits::read(root)?;
         let launched = launched::declared_among(root, &units, &loaded.policy);
         Ok(Self { root, units, loaded, record: Record::read(root)?, launched })
     }
@@ -179,7 +179,7 @@ impl<'a> Now<'a> {
             );
         }
         let made = made(&launched::files(&self.launched), &launched::files(&then));
-        let mut changed: Vec<ServiceName> = made.iter().filter_map(Change::unit).collect();
+        let mut changed: Vec<ServiceName> = made.iter().filter_map(FileChange::unit).collect();
         changed.extend(copies.iter().map(|(unit, _)| unit.clone()));
         changed.sort();
         changed.dedup();
@@ -188,7 +188,7 @@ impl<'a> Now<'a> {
     }
 
     /// The policy with another record.
-    fn with(&self, change: &Change) -> Result<Loaded> {
+    fn with(&self, change: &FileChange) -> Result<Loaded> {
         let file = paths::absolute(record::file());
         let loaded = policy::with(self.loaded, &file, change.after());
         let is_read = loaded.files.iter().any(|source| *source.path == *file);
@@ -290,10 +290,10 @@ fn by_policy(unit: &ServiceName, policy: &Policy) -> Option<String> {
 }
 
 /// What the generator writes then and now, where that is not the same.
-fn made(now: &BTreeMap<PathBuf, String>, then: &BTreeMap<PathBuf, String>) -> Vec<Change> {
+fn made(now: &BTreeMap<PathBuf, String>, then: &BTreeMap<PathBuf, String>) -> Vec<FileChange> {
     let change = |file: &PathBuf| {
         let path = Path::new(paths::GENERATED).join(file);
-        Change::new(path, now.get(file).cloned(), then.get(file).cloned())
+        FileChange::new(path, now.get(file).cloned(), then.get(file).cloned())
     };
     launched::differing(now, then).map(change).collect()
 }
@@ -307,7 +307,7 @@ fn service(name: &str) -> Result<ServiceName> {
     ServiceName::new(name).map_err(|expected| anyhow!("not the name of a service: {expected}"))
 }
 
-fn no_such_unit(units: &Units, asked: &ServiceName) -> Error {
+fn no_such_unit(units: &ServiceUnits, asked: &ServiceName) -> Error {
     let most = 1 + asked.stem().chars().count() / 4;
     match nearest(asked.stem(), units.names().map(ServiceName::stem), most) {
         Some(nearest) => anyhow!("no such unit: did you mean {nearest}.service?"),
@@ -319,7 +319,7 @@ impl Plan {
     /// The changes as `patch(1)` takes them: of files, then of what the generator makes of that.
     #[must_use]
     pub fn diff(&self) -> String {
-        self.in_etc.iter().chain(&self.made).map(Change::diff).collect()
+        self.in_etc.iter().chain(&self.made).map(FileChange::diff).collect()
     }
 
     /// Changes the files below `root`.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::change::{Change, OWN_DIRECTORY};
+use super::change::{FileChange, OWN_DIRECTORY};
 use crate::paths;
 use crate::text::shown;
 use crate::units::ServiceName;
@@ -54,9 +54,9 @@ impl Record {
     }
 
     /// What is to be written for it to hold these names; `None` where it does.
-    pub(super) fn change_to(&self, names: &BTreeSet<ServiceName>) -> Option<Change> {
+    pub(super) fn change_to(&self, names: &BTreeSet<ServiceName>) -> Option<FileChange> {
         let after = (!names.is_empty()).then(|| render(names, self.own_directory));
-        (after != self.text).then(|| Change::new(file(), self.text.clone(), after))
+        (after != self.text).then(|| FileChange::new(file(), self.text.clone(), after))
     }
 }
 

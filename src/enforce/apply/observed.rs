@@ -45,13 +45,13 @@ pub(super) struct Observed<'a> {
     pub(super) reloaded: Vec<String>,
     /// The units whose drop-ins for the launcher differ.
     launched: BTreeSet<String>,
-    unit_files: unit_file::Units,
+    unit_files: unit_file::ServiceUnits,
 }
 
 impl<'a> Observed<'a> {
     pub(super) fn at(root: &'a Path, policy: &'a Policy, ceilings: Ceilings) -> Result<Self> {
         let machine = Machine::read(root)?;
-        let unit_files = unit_file::Units::read(root)?;
+        let unit_files = unit_file::ServiceUnits::read(root)?;
         let wanted = drop_ins(policy, machine.ram);
         let booted = root.join(paths::SYSTEMD_BOOTED).exists();
         let made = if booted { facts::generated(root)? } else { BTreeMap::new() };

@@ -17,7 +17,7 @@ const COMMENTS: usize = 30;
 
 /// A table of a policy.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Table {
+pub(super) enum PolicyTable {
     /// `[slice."NAME"]`
     Slice(SliceName),
     /// `[service.NAME]`
@@ -33,7 +33,7 @@ pub(super) enum Table {
 /// One value of a policy, and where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
-    pub(super) table: Table,
+    pub(super) table: PolicyTable,
     pub(super) value: Value,
     /// As the administrator has spelled it, where a policy reads the same in that.
     pub(super) spelled: Option<String>,
@@ -85,7 +85,7 @@ pub struct Line {
 
 /// A line that the policy does not say the same of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Left {
+pub struct Unsayable {
     /// The unit that it is for, or what else the file is about.
     pub unit: String,
     /// Which.
@@ -163,13 +163,13 @@ impl Entry {
     pub(super) fn is_in(&self, policy: &Policy) -> bool {
         let logins = &policy.logins;
         let resources = match &self.table {
-            Table::Slice(slice) => policy.slices.get(slice).map(|slice| &slice.resources),
-            Table::Service(service) => policy.services.get(service).map(|service| &service.resources),
-            Table::Logins => Some(&logins.default.resources),
-            Table::User(name) => {
+            PolicyTable::Slice(slice) => policy.slices.get(slice).map(|slice| &slice.resources),
+            PolicyTable::Service(service) => policy.services.get(service).map(|service| &service.resources),
+            PolicyTable::Logins => Some(&logins.default.resources),
+            PolicyTable::User(name) => {
                 logins.users.iter().find(|(user, _)| user == name).map(|(_, rule)| &rule.resources)
             }
-            Table::PrivateDir(_) => None,
+            PolicyTable::PrivateDir(_) => None,
         };
         match (&self.value, &self.table) {
             (Value::Setting(property, value), _) => resources.is_some_and(|resources| {
@@ -178,24 +178,26 @@ impl Entry {
             (Value::OfAll(_, property, value), _) => {
                 logins.total.settings().any(|set| set.property == *property && set.value == *value)
             }
-            (Value::Own(value), Table::Service(service)) => policy
+            (Value::Own(value), PolicyTable::Service(service)) => policy
                 .services
                 .get(service)
                 .is_some_and(|service| service.own.iter().any(|own| own.value == *value)),
-            (Value::Score(score), Table::Service(service)) => {
+            (Value::Score(score), PolicyTable::Service(service)) => {
                 policy.services.get(service).and_then(crate::policy::Service::score_to_set) == Some(*score)
             }
             (Value::Total(weight), _) => logins
                 .total_weight
                 .as_ref()
                 .is_some_and(|total| total.value == crate::policy::TotalWeight::Fixed(*weight)),
-            (Value::Held(pattern), Table::Slice(slice)) => policy.slices.get(slice).is_some_and(|slice| {
-                slice.matches.iter().any(|known| match pattern {
-                    ServicePattern::Exact(name) => known.value.matches(name),
-                    ServicePattern::Prefix(_) => known.value == *pattern,
+            (Value::Held(pattern), PolicyTable::Slice(slice)) => {
+                policy.slices.get(slice).is_some_and(|slice| {
+                    slice.matches.iter().any(|known| match pattern {
+                        ServicePattern::Exact(name) => known.value.matches(name),
+                        ServicePattern::Prefix(_) => known.value == *pattern,
+                    })
                 })
-            }),
-            (Value::Text("path", text), Table::PrivateDir(variable)) => policy
+            }
+            (Value::Text("path", text), PolicyTable::PrivateDir(variable)) => policy
                 .private_dirs
                 .get(variable)
                 .is_some_and(|dir| dir.path.value.to_string().trim_end_matches('/') == text),
@@ -259,13 +261,13 @@ pub(super) fn commented(entries: &[Entry]) -> String {
     })
 }
 
-fn heading(table: &Table) -> String {
+fn heading(table: &PolicyTable) -> String {
     match table {
-        Table::Slice(name) => format!("[slice.{}]", quoted(name)),
-        Table::Service(name) => format!("[service.{}]", key(name.stem())),
-        Table::Logins => "[logins]".to_owned(),
-        Table::User(name) => format!("[logins.user.{}]", key(name)),
-        Table::PrivateDir(variable) => format!("[private_dir.{variable}]"),
+        PolicyTable::Slice(name) => format!("[slice.{}]", quoted(name)),
+        PolicyTable::Service(name) => format!("[service.{}]", key(name.stem())),
+        PolicyTable::Logins => "[logins]".to_owned(),
+        PolicyTable::User(name) => format!("[logins.user.{}]", key(name)),
+        PolicyTable::PrivateDir(variable) => format!("[private_dir.{variable}]"),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::entry::{Entry, Left, Line, Source, Table, Value, is_by_hand};
+use super::entry::{Entry, Line, PolicyTable, Source, Unsayable, Value, is_by_hand};
 use super::held::{ANY_USER, Held, World};
 use crate::host::cgroup;
 use crate::paths;
@@ -33,7 +33,7 @@ pub(super) struct Found {
     /// What it could, and holds until the next boot only.
     pub(super) until_boot: Vec<Entry>,
     /// What it cannot.
-    pub(super) left: BTreeSet<Left>,
+    pub(super) left: BTreeSet<Unsayable>,
 }
 
 /// For what a file of a unit is.
@@ -81,7 +81,7 @@ pub(super) fn find(held: &Held, policy: &Policy) -> Found {
                 None => idle(held, &lasting, &unit, set),
                 why => why,
             };
-            found.left.extend(why.map(|why| Left { unit: unit.clone(), line, why }));
+            found.left.extend(why.map(|why| Unsayable { unit: unit.clone(), line, why }));
         }
     }
     found
@@ -106,11 +106,11 @@ pub(super) fn is_said(policy: &Policy, unit: &str, key: &str, value: &str) -> bo
         Some(prefix) if key == SLICE => {
             let Ok(pattern) = ServicePattern::new(&format!("{prefix}*")) else { return false };
             let Ok(slice) = slice_name(value) else { return false };
-            (Table::Slice(slice), Value::Held(pattern))
+            (PolicyTable::Slice(slice), Value::Held(pattern))
         }
         None if unit == "user-.slice" => {
             let Some(value) = weight_or_limit(key, value) else { return false };
-            (Table::Logins, value)
+            (PolicyTable::Logins, value)
         }
         _ => return false,
     };
@@ -178,7 +178,7 @@ impl Found {
     }
 
     fn service(&mut self, held: &Held, name: &ServiceName, files: &Files<'_>) {
-        let table = Table::Service(name.clone());
+        let table = PolicyTable::Service(name.clone());
         for key in settings() {
             let Some((line, text)) = self.by_hand(name.as_str(), files, key) else { continue };
             if is_one_of_several(files, key) {
@@ -207,7 +207,7 @@ impl Found {
                     let unit = prefix.unwrap_or_else(|| name.to_string());
                     match (slice_name(&text), pattern) {
                         (Ok(slice), Ok(pattern)) => {
-                            self.add(Table::Slice(slice), Value::Held(pattern), None, line);
+                            self.add(PolicyTable::Slice(slice), Value::Held(pattern), None, line);
                         }
                         (Err(why), _) | (_, Err(why)) => self.leave(&unit, line, why),
                     }
@@ -240,7 +240,7 @@ impl Found {
             }
             let value = weight_or_limit(property.unit, &text);
             if *name != SliceName::user() {
-                self.add_or_leave(name.as_str(), Table::Slice(name.clone()), value, &text, line);
+                self.add_or_leave(name.as_str(), PolicyTable::Slice(name.clone()), value, &text, line);
                 continue;
             }
             match value {
@@ -255,12 +255,12 @@ impl Found {
                     );
                 }
                 Some(Value::Setting(_, SettingValue::Cpu(CpuWeight::Weight(weight)))) => {
-                    self.add(Table::Logins, Value::Total(weight), None, line);
+                    self.add(PolicyTable::Logins, Value::Total(weight), None, line);
                 }
                 value => match (property.total, value) {
                     (Some(key), Some(Value::Setting(_, value))) => {
                         let spelled = spelled(&Value::Setting(property, value.clone()), &text);
-                        self.add(Table::Logins, Value::OfAll(key, property, value), spelled, line);
+                        self.add(PolicyTable::Logins, Value::OfAll(key, property, value), spelled, line);
                     }
                     (Some(_), _) => self.leave(name.as_str(), line, UNREAD),
                     (None, _) => {
@@ -285,10 +285,10 @@ impl Found {
                     continue;
                 }
                 let (unit, table) = match slice_scope(name, &line.file) {
-                    Scope::Prefix(unit) if unit == "user-.slice" => (unit, Some(Table::Logins)),
+                    Scope::Prefix(unit) if unit == "user-.slice" => (unit, Some(PolicyTable::Logins)),
                     Scope::Own => {
                         let user = held.users.get(&uid).and_then(|account| account.name.as_str());
-                        (name.to_string(), user.map(|user| Table::User(user.to_owned())))
+                        (name.to_string(), user.map(|user| PolicyTable::User(user.to_owned())))
                     }
                     Scope::Kind => {
                         self.leave("slice", line, "a policy says what single slices get, not all of them");
@@ -334,8 +334,8 @@ impl Found {
                 continue;
             }
             let table = match (SliceName::new(unit), ServiceName::new(unit)) {
-                (Ok(slice), _) => Some(Table::Slice(slice)).filter(|_| !unit.starts_with("user")),
-                (_, Ok(service)) => Some(Table::Service(service)),
+                (Ok(slice), _) => Some(PolicyTable::Slice(slice)).filter(|_| !unit.starts_with("user")),
+                (_, Ok(service)) => Some(PolicyTable::Service(service)),
                 _ => None,
             };
             match table.zip(value(key, &text)).filter(|_| unit_of(&line.file).is_some_and(|own| own == unit))
@@ -349,7 +349,7 @@ impl Found {
         }
     }
 
-    fn add_or_leave(&mut self, unit: &str, table: Table, value: Option<Value>, text: &str, line: Line) {
+    fn add_or_leave(&mut self, unit: &str, table: PolicyTable, value: Option<Value>, text: &str, line: Line) {
         match value {
             Some(value) => {
                 let spelled = spelled(&value, text);
@@ -359,7 +359,7 @@ impl Found {
         }
     }
 
-    fn add(&mut self, table: Table, value: Value, spelled: Option<String>, line: Line) {
+    fn add(&mut self, table: PolicyTable, value: Value, spelled: Option<String>, line: Line) {
         let entry = Entry { table, value, spelled, source: Source::Line(line) };
         if !self.entries.contains(&entry) {
             self.entries.push(entry);
@@ -367,7 +367,7 @@ impl Found {
     }
 
     fn leave(&mut self, unit: &str, line: Line, why: &str) {
-        self.left.insert(Left { unit: unit.to_owned(), line, why: why.to_owned() });
+        self.left.insert(Unsayable { unit: unit.to_owned(), line, why: why.to_owned() });
     }
 }
 

@@ -19,7 +19,7 @@ use crate::host::directory::entries;
 use crate::host::facts;
 use crate::host::machine::Machine;
 use crate::host::recorded::Recorded;
-use crate::host::unit_file::{self, Units};
+use crate::host::unit_file::{self, ServiceUnits};
 use crate::paths;
 use crate::policy::{self, Policy};
 use crate::survey::{Files, Means};
@@ -36,7 +36,7 @@ pub(super) const ANY_USER: u32 = u32::MAX - 1;
 /// What is on disk.
 pub(super) struct Held {
     pub(super) machine: Machine,
-    units: Units,
+    units: ServiceUnits,
     /// Directories of drop-ins and what lies in them, but for what our own generator has written.
     listing: BTreeMap<PathBuf, Vec<OsString>>,
     /// Every file that a unit can have, by its path relative to the root.
@@ -66,7 +66,7 @@ impl Held {
     /// # Errors
     /// A directory of units or `/proc/meminfo` cannot be read, or NSS failed.
     pub(super) fn read(root: &Path) -> Result<Self> {
-        let units = Units::read(root)?;
+        let units = ServiceUnits::read(root)?;
         let mut listing = BTreeMap::new();
         let mut slices = BTreeSet::new();
         let mut fragments = Vec::new();

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use self::entry::{Entry, Source, Table, commented, is_by_hand, tables};
-pub use self::entry::{Left, Line};
+use self::entry::{Entry, PolicyTable, Source, commented, is_by_hand, tables};
+pub use self::entry::{Line, Unsayable};
 use self::find::find;
 use self::held::Held;
 pub use self::put::put;
@@ -35,7 +35,7 @@ pub struct Import {
     /// Tables for what holds until the next boot only, as comments.
     pub until_boot: String,
     /// What the policy does not say.
-    pub left: Vec<Left>,
+    pub left: Vec<Unsayable>,
     /// The administrators' files, absolute paths.
     pub files: BTreeSet<PathBuf>,
     /// What could not be read, a line each: there may be more in it.
@@ -73,9 +73,9 @@ pub fn import(root: &Path, existing: &Loaded) -> Result<Import> {
 /// What the policy does not say already. A list, and the table of a directory, is said whole.
 fn unsaid(entries: Vec<Entry>, existing: &Loaded) -> Vec<Entry> {
     let policy = &existing.policy;
-    let said: BTreeSet<Table> = entries
+    let said: BTreeSet<PolicyTable> = entries
         .iter()
-        .filter(|entry| matches!(entry.table, Table::PrivateDir(_)) && entry.is_in(policy))
+        .filter(|entry| matches!(entry.table, PolicyTable::PrivateDir(_)) && entry.is_in(policy))
         .map(|entry| entry.table.clone())
         .collect();
     let is_unsaid = |entry: &Entry| {

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::settle::with;
 use crate::enforce::lock::Lock;
 use crate::paths;
-use crate::policy::{InForce, Loaded, Severity};
+use crate::policy::{InForce, Level, Loaded};
 use crate::text::shown;
 use crate::trust::{self, Refusal};
 
@@ -32,7 +32,7 @@ pub fn put(root: &Path, _lock: &Lock, existing: &Loaded, text: &str) -> Result<(
         bail!("there is no policy in force to add to: run \"fairslice check\"");
     }
     let loaded = with(existing, text);
-    if let Some(error) = loaded.diagnostics.iter().find(|found| found.severity == Severity::Error) {
+    if let Some(error) = loaded.diagnostics.iter().find(|found| found.severity == Level::Error) {
         bail!("the policy would not be right with it: {error}");
     }
     let file = Path::new(paths::IMPORTED);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{AtFlags, RenameFlags, renameat_with, unlinkat};
 
-use super::entry::{Entry, Left, Value, is_by_hand};
+use super::entry::{Entry, Unsayable, Value, is_by_hand};
 use super::find::{find, is_drop_in, is_for_many, is_said, is_sayable, is_taken, unit_of};
 use super::held::{ANY_USER, Held, World, called};
 use super::put::{directories, refused};
@@ -128,7 +128,7 @@ fn stays(
     root: &Path,
     held: &Held,
     policy: &Policy,
-    left: &BTreeSet<Left>,
+    left: &BTreeSet<Unsayable>,
     file: &Path,
 ) -> Option<Result<(), String>> {
     let (text, unit) = (held.text(file)?, unit_of(file)?);
@@ -209,7 +209,7 @@ fn differing(root: &Path, policy: &Policy, held: &Held) -> Result<Vec<(String, S
         snapshot::read(root, tree, policy, Extent::Declared, None).context("looking at the machine")?;
     let carried = effect::ancestors(policy, held.machine.ram);
     let status = Status::new(policy, &carried, held.machine, &live);
-    let differs = status.units.into_iter().filter(effect::Unit::differs).filter_map(|unit| {
+    let differs = status.units.into_iter().filter(effect::UnitStatus::differs).filter_map(|unit| {
         let setting = unit.settings.iter().find(|setting| !setting.holds)?;
         let live = setting.live.as_deref().unwrap_or("-");
         Some((unit.name, format!("{} is {live}, declared {}", setting.key, setting.declared)))

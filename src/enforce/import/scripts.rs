@@ -11,7 +11,7 @@ use std::str;
 
 use anyhow::Result;
 
-use super::entry::{Entry, Left, Line, Source, Table, Value};
+use super::entry::{Entry, Line, PolicyTable, Source, Unsayable, Value};
 use super::held::called;
 use crate::host::account;
 use crate::host::directory::entries;
@@ -61,7 +61,7 @@ const PROFILES: &str = "etc/profile.d";
 #[derive(Default)]
 pub(super) struct Scripts {
     pub(super) entries: Vec<Entry>,
-    pub(super) left: Vec<Left>,
+    pub(super) left: Vec<Unsayable>,
     /// Those that do nothing else, relative to the root, and which directories they set.
     pub(super) whole: BTreeMap<PathBuf, Vec<VariableName>>,
     pub(super) unread: Vec<String>,
@@ -149,7 +149,7 @@ impl Scripts {
 
     fn leave(&mut self, is_whole: &mut bool, line: Line, why: &str) {
         *is_whole = false;
-        self.left.push(Left { unit: "logins".to_owned(), line, why: why.to_owned() });
+        self.left.push(Unsayable { unit: "logins".to_owned(), line, why: why.to_owned() });
     }
 }
 
@@ -221,7 +221,7 @@ fn directory(
     })?;
     let template = PathTemplate::new(&path).map_err(|expected| format!("a policy expects {expected}"))?;
     let entry = |value, source| {
-        let table = Table::PrivateDir(assigned.variable.clone());
+        let table = PolicyTable::PrivateDir(assigned.variable.clone());
         Entry { table, value, spelled: None, source }
     };
     let by_line = || Source::Line(line.clone());

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use super::entry::{Entry, Left, Source, Table, Value, tables};
+use super::entry::{Entry, PolicyTable, Source, Unsayable, Value, tables};
 use super::find::{Found, unit_of};
 use super::held::{Effective, Held, World};
 use crate::paths;
-use crate::policy::{self, Loaded, Policy, ServicePattern, Severity};
+use crate::policy::{self, Level, Loaded, Policy, ServicePattern};
 use crate::text::shown;
 use crate::units::takes::setting;
 use crate::units::{CPU_WEIGHT, PROPERTIES, SLICE, ServiceName, SliceName};
@@ -101,7 +101,7 @@ fn place(existing: &Loaded) -> PathBuf {
 /// The entries that the loader has something against, and what.
 fn refused(loaded: &Loaded, ours: &Path, lines: &[Option<usize>]) -> Result<Vec<(usize, String)>> {
     let mut refused = Vec::new();
-    for diagnostic in loaded.diagnostics.iter().filter(|found| found.severity == Severity::Error) {
+    for diagnostic in loaded.diagnostics.iter().filter(|found| found.severity == Level::Error) {
         let line = diagnostic.position.filter(|_| *diagnostic.file == *ours).map(|(line, _)| line);
         match line.and_then(|line| *lines.get(line.checked_sub(1)?)?) {
             // The line is of a text that nobody has seen.
@@ -127,7 +127,7 @@ fn take_out(found: &mut Found, wrong: &[(usize, String)]) {
         let Some(entry) = found.entries.get(*at) else { continue };
         if let Some(line) = entry.line() {
             let unit = unit_of(&line.file).unwrap_or_default();
-            found.left.insert(Left { unit, line: line.clone(), why: why.clone() });
+            found.left.insert(Unsayable { unit, line: line.clone(), why: why.clone() });
         }
     }
     let mut at = 0;
@@ -142,7 +142,7 @@ fn keep_matches(existing: &Policy, found: &mut Found) {
     found.entries.retain(|entry| !matches!(entry.value, Value::Held(_)) || !entry.is_in(existing));
     let mut kept = Vec::new();
     for (name, slice) in &existing.slices {
-        let table = Table::Slice(name.clone());
+        let table = PolicyTable::Slice(name.clone());
         let is_added = |entry: &Entry| entry.table == table && matches!(entry.value, Value::Held(_));
         if found.entries.iter().any(is_added) {
             kept.extend(slice.matches.iter().map(|pattern| Entry {
@@ -161,7 +161,7 @@ fn keep_matches(existing: &Policy, found: &mut Found) {
 /// one, single names say so, or nothing does.
 fn apart(existing: &Policy, found: &mut Found) {
     let held = |entry: &Entry| match (&entry.table, &entry.value) {
-        (Table::Slice(slice), Value::Held(pattern)) => Some((slice.clone(), pattern.clone())),
+        (PolicyTable::Slice(slice), Value::Held(pattern)) => Some((slice.clone(), pattern.clone())),
         _ => None,
     };
     let mut all: Vec<(SliceName, ServicePattern)> = found.entries.iter().filter_map(held).collect();
@@ -206,7 +206,7 @@ fn pin(held: &Held, policy: &Policy, unit: &str, key: &str, before: Option<&str>
     let value = setting(property, if number == u64::MAX.to_string() { "infinity" } else { number })?;
     let why = "as today; without this line it is what the slices below need together".to_owned();
     let (value, source) = (Value::Setting(property, value), Source::Today(why));
-    Some(Entry { table: Table::Slice(slice), value, spelled: None, source })
+    Some(Entry { table: PolicyTable::Slice(slice), value, spelled: None, source })
 }
 
 /// The entries by which a unit would get another value.
@@ -225,15 +225,15 @@ fn culprits(held: &Held, found: &Found, after: &World<'_>, unit: &str, key: &str
             key == SLICE && entry.line().is_some() && names.iter().any(|name| pattern.matches(name))
         }
         (Value::Setting(property, _), table) if property.unit == key => match table {
-            Table::Slice(name) => slice.as_ref() == Some(name),
-            Table::Service(name) => is_in(name),
-            Table::Logins | Table::User(_) => of_logins,
-            Table::PrivateDir(_) => false,
+            PolicyTable::Slice(name) => slice.as_ref() == Some(name),
+            PolicyTable::Service(name) => is_in(name),
+            PolicyTable::Logins | PolicyTable::User(_) => of_logins,
+            PolicyTable::PrivateDir(_) => false,
         },
-        (Value::Score(_), Table::Service(name)) => key == crate::units::OOM_SCORE_ADJUST && is_in(name),
+        (Value::Score(_), PolicyTable::Service(name)) => key == crate::units::OOM_SCORE_ADJUST && is_in(name),
         (Value::Total(_), _) => key == CPU_WEIGHT.unit && unit == SliceName::user().as_str(),
         (Value::OfAll(_, property, _), _) => property.unit == key && unit == SliceName::user().as_str(),
-        (Value::Own(value), Table::Service(name)) => key == value.setting().unit && is_in(name),
+        (Value::Own(value), PolicyTable::Service(name)) => key == value.setting().unit && is_in(name),
         _ => false,
     };
     found.entries.iter().enumerate().filter(|(_, entry)| sets(entry)).map(|(at, _)| at).collect()

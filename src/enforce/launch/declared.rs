@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use fairslice_base::host::recorded::Recorded;
-use fairslice_base::host::unit_file::{Units, drop_in_directories};
+use fairslice_base::host::unit_file::{ServiceUnits, drop_in_directories};
 use fairslice_base::survey::{Files, Means, Winner};
 
 use crate::paths;
@@ -17,7 +17,7 @@ use crate::units::{OOM_SCORE_ADJUST, OomScoreAdj, SLICE, ServiceName, SliceName}
 
 /// What the policy says of one service.
 #[derive(Debug, Default)]
-pub(super) struct Declared {
+pub(super) struct Declaration {
     pub(super) slice: Option<SliceName>,
     pub(super) score: Option<OomScoreAdj>,
     /// The whole policy where there is no systemd to have put it in force.
@@ -31,7 +31,7 @@ pub(super) struct Declared {
 ///
 /// # Errors
 /// The file that counts cannot be read, or there is no policy at all.
-pub(super) fn declared(root: &Path, service: &ServiceName) -> Result<Option<Declared>> {
+pub(super) fn declared(root: &Path, service: &ServiceName) -> Result<Option<Declaration>> {
     if !root.join(paths::SYSTEMD_BOOTED).exists() {
         // Every service of systemd's has it, systemd.exec(5).
         #[expect(clippy::disallowed_methods, reason = "it decides between a policy and an error")]
@@ -47,11 +47,11 @@ pub(super) fn declared(root: &Path, service: &ServiceName) -> Result<Option<Decl
         return Ok(Some(declared));
     }
     // Looking for other names reads every directory of units: only who is not found by this one pays for it.
-    let own = Units::read(root)?.own_name(service).filter(|own| own != service);
+    let own = ServiceUnits::read(root)?.own_name(service).filter(|own| own != service);
     own.map_or(Ok(None), |own| declared_by_name(root, &own))
 }
 
-fn declared_by_name(root: &Path, service: &ServiceName) -> Result<Option<Declared>> {
+fn declared_by_name(root: &Path, service: &ServiceName) -> Result<Option<Declaration>> {
     for directory in drop_in_directories(&[paths::GENERATED], std::slice::from_ref(service)) {
         let file = root.join(directory).join(paths::DROP_IN);
         match fs::read_to_string(&file) {
@@ -75,15 +75,15 @@ pub(super) fn over(
     setting: &str,
     declared: &str,
 ) -> Result<Option<Winner>> {
-    let units = Units::read(root)?;
+    let units = ServiceUnits::read(root)?;
     let own = units.own_name(service).unwrap_or_else(|| service.clone());
     let files = Files::read(root, own.as_str(), units.files(own.as_str())?, Recorded::default())?;
     Ok(files.over(Means::DropIn, setting).filter(|over| !over.sets(declared)))
 }
 
 /// What PID 1 refuses, it leaves out, and so is it here.
-fn read_drop_in(text: &str) -> Declared {
-    let mut declared = Declared::default();
+fn read_drop_in(text: &str) -> Declaration {
+    let mut declared = Declaration::default();
     for (key, value) in text.lines().filter_map(|line| line.split_once('=')) {
         match (key.trim_end(), value.trim()) {
             (SLICE, value) => declared.slice = SliceName::new(value).ok().or(declared.slice),
@@ -95,7 +95,7 @@ fn read_drop_in(text: &str) -> Declared {
     declared
 }
 
-fn declared_in_policy(root: &Path, service: &ServiceName) -> Result<Option<Declared>> {
+fn declared_in_policy(root: &Path, service: &ServiceName) -> Result<Option<Declaration>> {
     let mut loaded = policy::load(root);
     loaded.policy.find_disks(root);
     if let (policy::InForce::Nothing, Some(diagnostic)) = (loaded.in_force, loaded.diagnostics.first()) {
@@ -104,7 +104,7 @@ fn declared_in_policy(root: &Path, service: &ServiceName) -> Result<Option<Decla
     let slice = loaded.policy.slice_of(service).cloned();
     let score = loaded.policy.service(service).score_to_set();
     let says_something = slice.is_some() || score.is_some();
-    Ok(says_something.then_some(Declared { slice, score, policy: Some(loaded.policy) }))
+    Ok(says_something.then_some(Declaration { slice, score, policy: Some(loaded.policy) }))
 }
 
 #[cfg(test)]

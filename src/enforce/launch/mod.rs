@@ -24,7 +24,7 @@ use crate::policy::Policy;
 use crate::text::{quoted, shown};
 use crate::units::{OOM_SCORE_ADJUST, SLICE, ServiceName, SliceName};
 use arguments::{Arguments, HELP, Request, USAGE};
-use declared::Declared;
+use declared::Declaration;
 use say::{complain, complain_of_bugs, print};
 
 /// Exit codes that `systemctl status` names, `systemd.exec(5)`.
@@ -140,7 +140,7 @@ fn service(arguments: &Arguments, placed: Option<&Path>) -> Result<ServiceName> 
 fn place(
     root: &Path,
     service: &ServiceName,
-    declared: &Declared,
+    declared: &Declaration,
     placed: Result<PathBuf>,
 ) -> Result<Option<String>> {
     let Some(slice) = &declared.slice else { return Ok(None) };
@@ -213,7 +213,7 @@ fn move_directly(
 fn adjust_score(
     root: &Path,
     service: &ServiceName,
-    declared: &Declared,
+    declared: &Declaration,
 ) -> Result<Option<String>, Shortfall> {
     let live = process::oom_score_adj(root, "self");
     let Some(score) = declared.score.filter(|score| !live.as_ref().is_ok_and(|live| live == score)) else {

@@ -16,7 +16,7 @@ use anyhow::Result;
 
 use self::commands::Commands;
 use super::drop_in::HEADER;
-use crate::host::unit_file::{UnitFiles, Units};
+use crate::host::unit_file::{ServiceUnits, UnitFiles};
 use crate::paths;
 use crate::policy::{Diagnostic, Origin, Policy, ServicePattern};
 use crate::text::and_more;
@@ -67,12 +67,12 @@ pub struct DropIn {
 /// # Errors
 /// A directory of the search path cannot be read.
 pub fn declared(root: &Path, policy: &Policy) -> Result<Vec<Launched>> {
-    if is_asked_for(policy) { Ok(of_units(root, &Units::read(root)?, policy)) } else { Ok(Vec::new()) }
+    if is_asked_for(policy) { Ok(of_units(root, &ServiceUnits::read(root)?, policy)) } else { Ok(Vec::new()) }
 }
 
 /// The same, where the search path has been read.
 #[must_use]
-pub fn declared_among(root: &Path, units: &Units, policy: &Policy) -> Vec<Launched> {
+pub fn declared_among(root: &Path, units: &ServiceUnits, policy: &Policy) -> Vec<Launched> {
     if is_asked_for(policy) { of_units(root, units, policy) } else { Vec::new() }
 }
 
@@ -82,7 +82,7 @@ fn is_asked_for(policy: &Policy) -> bool {
     declared.any(|launcher| launcher.as_ref().is_some_and(|launcher| launcher.value))
 }
 
-fn of_units(root: &Path, units: &Units, policy: &Policy) -> Vec<Launched> {
+fn of_units(root: &Path, units: &ServiceUnits, policy: &Policy) -> Vec<Launched> {
     let mut found = Vec::new();
     for name in units.names().chain(&named_instances(policy)).collect::<BTreeSet<_>>() {
         // With its template.
@@ -166,7 +166,7 @@ fn is_wanted(policy: &Policy, name: &ServiceName) -> bool {
     wanted(policy, name).is_some()
 }
 
-fn is_there(units: &Units, name: &ServiceName) -> bool {
+fn is_there(units: &ServiceUnits, name: &ServiceName) -> bool {
     units.own_name(name).as_ref() == Some(name)
 }
 
@@ -185,7 +185,7 @@ fn named_instances(policy: &Policy) -> BTreeSet<ServiceName> {
 /// before.
 fn one(
     root: &Path,
-    units: &Units,
+    units: &ServiceUnits,
     name: &ServiceName,
     origin: &Origin,
     least: &OsStr,
@@ -215,7 +215,7 @@ fn one(
 /// it has one.
 fn instances(
     root: &Path,
-    units: &Units,
+    units: &ServiceUnits,
     policy: &Policy,
     template: &ServiceName,
     of_template: Option<(&OsStr, &Commands)>,

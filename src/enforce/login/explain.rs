@@ -17,7 +17,7 @@ use crate::host::cgroup;
 use crate::host::machine::Machine;
 use crate::host::pam::{self, Module, Stack};
 use crate::host::pam_service::{MANAGER, Opens, opens};
-use crate::host::unit_file::Units;
+use crate::host::unit_file::ServiceUnits;
 use crate::paths;
 use crate::policy::{Filled, LoginRule, Origin, Policy, RuleOf};
 use crate::text::shown;
@@ -242,5 +242,5 @@ fn logind_answers(root: &Path) -> Result<bool> {
     if cgroup::attribute(root, &cgroup, "cgroup.events").is_some() && cgroup::is_populated(root, &cgroup) {
         return Ok(true);
     }
-    Ok(!Units::read(root)?.find(&service)?.is_some_and(|unit| unit.masked))
+    Ok(!ServiceUnits::read(root)?.find(&service)?.is_some_and(|unit| unit.masked))
 }

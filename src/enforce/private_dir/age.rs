@@ -23,7 +23,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::unistd::{Gid, Uid};
 
 use super::as_user::AsUser;
-use super::entries::{Entry, Kind, entries};
+use super::entries::{DirEntry, FileKind, entries};
 use super::existing::{Parent, parents};
 use super::make::look;
 use super::tree::open_directory;
@@ -170,7 +170,7 @@ fn clean(private: &Parent<'_>, account: &Account, oldest: i64, said: &mut Vec<St
     }
     let found = entries(&private.descriptor, private.on).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let found = found.context("listing it")?;
-    let is_candidate = |entry: &Entry| entry.kind == Kind::Directory && entry.used <= oldest;
+    let is_candidate = |entry: &DirEntry| entry.kind == FileKind::Directory && entry.used <= oldest;
     for entry in found.into_iter().filter(is_candidate) {
         let mut look = Look { owner: account.uid, on: private.on, oldest, locks: Vec::new() };
         let taken = look
@@ -215,20 +215,20 @@ impl Look {
             }
             let path = path.join(&entry.name);
             let place = shown(&path);
-            ensure!(entry.kind != Kind::Mount, "{place} is a mount point");
+            ensure!(entry.kind != FileKind::Mount, "{place} is a mount point");
             ensure!(
                 entry.uid == self.owner,
                 "{place} belongs to uid {}: see \"fairslice doctor\"",
                 entry.uid
             );
             match entry.kind {
-                Kind::Directory if !self.is_old(&directory, &entry.name, &path, depth + 1)? => {
+                FileKind::Directory if !self.is_old(&directory, &entry.name, &path, depth + 1)? => {
                     return Ok(false);
                 }
                 // What listens there is not seen, and does not show in its times.
-                Kind::Other | Kind::Mount => bail!("{place} is a socket, a fifo or a device"),
-                Kind::File if is_lock(&entry.name) => self.locks.push(path),
-                Kind::File | Kind::Directory | Kind::Link => {}
+                FileKind::Other | FileKind::Mount => bail!("{place} is a socket, a fifo or a device"),
+                FileKind::File if is_lock(&entry.name) => self.locks.push(path),
+                FileKind::File | FileKind::Directory | FileKind::Link => {}
             }
         }
         Ok(true)

@@ -13,9 +13,9 @@ use super::tree::names;
 use crate::host::mount::On;
 
 /// One thing in a directory.
-pub(super) struct Entry {
+pub(super) struct DirEntry {
     pub(super) name: OsString,
-    pub(super) kind: Kind,
+    pub(super) kind: FileKind,
     /// Its owner.
     pub(super) uid: u32,
     /// When it was used last, in seconds since 1970: a file, when it was read, written or linked; a directory, when
@@ -24,7 +24,7 @@ pub(super) struct Entry {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FileKind {
     Directory,
     File,
     Link,
@@ -41,24 +41,24 @@ pub(super) enum Kind {
 pub(super) fn entries(
     directory: &OwnedFd,
     on: On,
-) -> Result<impl Iterator<Item = Result<Entry, Errno>>, Errno> {
+) -> Result<impl Iterator<Item = Result<DirEntry, Errno>>, Errno> {
     let names = names(directory)?.into_iter();
     Ok(names.map(move |name| entry(directory, on, name)).filter(|entry| !matches!(entry, Err(Errno::ENOENT))))
 }
 
-fn entry(directory: &OwnedFd, on: On, name: OsString) -> Result<Entry, Errno> {
+fn entry(directory: &OwnedFd, on: On, name: OsString) -> Result<DirEntry, Errno> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
     let stat = statx(directory, &name, flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)
         .map_err(|errno| Errno::from_raw(errno.raw_os_error()))?;
     let format = SFlag::from_bits_truncate(u32::from(stat.stx_mode)) & SFlag::S_IFMT;
     let kind = match format {
-        _ if !on.holds(&stat) => Kind::Mount,
-        SFlag::S_IFDIR => Kind::Directory,
-        SFlag::S_IFREG => Kind::File,
-        SFlag::S_IFLNK => Kind::Link,
-        _ => Kind::Other,
+        _ if !on.holds(&stat) => FileKind::Mount,
+        SFlag::S_IFDIR => FileKind::Directory,
+        SFlag::S_IFREG => FileKind::File,
+        SFlag::S_IFLNK => FileKind::Link,
+        _ => FileKind::Other,
     };
     let changed = stat.stx_mtime.tv_sec.max(stat.stx_ctime.tv_sec);
-    let used = if kind == Kind::File { changed.max(stat.stx_atime.tv_sec) } else { changed };
-    Ok(Entry { name, kind, uid: stat.stx_uid, used })
+    let used = if kind == FileKind::File { changed.max(stat.stx_atime.tv_sec) } else { changed };
+    Ok(DirEntry { name, kind, uid: stat.stx_uid, used })
 }

@@ -14,7 +14,7 @@ use super::existing::parents;
 use super::make::{Looked, look};
 use super::others::{Others, others};
 use super::overridden::overridden;
-use super::refused::{Refused, Why};
+use super::refused::{Fault, Refused};
 use super::wanted::{Wanted, wanted};
 use crate::host::account::Account;
 use crate::host::assigned::Assigned;
@@ -138,18 +138,18 @@ fn trouble(
                     .then(|| (Trouble::Refused { remedy: None }, directory.to_owned(), said));
             };
             let trouble = match refused.why {
-                Why::Kind if refused.path == directory => Trouble::Kind,
-                Why::Kind => Trouble::KindAbove,
-                Why::Owner => Trouble::Owner,
-                Why::Writable => Trouble::Writable,
-                Why::Above => Trouble::Above,
-                Why::Open => {
+                Fault::Kind if refused.path == directory => Trouble::Kind,
+                Fault::Kind => Trouble::KindAbove,
+                Fault::Owner => Trouble::Owner,
+                Fault::Writable => Trouble::Writable,
+                Fault::Above => Trouble::Above,
+                Fault::Open => {
                     let mode = fs::symlink_metadata(below(root, &refused.path)).map_or(0, |stat| stat.mode());
                     Trouble::Open { shared: mode & 0o2020 == 0o2020 }
                 }
-                Why::Group => Trouble::Group,
-                Why::Mounted => Trouble::Mounted,
-                Why::Missing => Trouble::Refused { remedy: refused.remedy.clone() },
+                Fault::Group => Trouble::Group,
+                Fault::Mounted => Trouble::Mounted,
+                Fault::Missing => Trouble::Refused { remedy: refused.remedy.clone() },
             };
             Some((trouble, refused.path.clone(), said))
         }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use nix::fcntl::{OpenHow, ResolveFlag, openat2};
 
-use super::entries::{Kind, entries};
+use super::entries::{FileKind, entries};
 use super::existing::Parent;
 use super::tree::ON_THE_WAY;
 use crate::text::shown;
@@ -61,15 +61,15 @@ pub fn others(root: &Path, directory: &Path, uid: u32) -> Result<Option<Others>>
                 break;
             }
             let path = path.join(&entry.name);
-            if entry.kind == Kind::Mount {
+            if entry.kind == FileKind::Mount {
                 // Its owner is whatever somebody says.
             } else if entry.uid != uid {
                 let first = || Others { count: 0, first: path, owner: entry.uid, more: false };
                 found.get_or_insert_with(first).count += 1;
-            } else if entry.kind == Kind::Directory && depth < DEEPEST {
+            } else if entry.kind == FileKind::Directory && depth < DEEPEST {
                 left.push_back((path, depth + 1));
             } else {
-                more |= entry.kind == Kind::Directory;
+                more |= entry.kind == FileKind::Directory;
             }
         }
         if looked_at > MOST {

@@ -19,7 +19,7 @@ use nix::sys::stat::fstat;
 use nix::unistd::{Gid, Uid, fchownat, geteuid};
 
 use super::as_user::AsUser;
-use super::entries::{Kind, entries};
+use super::entries::{FileKind, entries};
 use super::existing::Parent;
 use super::make::{Looked, look};
 use super::tree::open_directory;
@@ -83,17 +83,19 @@ impl Walk<'_> {
         for entry in inside.flatten() {
             let path = path.join(&entry.name);
             match entry.kind {
-                Kind::Directory if depth == DEEPEST => self.leave(&path, format_args!("it lies too deep")),
-                Kind::Directory => match self.open(directory, &entry.name) {
+                FileKind::Directory if depth == DEEPEST => {
+                    self.leave(&path, format_args!("it lies too deep"))
+                }
+                FileKind::Directory => match self.open(directory, &entry.name) {
                     Ok(inner) => self.directory(&inner, &path, depth + 1),
                     Err(error) => self.leave(&path, format_args!("{error:#}")),
                 },
                 _ if entry.uid == self.account.uid => {}
-                Kind::File | Kind::Link => match self.replace(directory, &entry.name, entry.kind) {
+                FileKind::File | FileKind::Link => match self.replace(directory, &entry.name, entry.kind) {
                     Ok(()) => self.reclaimed.files += 1,
                     Err(error) => self.leave(&path, format_args!("{error:#}")),
                 },
-                Kind::Other | Kind::Mount => {
+                FileKind::Other | FileKind::Mount => {
                     self.leave(&path, format_args!("it is no file, link or directory"));
                 }
             }
@@ -124,14 +126,14 @@ impl Walk<'_> {
     }
 
     /// The user's own copy of a file or link, in its place, with its times and the bits of its mode.
-    fn replace(&self, directory: &OwnedFd, name: &OsStr, kind: Kind) -> Result<()> {
+    fn replace(&self, directory: &OwnedFd, name: &OsStr, kind: FileKind) -> Result<()> {
         let _rights = AsUser::take(Uid::from_raw(self.account.uid), Gid::from_raw(self.account.gid))?;
         let here = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
         let (original, copy) = (here.join(name), here.join(COPY));
         // Of a run that was killed.
         let _ = fs::remove_file(&copy);
         let copied = match kind {
-            Kind::Link => {
+            FileKind::Link => {
                 fs::read_link(&original).and_then(|target| symlink(target, &copy)).context("copying it")
             }
             _ => copy_file(&original, &copy),

@@ -92,7 +92,7 @@ pub struct Cgroup {
     /// Whether those are no more its parent's: `cpuset.cpus.partition`.
     pub is_partition: bool,
     /// `None` without the controller, in the root, and as long as [`Tree::read_memory`] has not read it.
-    pub memory: Option<Memory>,
+    pub memory: Option<MemoryAttributes>,
     /// Whether `cgroup.type` is one that has no controllers but those for threads, which memory's is not.
     pub is_threaded: bool,
 }
@@ -119,12 +119,12 @@ pub struct Cpu {
     /// `cpu.weight`, 1 to 10000; 0 where `cpu.idle` is 1.
     pub weight: u64,
     /// `cpu.max`; `None` is no limit, or not read: [`Tree::read_limits`].
-    pub max: Option<Bandwidth>,
+    pub max: Option<CpuMax>,
 }
 
 /// `cpu.max`: so much CPU time in each period, both in µs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bandwidth {
+pub struct CpuMax {
     /// Of all CPUs together.
     pub quota: u64,
     /// Never 0.
@@ -133,7 +133,7 @@ pub struct Bandwidth {
 
 /// The memory controller's attributes, in bytes; [`u64::MAX`] is `max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memory {
+pub struct MemoryAttributes {
     /// `memory.current`
     pub current: u64,
     /// `memory.min`
@@ -424,7 +424,7 @@ impl Controllers {
     }
 }
 
-impl Bandwidth {
+impl CpuMax {
     /// From the text of `cpu.max`, `QUOTA PERIOD`; `None` for no limit, and for what is no such text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

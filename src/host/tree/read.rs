@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
 use rustix::io::{Errno, read};
 
-use super::{Bandwidth, Cgroup, Controllers, Cpu, Cut, Each, Id, Memory, Standing, Tree, online};
+use super::{Cgroup, Controllers, Cpu, CpuMax, Cut, Each, Id, MemoryAttributes, Standing, Tree, online};
 use crate::host::cgroup::{self, attribute};
 use crate::host::cgroup_directory::{DEEPEST, MOST, cgroups_in, is_gone, open_cgroup};
 use crate::host::cpu_set::CpuSet;
@@ -120,7 +120,7 @@ impl Tree {
     /// Reads `cpu.max` of these cgroups; siblings are best next to each other.
     pub fn read_limits(&mut self, root: &Path, of: impl IntoIterator<Item = Id>) {
         let of: Vec<Id> = of.into_iter().filter(|id| self[*id].cpu.is_some()).collect();
-        let read = self.read_each(root, &of, |_, directory| Bandwidth::parse(&directory.text("cpu.max")?));
+        let read = self.read_each(root, &of, |_, directory| CpuMax::parse(&directory.text("cpu.max")?));
         for (id, max) in of.into_iter().zip(read) {
             if let Some(cpu) = self.cgroups.get_mut(id.0).and_then(|cgroup| cgroup.cpu.as_mut()) {
                 cpu.max = max;
@@ -397,12 +397,12 @@ impl CgroupDirectory<'_> {
         Some(if is_idle { 0 } else { weight })
     }
 
-    fn memory(&self) -> Option<Memory> {
+    fn memory(&self) -> Option<MemoryAttributes> {
         let amount = |name| match self.text(name)?.as_str() {
             "max" => Some(u64::MAX),
             bytes => bytes.parse().ok(),
         };
-        Some(Memory {
+        Some(MemoryAttributes {
             current: amount("memory.current")?,
             min: amount("memory.min")?,
             low: amount("memory.low")?,
@@ -455,7 +455,7 @@ mod tests {
         let weight = |path| tree[tree.find(Path::new(path)).unwrap()].cpu.map(|cpu| cpu.weight);
         assert_eq!((weight("idle.slice"), weight("least.slice")), (Some(0), Some(1)));
         assert_eq!(tree.upwards(service).collect::<Vec<_>>(), [service, slice, Tree::ROOT]);
-        let max = Some(Bandwidth { quota: 150_000, period: 100_000 });
+        let max = Some(CpuMax { quota: 150_000, period: 100_000 });
         assert_eq!(tree[slice].cpu, Some(Cpu { weight: 200, max }));
         assert_eq!((tree[slice].tasks, tree[slice].populated), (Some(3), true));
         // No weight, no count: the slice hands on neither controller.
@@ -542,7 +542,7 @@ mod tests {
         write(root, "sys/fs/cgroup/cgroup.controllers", "cpu\n");
         write(root, "sys/fs/cgroup/cpu.weight", "100\n");
         write(root, "sys/fs/cgroup/cpu.max", "150000 100000\n");
-        let max = Some(Bandwidth { quota: 150_000, period: 100_000 });
+        let max = Some(CpuMax { quota: 150_000, period: 100_000 });
         assert_eq!(Tree::read(root).unwrap()[Tree::ROOT].cpu, Some(Cpu { weight: 100, max }));
     }
 

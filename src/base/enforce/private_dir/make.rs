@@ -35,7 +35,7 @@ use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, unlinkat};
 
 use super::as_user::AsUser;
-use super::refused::{Refused, Why};
+use super::refused::{Fault, Refused};
 use super::tree::{DIRECTORY, ON_THE_WAY, WRITABLE_BY_OTHERS, mode, only_roots, open_directory};
 use crate::host::account::{Account, group_name, group_number};
 use crate::host::mount::{self, On};
@@ -194,7 +194,7 @@ fn walk_plain(root: &Path, directory: &Path, user: User<'_>, make: Option<Mode>)
                 let missing = place.path.join(name);
                 let said = format!("{} does not exist: make it, owned by root", shown(&missing));
                 let remedy = format!("install -d -m 755 {}", quoted(&missing));
-                return Err(Refused::with_remedy(Why::Missing, missing, said, remedy));
+                return Err(Refused::with_remedy(Fault::Missing, missing, said, remedy));
             }
             (Child::Missing, Ground::Users { .. }, None) => return Ok(Walked::To(Looked::Missing)),
             (Child::Missing, Ground::Users { .. }, Some(_)) => place.make(name, PRIVATE)?,
@@ -330,12 +330,12 @@ impl<'r> Place<'r> {
                 shown(path),
                 shown(&self.path)
             );
-            return Err(Refused::error(Why::Open, self.path.clone(), said));
+            return Err(Refused::error(Fault::Open, self.path.clone(), said));
         }
         let by = on.mounted_by(self.root).with_context(|| format!("finding who mounted {}", shown(path)))?;
         if by != 0 && by != self.user.account.uid {
             let said = format!("{0} was mounted by uid {by}, not by root: umount -l {0}", shown(path));
-            return Err(Refused::error(Why::Mounted, path, said));
+            return Err(Refused::error(Fault::Mounted, path, said));
         }
         Ok(by != 0)
     }
@@ -438,7 +438,7 @@ impl<'r> Place<'r> {
         let said = format!(
             "{user} cannot make a directory in {here}, which others can change: {remedy}, or make it by hand, mode 700 and {user}'s"
         );
-        Err(Refused::with_remedy(Why::Missing, self.path.clone(), said, remedy))
+        Err(Refused::with_remedy(Fault::Missing, self.path.clone(), said, remedy))
     }
 
     /// On root's ground a directory that was just made cannot have been replaced: it is root's, in a
@@ -511,12 +511,12 @@ impl Found {
         if !owner.is_root() && !is_users {
             if !is_roots_ground {
                 let said = not_the_users(&path, owner);
-                return Err(Refused::error(Why::Owner, path, said));
+                return Err(Refused::error(Fault::Owner, path, said));
             }
             is_shared = user.trusts_user(owner)?;
             if !is_shared {
                 let said = format!("{0} belongs to uid {owner}, not to root: chown root {0}", shown(&path));
-                return Err(Refused::error(Why::Above, path, said));
+                return Err(Refused::error(Fault::Above, path, said));
             }
         }
         match open_to(&stat, &descriptor, user)? {
@@ -529,7 +529,7 @@ impl Found {
                     shown(&path),
                     shown(&group)
                 );
-                return Err(Refused::error(Why::Group, path, said));
+                return Err(Refused::error(Fault::Group, path, said));
             }
             OpenTo::Group | OpenTo::Others => {
                 let entitled = if is_users { "the user" } else { "root" };
@@ -537,7 +537,7 @@ impl Found {
                     "{0} can be changed by others than {entitled}: chmod go-w or +t {0}",
                     shown(&path)
                 );
-                return Err(Refused::error(Why::Open, path, said));
+                return Err(Refused::error(Fault::Open, path, said));
             }
         }
         let ground = match ground {
@@ -577,13 +577,13 @@ fn open_to(stat: &FileStat, directory: &OwnedFd, user: User<'_>) -> Result<OpenT
 fn check_private(path: &Path, stat: &FileStat, user: User<'_>) -> Result<()> {
     let owner = Uid::from_raw(stat.st_uid);
     if owner != user.uid() {
-        return Err(Refused::error(Why::Owner, path, not_the_users(path, owner)));
+        return Err(Refused::error(Fault::Owner, path, not_the_users(path, owner)));
     }
     let open = mode(stat) & WRITABLE_BY_OTHERS;
     let is_groups = open == Mode::S_IWGRP && user.account.is_alone_in(stat.st_gid)?;
     if !open.is_empty() && !is_groups {
         let said = format!("{0} can be changed by others than the user: chmod go-w {0}", shown(path));
-        return Err(Refused::error(Why::Writable, path, said));
+        return Err(Refused::error(Fault::Writable, path, said));
     }
     Ok(())
 }
@@ -594,7 +594,7 @@ fn not_the_users(path: &Path, owner: Uid) -> String {
 
 fn no_directory(path: PathBuf) -> Error {
     let said = format!("{} is a symbolic link or no directory", shown(&path));
-    Refused::error(Why::Kind, path, said)
+    Refused::error(Fault::Kind, path, said)
 }
 
 fn vanished(path: &Path) -> Error {

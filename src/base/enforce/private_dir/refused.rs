@@ -10,7 +10,7 @@ use anyhow::Error;
 #[derive(Debug)]
 pub struct Refused {
     /// What is wrong.
-    pub why: Why,
+    pub why: Fault,
     /// With which directory.
     pub path: PathBuf,
     /// In words, with the remedy.
@@ -21,7 +21,7 @@ pub struct Refused {
 
 /// What can be wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum Fault {
     /// It is a link or no directory.
     Kind,
     /// It belongs to somebody else than the user.
@@ -42,12 +42,12 @@ pub enum Why {
 
 impl Refused {
     /// As an error.
-    pub(super) fn error(why: Why, path: impl Into<PathBuf>, said: String) -> Error {
+    pub(super) fn error(why: Fault, path: impl Into<PathBuf>, said: String) -> Error {
         Self { why, path: path.into(), said, remedy: None }.into()
     }
 
     /// The same with a command.
-    pub(super) fn with_remedy(why: Why, path: impl Into<PathBuf>, said: String, remedy: String) -> Error {
+    pub(super) fn with_remedy(why: Fault, path: impl Into<PathBuf>, said: String, remedy: String) -> Error {
         Self { why, path: path.into(), said, remedy: Some(remedy) }.into()
     }
 }
