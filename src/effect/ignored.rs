@@ -4,13 +4,14 @@
 //! [`sched_ext`](crate::host::tree::sched_ext).
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
-
 use crate::host::disk::{Disk, Disks};
-use crate::policy::{Declared, Origin, Policy, Resources, ServicePattern, key_of, tables};
+use crate::policy::{Declared, Origin, Policy, Resources, Service, ServicePattern, key_of, tables};
 use crate::text::{Foreign, shown};
+use crate::units::cpu_set::CpuSet;
+use crate::units::of_service::ALLOWED_CPUS;
 use crate::units::{
-    Amount, CPU_WEIGHT, IO_WEIGHT, MEMORY_SWAP_MAX, MEMORY_ZSWAP_MAX, Memory, Property, SliceName, Weight,
+    Amount, CPU_WEIGHT, IO_WEIGHT, MEMORY_SWAP_MAX, MEMORY_ZSWAP_MAX, Memory, Property, ServiceName,
+    ServiceValue, SliceName, Weight,
 };
 
 /// What the machine has.
@@ -89,32 +90,59 @@ fn cpu_weights<'p>(policy: &'p Policy, scheduler: &Foreign) -> Option<(&'p Origi
     Some((&weight.origin, message))
 }
 
-/// Weights of services that are the only ones of their slice, as far as the policy says.
+/// Weights of services that compete with nobody, as far as the policy says: each is the only one of its slice, or
+/// the only one that may run on its CPUs.
 fn alone(policy: &Policy) -> Vec<(&Origin, String)> {
     let is_outer =
         |slice: &SliceName| policy.slices.keys().any(|inner| inner.parent().as_ref() == Some(slice));
-    let mut only: BTreeMap<&str, &SliceName> = BTreeMap::new();
-    for (slice, declared) in policy.slices.iter().filter(|(slice, _)| !is_outer(slice)) {
-        let [one] = declared.matches.as_slice() else { continue };
-        if let ServicePattern::Exact(name) = &one.value {
-            only.insert(name.stem(), slice);
-        }
-    }
     let mut found = Vec::new();
-    for (name, service) in &policy.services {
-        let Some(slice) = only.get(name.stem()) else { continue };
-        let Resources { cpu_weight, io_weight, .. } = &service.resources;
-        let cpu =
-            cpu_weight.as_ref().map(|weight| (&weight.origin, CPU_WEIGHT.key, weight.value.to_string()));
-        let io = io_weight.as_ref().map(|weight| (&weight.origin, IO_WEIGHT.key, weight.value.to_string()));
-        for (origin, key, value) in cpu.into_iter().chain(io) {
-            let message = format!(
-                "{key} = {value} decides nothing: the policy puts nothing beside it into {slice}, whose own {key} counts"
-            );
-            found.push((origin, message));
+    for (slice, declared) in policy.slices.iter().filter(|(slice, _)| !is_outer(slice)) {
+        // Of a pattern, nobody knows how many services it is.
+        let exact: Option<Vec<&ServiceName>> = declared.matches.iter().map(|one| exact(&one.value)).collect();
+        let Some(all) = exact else { continue };
+        for name in &all {
+            let Some(service) = policy.services.get(*name) else { continue };
+            let beside: Vec<Option<&CpuSet>> = all
+                .iter()
+                .filter(|other| other.stem() != name.stem())
+                .map(|other| policy.services.get(*other).and_then(cpus))
+                .collect();
+            let Resources { cpu_weight, io_weight, .. } = &service.resources;
+            let cpu =
+                cpu_weight.as_ref().map(|weight| (&weight.origin, CPU_WEIGHT.key, weight.value.to_string()));
+            let io =
+                io_weight.as_ref().map(|weight| (&weight.origin, IO_WEIGHT.key, weight.value.to_string()));
+            if beside.is_empty() {
+                found.extend(cpu.into_iter().chain(io).map(|(origin, key, value)| {
+                    let message = format!(
+                        "{key} = {value} decides nothing: the policy puts nothing beside it into {slice}, whose own \
+                         {key} counts"
+                    );
+                    (origin, message)
+                }));
+            } else if let (Some(own), Some((origin, key, value))) = (cpus(service), cpu) {
+                let is_apart = |other: &Option<&CpuSet>| other.is_some_and(|other| other.and(own).is_empty());
+                let message = format!(
+                    "{key} = {value} decides nothing: {} = {own}, and none of the others of {slice} may run there",
+                    ALLOWED_CPUS.key
+                );
+                found.extend(beside.iter().all(is_apart).then_some((origin, message)));
+            }
         }
     }
     found
+}
+
+fn exact(pattern: &ServicePattern) -> Option<&ServiceName> {
+    if let ServicePattern::Exact(name) = pattern { Some(name) } else { None }
+}
+
+/// Those that a service is held to.
+fn cpus(service: &Service) -> Option<&CpuSet> {
+    service
+        .own
+        .iter()
+        .find_map(|value| if let ServiceValue::Cpus(cpus) = &value.value { Some(cpus) } else { None })
 }
 
 #[cfg(test)]
@@ -187,5 +215,27 @@ mod tests {
             assert_eq!(of(beside, ""), [""; 0], "{beside}");
         }
         assert_eq!(of("\"web\"", "[slice.\"a-b.slice\"]\ncpu_weight = 1\n"), [""; 0]);
+    }
+
+    #[test]
+    fn the_weight_of_a_service_that_has_its_cpus_for_itself_is_said() {
+        let disks = Disks::default();
+        let of = |web: &str, db: &str| {
+            let text = format!(
+                "[slice.\"a.slice\"]\nmatch = [\"web\", \"db\"]\n\
+                 [service.web]\ncpu_weight = 300\nio_weight = 70\n{web}\n[service.db]\n{db}\n"
+            );
+            said(&text, &Here { disks: &disks, swap: None, sched_ext: None })
+        };
+        assert_eq!(
+            of("allowed_cpus = \"0\"", "allowed_cpus = \"1\""),
+            [
+                "cpu_weight = 300 decides nothing: allowed_cpus = 0, and none of the others of a.slice may run there"
+            ]
+        );
+        for (web, db) in [("", ""), ("allowed_cpus = \"0\"", ""), ("", "allowed_cpus = \"1\"")] {
+            assert_eq!(of(web, db), [""; 0], "{web} {db}");
+        }
+        assert_eq!(of("allowed_cpus = \"0-1\"", "allowed_cpus = \"1\""), [""; 0]);
     }
 }
