@@ -1,7 +1,6 @@
 //! `fairslice status`: the tree once or again and again, one unit in detail, figures for programs.
 #![forbid(unsafe_code)]
 
-mod output;
 mod watch;
 
 use std::collections::HashMap;
@@ -15,7 +14,7 @@ use clap::{Args, ValueEnum};
 
 use super::doctor::{missed_parts, say_missed_of};
 use super::out::{print, say};
-use super::{complain, say_missed};
+use super::{complain, output, say_missed};
 use crate::doctor::look;
 use crate::effect::memory::{ceiling, protection};
 use crate::effect::screen::{self, Figures, Picture, Seen, What};
