@@ -215,12 +215,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-fn check(
-    root: &Path,
-    files: &[PathBuf],
-    export: Option<export::Format>,
-    size: &export::Size,
-) -> Result<u8> {
+fn check(root: &Path, files: &[PathBuf], export: Option<export::Format>, size: &export::Size) -> Result<u8> {
     if export.is_none() && size.is_given() {
         bail!("--node-cpus and --node-memory are for --export");
     }

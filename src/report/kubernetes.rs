@@ -12,7 +12,8 @@ use crate::effect::memory::size;
 use crate::text::shown;
 
 /// What each file begins with: the next export replaces those that do, and no other.
-pub const KUBERNETES_HEADER: &str = "# Written by \"fairslice export kubernetes\"; the next one replaces it.\n";
+pub const KUBERNETES_HEADER: &str =
+    "# Written by \"fairslice export kubernetes\"; the next one replaces it.\n";
 
 /// The files, by their names.
 #[must_use]
@@ -51,7 +52,8 @@ pub fn losses_text(export: &Export) -> String {
 #[must_use]
 pub fn exported_text(export: &Export) -> String {
     let Some(reserved) = export.reserved else {
-        return "no slice of the policy holds a service that is known here: there is nothing to export\n".to_owned();
+        return "no slice of the policy holds a service that is known here: there is nothing to export\n"
+            .to_owned();
     };
     let counted = |number: usize, what: &str| {
         if number == 1 { format!("1 {what}") } else { format!("{number} {what}es") }
@@ -118,7 +120,8 @@ fn patch(pod: &Pod, node: Node) -> String {
     let cpu = pod.cpu_limit.map_or_else(|| "null".to_owned(), |limit| format!("{limit}m"));
     let _ = write!(text, "            limits:\n              cpu: {cpu}\n");
     if let Some(memory) = pod.memory {
-        let limit = memory.limit.map_or_else(|| "null".to_owned(), |limit| format!("\"{}\"", quantity(limit)));
+        let limit =
+            memory.limit.map_or_else(|| "null".to_owned(), |limit| format!("\"{}\"", quantity(limit)));
         let _ = writeln!(text, "              memory: {limit}");
     }
     text

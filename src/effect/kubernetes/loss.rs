@@ -2,14 +2,15 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
 use super::{Loss, Node, Pod, Reserved, SYSTEM, kubelet, stays};
 use crate::effect::share::{Busy, shares};
 use crate::host::tree::{Cgroup, Cpu, Tree};
 use crate::policy::toml::key;
-use crate::policy::{LoginRule, Origin, Policy, Resources, Service, Slice, TotalWeight};
+use crate::policy::{LoginRule, Origin, Policy, Service, Setting, Slice, Sourced, TotalWeight};
 use crate::units::{
-    CPU_QUOTA, CPU_WEIGHT, MEMORY_HIGH, MEMORY_LOW, MEMORY_MAX, MEMORY_MIN, SliceName, Weight,
+    CPU_QUOTA, CPU_WEIGHT, MEMORY_HIGH, MEMORY_LOW, MEMORY_MAX, MEMORY_MIN, ServiceValue, SliceName, Weight,
 };
 
 const NOTHING: &str = "nothing: Kubernetes has no such setting";
@@ -36,10 +37,9 @@ impl Losses<'_> {
             losses.extend(self.of_pod(pod));
         }
         for (name, service) in &self.policy.services {
-            let is_a_pod = self.pods.iter().any(|pod| pod.service.is_or_instantiates(name));
-            let origin = service.origin().filter(|_| !is_a_pod);
-            let said = |origin: &Origin| loss(name.as_str(), said_of(service), STAYS, Some(origin));
-            losses.extend(origin.map(said));
+            if !self.pods.iter().any(|pod| pod.service.is_or_instantiates(name)) {
+                losses.extend(of_service(service).into_iter().map(|said| said.of(name.as_str(), STAYS)));
+            }
         }
         for (name, slice) in &self.policy.slices {
             losses.extend(self.of_slice(name, slice));
@@ -47,9 +47,12 @@ impl Losses<'_> {
         losses.extend(self.of_kubepods());
         losses.extend(self.of_logins());
         for (variable, directory) in &self.policy.private_dirs {
+            let path = &directory.path;
             let of = format!("[private_dir.{}]", variable.as_str());
-            let becomes = "stays on the host, as before: pods have volumes";
-            losses.push(loss(&of, format!("path = {:?}", directory.path.value.to_string()), becomes, Some(&directory.path.origin)));
+            losses.push(
+                Said::new("path", &path.value, &path.origin)
+                    .of(&of, "stays on the host, as before: pods have volumes"),
+            );
         }
         losses
     }
@@ -60,55 +63,56 @@ impl Losses<'_> {
         let mut losses = Vec::new();
         if let Some(score) = &rule.oom_score_adj {
             let becomes = format!("{}: the order of eviction; {}", pod.tier.name(), self.score_of(pod));
-            losses.push(loss(name, format!("oom_score_adj = {}", score.value), becomes, Some(&score.origin)));
+            losses.push(Said::new("oom_score_adj", score.value, &score.origin).of(name, &becomes));
         }
         for setting in rule.resources.settings() {
             let property = setting.property;
             let becomes = if [CPU_WEIGHT, CPU_QUOTA, MEMORY_MAX].contains(&property) {
+                // They are in requests and limits.
                 continue;
             } else if [MEMORY_MIN, MEMORY_LOW].contains(&property) {
-                "requests.memory: it is scheduled by, and protects nothing without MemoryQoS".to_owned()
+                "requests.memory: it is scheduled by, and protects nothing without MemoryQoS"
             } else if property == MEMORY_HIGH {
-                "nothing: MemoryQoS computes memory.high from requests and limits".to_owned()
+                "nothing: MemoryQoS computes memory.high from requests and limits"
             } else {
-                NOTHING.to_owned()
+                NOTHING
             };
-            losses.push(loss(name, format!("{} = {}", property.key, setting.value), becomes, Some(setting.origin)));
+            losses.push(Said::from(setting).of(name, becomes));
         }
-        for own in &rule.own {
-            let declared = format!("{} = {}", own.value.setting().key, own.value);
-            losses.push(loss(name, declared, NOTHING, Some(&own.origin)));
-        }
+        let own = |own: &Sourced<ServiceValue>| {
+            Said::new(own.value.setting().key, &own.value, &own.origin).of(name, NOTHING)
+        };
+        losses.extend(rule.own.iter().map(own));
         losses
     }
 
     /// What the kernel's order of kills goes by in its stead.
     fn score_of(&self, pod: &Pod) -> String {
         let Some(memory) = pod.memory else {
-            return "the kernel's is by requests.memory, 999 without".to_owned();
+            return "the kernel goes by the kubelet's, 999 less requests.memory".to_owned();
         };
-        let is_guaranteed =
-            memory.request > 0 && memory.limit == Some(memory.request) && pod.cpu_limit == Some(pod.cpu_request);
+        let is_guaranteed = memory.request > 0
+            && memory.limit == Some(memory.request)
+            && pod.cpu_limit == Some(pod.cpu_request);
         let score = kubelet::oom_score_adj(memory.request, self.node.memory, is_guaranteed);
-        format!("the kernel's is by requests.memory, {score}")
+        format!("the kernel goes by the kubelet's, {score}")
     }
 
     fn of_slice(&self, name: &SliceName, slice: &Slice) -> Vec<Loss> {
         let of = name.as_str();
         if stays(name) {
-            let first = slice.resources.settings().map(|setting| setting.origin).next();
-            return first.map(|origin| loss(of, said(&slice.resources), STAYS, Some(origin))).into_iter().collect();
+            return slice.resources.settings().map(|setting| Said::from(setting).of(of, STAYS)).collect();
         }
         let mut losses = Vec::new();
         let has_pods = self.pods.iter().any(|pod| pod.slice == *name);
-        if let Some(first) = slice.matches.first().filter(|_| !has_pods) {
-            let declared: Vec<String> = slice.matches.iter().map(|pattern| pattern.value.to_string()).collect();
-            let becomes = "nothing: no service that is known here; name it, as [service.NAME] or in match";
-            losses.push(loss(of, format!("match = {}", declared.join(", ")), becomes, Some(&first.origin)));
+        for pattern in slice.matches.iter().filter(|_| !has_pods) {
+            let becomes =
+                "nothing: no service is known that it holds; name one, as [service.NAME] or in match";
+            losses.push(Said::new("match", &pattern.value, &pattern.origin).of(of, becomes));
         }
         if let Some(floor) = &slice.cpu_floor {
             let becomes = "nothing: the kubelet sets what all pods weigh";
-            losses.push(loss(of, format!("cpu_floor = {}", floor.value), becomes, Some(&floor.origin)));
+            losses.push(Said::new("cpu_floor", floor.value, &floor.origin).of(of, becomes));
         }
         let reserves = self.reserved.is_some_and(|reserved| reserved.memory.is_some());
         for setting in slice.resources.settings() {
@@ -123,7 +127,7 @@ impl Losses<'_> {
             } else {
                 NOTHING
             };
-            losses.push(loss(of, format!("{} = {}", property.key, setting.value), becomes, Some(setting.origin)));
+            losses.push(Said::from(setting).of(of, becomes));
         }
         losses
     }
@@ -150,60 +154,77 @@ impl Losses<'_> {
             let keeps = keeps.map(|weight| format!("; total_weight = {weight} keeps it")).unwrap_or_default();
             format!("{} of the CPUs and not {}, {beside}{keeps}", percent(gets), percent(self.logins))
         };
-        let origin = total.map(|total| &total.origin);
-        Some(loss(SliceName::user().as_str(), format!("total_weight = {declared}"), becomes, origin))
+        Some(Loss {
+            of: SliceName::user().as_str().to_owned(),
+            declared: format!("total_weight = {declared}"),
+            becomes,
+            origin: total.map(|total| total.origin.clone()),
+        })
     }
 
     fn of_logins(&self) -> Vec<Loss> {
         let logins = &self.policy.logins;
-        let mut losses = Vec::new();
-        let mut add = |of: String, rule: &LoginRule, budget: Option<(String, &Origin)>| {
-            let mut declared = said(&rule.resources);
-            let score = rule.oom_score_adj.as_ref().map(|score| format!("oom_score_adj = {}", score.value));
-            let origin = rule.origin().or(budget.as_ref().map(|(_, origin)| *origin));
-            let more = score.into_iter().chain(budget.map(|(text, _)| text));
-            declared = [declared].into_iter().filter(|text| !text.is_empty()).chain(more).collect::<Vec<_>>().join(", ");
-            losses.extend(origin.map(|origin| loss(&of, declared, NO_LOGINS, Some(origin))));
-        };
-        add("[logins]".to_owned(), &logins.default, None);
-        for (name, rule) in &logins.users {
-            add(format!("[logins.user.{}]", key(name)), rule, None);
-        }
-        for (name, rule) in &logins.groups {
-            let budget = logins.budgets.get(name);
-            let budget = budget.map(|total| (format!("total_weight = {}", total.value), &total.origin));
-            add(format!("[logins.group.{}]", key(name)), rule, budget);
-        }
+        let mut losses = of_rule("[logins]", &logins.default);
         for setting in logins.total.settings() {
             let name = setting.property.total.unwrap_or(setting.property.key);
-            losses.push(loss("[logins]", format!("{name} = {}", setting.value), NO_LOGINS, Some(setting.origin)));
+            losses.push(Said::new(name, &setting.value, setting.origin).of("[logins]", NO_LOGINS));
         }
-        if let Some(first) = logins.sessions.first() {
-            let all: Vec<&str> = logins.sessions.iter().map(|session| session.value.as_str()).collect();
-            losses.push(loss("[logins]", format!("sessions = {}", all.join(", ")), NO_LOGINS, Some(&first.origin)));
+        for session in &logins.sessions {
+            losses.push(Said::new("sessions", &session.value, &session.origin).of("[logins]", NO_LOGINS));
+        }
+        for (name, rule) in &logins.users {
+            losses.extend(of_rule(&format!("[logins.user.{}]", key(name)), rule));
+        }
+        for (name, rule) in &logins.groups {
+            let of = format!("[logins.group.{}]", key(name));
+            losses.extend(of_rule(&of, rule));
+            let budget = logins.budgets.get(name);
+            losses.extend(
+                budget.map(|total| Said::new("total_weight", total.value, &total.origin).of(&of, NO_LOGINS)),
+            );
         }
         losses
     }
 }
 
-fn loss(of: &str, declared: impl Into<String>, becomes: impl Into<String>, origin: Option<&Origin>) -> Loss {
-    Loss { of: of.to_owned(), declared: declared.into(), becomes: becomes.into(), origin: origin.cloned() }
+/// What is declared, and where.
+struct Said<'a> {
+    text: String,
+    origin: &'a Origin,
 }
 
-/// The settings on one line.
-fn said(resources: &Resources) -> String {
-    let all: Vec<String> =
-        resources.settings().map(|setting| format!("{} = {}", setting.property.key, setting.value)).collect();
-    all.join(", ")
+impl<'a> Said<'a> {
+    fn new(key: &str, value: impl Display, origin: &'a Origin) -> Self {
+        Self { text: format!("{key} = {value}"), origin }
+    }
+
+    fn of(self, of: &str, becomes: &str) -> Loss {
+        let origin = Some(self.origin.clone());
+        Loss { of: of.to_owned(), declared: self.text, becomes: becomes.to_owned(), origin }
+    }
 }
 
-/// The same of a service, with what services alone take.
-fn said_of(service: &Service) -> String {
-    let score = service.oom_score_adj.as_ref().map(|score| format!("oom_score_adj = {}", score.value));
-    let resources = Some(said(&service.resources)).filter(|text| !text.is_empty());
-    let own = service.own.iter().map(|own| format!("{} = {}", own.value.setting().key, own.value));
-    let launcher = service.launcher.as_ref().map(|launcher| format!("launcher = {}", launcher.value));
-    score.into_iter().chain(resources).chain(own).chain(launcher).collect::<Vec<_>>().join(", ")
+impl<'a> From<Setting<'a>> for Said<'a> {
+    fn from(setting: Setting<'a>) -> Self {
+        Self::new(setting.property.key, &setting.value, setting.origin)
+    }
+}
+
+/// All that a service's table says.
+fn of_service(service: &Service) -> Vec<Said<'_>> {
+    let score = service.oom_score_adj.as_ref();
+    let score = score.map(|score| Said::new("oom_score_adj", score.value, &score.origin));
+    let launcher = service.launcher.as_ref();
+    let launcher = launcher.map(|launcher| Said::new("launcher", launcher.value, &launcher.origin));
+    let resources = service.resources.settings().map(Said::from);
+    let own = service.own.iter().map(|own| Said::new(own.value.setting().key, &own.value, &own.origin));
+    score.into_iter().chain(launcher).chain(resources).chain(own).collect()
+}
+
+fn of_rule(of: &str, rule: &LoginRule) -> Vec<Loss> {
+    let score = rule.oom_score_adj.as_ref();
+    let score = score.map(|score| Said::new("oom_score_adj", score.value, &score.origin));
+    rule.resources.settings().map(Said::from).chain(score).map(|said| said.of(of, NO_LOGINS)).collect()
 }
 
 /// What logins of this weight get while everything beside them is busy.

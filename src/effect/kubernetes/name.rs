@@ -48,15 +48,20 @@ mod tests {
     fn names_are_labels_and_no_two_are_the_same() {
         let long = "a".repeat(200);
         let other = format!("{}b", "a".repeat(150));
-        let services = ["local-fs", "Local_FS", "local-worker@", "local-fs-2", "--", "_", "w@a.b", &long, &other];
-        let services: Vec<ServiceName> = services.iter().map(|name| ServiceName::new(name).unwrap()).collect();
+        let services =
+            ["local-fs", "Local_FS", "local-worker@", "local-fs-2", "--", "_", "w@a.b", &long, &other];
+        let services: Vec<ServiceName> =
+            services.iter().map(|name| ServiceName::new(name).unwrap()).collect();
         let names = names(&services);
         let named = |at: usize| names[&services[at]].as_str();
         assert_eq!(named(0), "local-fs");
         assert_eq!(named(1), "local-fs-3", "another service is called local-fs-2");
         assert_eq!(named(2), "local-worker");
         assert_eq!(named(3), "local-fs-2");
-        assert_eq!([named(4), named(5)].into_iter().collect::<BTreeSet<_>>(), BTreeSet::from(["service", "service-2"]));
+        assert_eq!(
+            [named(4), named(5)].into_iter().collect::<BTreeSet<_>>(),
+            BTreeSet::from(["service", "service-2"])
+        );
         assert_eq!(named(6), "w-a-b");
         assert_eq!(names.values().collect::<BTreeSet<_>>().len(), services.len());
         for name in names.values() {
