@@ -30,6 +30,7 @@ use crate::enforce::launched::Launched;
 use crate::enforce::lock::Lock;
 use crate::enforce::own;
 use crate::host::account;
+use crate::host::cgroup;
 use crate::host::disk::Disks;
 use crate::host::machine::Machine;
 use crate::host::oom;
@@ -246,7 +247,10 @@ fn check(root: &Path, files: &[PathBuf], export: Option<export::Format>, size: &
         diagnostics.extend(names.iter().map(Unmatched::diagnostic));
         let launched = enforce::launched::declared(root, &loaded.policy)?;
         diagnostics.extend(launched.iter().filter_map(Launched::diagnostic));
-        let broken = effect::broken_floors(&loaded.policy).into_iter();
+        // Files that are named may be for another machine.
+        let beside =
+            |cgroup: &Path| if files.is_empty() { cgroup::weights_in(root, cgroup) } else { Vec::new() };
+        let broken = effect::broken_floors(&loaded.policy, &beside).into_iter();
         diagnostics.extend(broken.map(|(floor, message)| Diagnostic::at(&floor.origin, message).warning()));
     }
     let note = policy::note(&loaded.policy, account::group_exists);
