@@ -6,6 +6,7 @@ mod apply;
 mod doctor;
 mod explain;
 mod export;
+mod fleet;
 mod import;
 mod out;
 mod output;
@@ -82,6 +83,8 @@ enum Command {
     Policy,
     /// Show slices, units and logins: what they use, what they are due, what is not as declared
     Status(status::Options),
+    /// Show what "fairslice status --json" said of many hosts in one table, the worst first
+    Fleet(fleet::Options),
     /// Say what you are due of this machine and get, which limits hold you, and who set each
     Me(explain::process::Form),
     /// Find what is not as it was meant: each thing once, the worst first, with cause and fix
@@ -163,6 +166,7 @@ pub fn main() -> ExitCode {
         Command::Check { files, export, size } => check(&root, &files, export, &size),
         Command::Policy => print_policy(&root),
         Command::Status(options) => status::status(&root, &options),
+        Command::Fleet(options) => fleet::run(&options),
         Command::Me(form) => explain::process::me(&root, &form),
         Command::Doctor(arguments) => doctor::run(&root, &arguments),
         Command::Explain(what) => explain::run(&root, what),
