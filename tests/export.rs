@@ -144,6 +144,26 @@ fn requests_are_what_explain_share_says_of_the_same_weights() {
 }
 
 #[test]
+fn services_that_a_prefix_holds_are_those_with_unit_files() {
+    let machine = common::machine("fairslice");
+    let root = machine.path();
+    let unit = |name: &str, text: &str| write(root, &format!("etc/systemd/system/{name}"), text);
+    unit("local-worker@.service", "[Service]\nExecStart=/bin/true\n");
+    unit("local-other@.service", "[Service]\nExecStart=/bin/true\n");
+    unit("local-other@1.service", "[Service]\nExecStart=/bin/true\n");
+    symlink("/dev/null", root.join("etc/systemd/system/local-masked.service")).unwrap();
+    symlink("local-fs.service", root.join("etc/systemd/system/local-alias.service")).unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let (code, said, complaints) = export(root, to.path());
+    assert_eq!(code, 0, "{said}{complaints}");
+    let patches: Vec<String> =
+        files(to.path()).into_keys().filter(|name| name.starts_with("patch-")).collect();
+    let expected = ["content", "doorman", "fs", "other-1", "slm", "worker"]
+        .map(|name| format!("patch-local-{name}.yaml"));
+    assert_eq!(patches, expected);
+}
+
+#[test]
 fn files_of_others_stay_and_nothing_is_written_beside_them() {
     let machine = machine(&policy("packaged"));
     let out = tempfile::tempdir().unwrap();

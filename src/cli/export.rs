@@ -1,6 +1,7 @@
 //! `fairslice export`, and what `check --export` says of it.
 #![forbid(unsafe_code)]
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -80,7 +81,8 @@ pub(super) fn run(root: &Path, to: &To) -> Result<u8> {
     let removed = output::write_all(directory, &files, report::KUBERNETES_HEADER)?;
     let mut text = report::exported_text(&export);
     for name in removed {
-        text.push_str(&format!("{}: removed, being of an earlier export\n", shown(&directory.join(name))));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}: removed, being of an earlier export", shown(&directory.join(name)));
     }
     print(&format!("{text}\n{}", report::losses_text(&export)))?;
     Ok(complain(&loaded))

@@ -32,7 +32,7 @@ pub(super) fn run(options: &Options) -> Result<u8> {
     for file in &options.files {
         let name = if is_stdin(file) { Foreign::from("stdin") } else { Foreign::from(file.as_path()) };
         match read(file) {
-            Ok(bytes) => fleet.add(name, &bytes),
+            Ok(bytes) => fleet.add(&name, &bytes),
             Err(error) => fleet.fail(name, format!("cannot be read: {error}")),
         }
     }

@@ -4,11 +4,12 @@
 mod document;
 
 use std::cmp::Reverse;
+use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
-use self::document::{Document, InForce, SettingState, UnitState, documents};
+use self::document::{Document, InForce, SettingState, Text, UnitState, documents};
 use super::json::json_text;
 use super::table::{PLAIN, Table};
 use crate::text::{Foreign, and_more, shown};
@@ -42,13 +43,13 @@ struct Unread {
 
 impl Fleet {
     /// Adds the documents of a file.
-    pub fn add(&mut self, file: Foreign, bytes: &[u8]) {
+    pub fn add(&mut self, file: &Foreign, bytes: &[u8]) {
         let documents = documents(bytes);
         let several = documents.len() > 1;
         for (number, document) in documents.into_iter().enumerate() {
             match document {
                 Ok(document) => {
-                    let name = document.host.as_ref().map_or_else(|| file.clone(), |host| host.foreign());
+                    let name = document.host.as_ref().map_or_else(|| file.clone(), Text::foreign);
                     self.add_host(Host { name, file: file.clone(), document });
                 }
                 Err(why) => {
@@ -162,7 +163,7 @@ impl Host {
             .differing()
             .map(|(unit, setting)| {
                 json!({
-                    "unit": unit.unit, "user": unit.user.as_ref().map(|user| user.foreign()),
+                    "unit": unit.unit, "user": unit.user.as_ref().map(Text::foreign),
                     "setting": setting.setting, "declared": setting.declared, "live": setting.live,
                     "origin": setting.origin,
                 })
@@ -204,7 +205,8 @@ pub fn fleet_text(fleet: &Fleet) -> String {
         format!("{hosts}, {} not as declared", all - well)
     };
     if all > 0 {
-        text.push_str(&format!("\n{verdict}\n"));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "\n{verdict}");
     }
     text
 }
