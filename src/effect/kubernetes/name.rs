@@ -53,16 +53,16 @@ mod tests {
         let services: Vec<ServiceName> =
             services.iter().map(|name| ServiceName::new(name).unwrap()).collect();
         let names = names(&services);
-        let named = |at: usize| names[&services[at]].as_str();
-        assert_eq!(named(0), "local-fs");
-        assert_eq!(named(1), "local-fs-3", "another service is called local-fs-2");
-        assert_eq!(named(2), "local-worker");
-        assert_eq!(named(3), "local-fs-2");
+        let of = |at: usize| names[&services[at]].as_str();
+        assert_eq!(of(0), "local-fs");
+        assert_eq!(of(1), "local-fs-3", "another service is called local-fs-2");
+        assert_eq!(of(2), "local-worker");
+        assert_eq!(of(3), "local-fs-2");
         assert_eq!(
-            [named(4), named(5)].into_iter().collect::<BTreeSet<_>>(),
+            [of(4), of(5)].into_iter().collect::<BTreeSet<_>>(),
             BTreeSet::from(["service", "service-2"])
         );
-        assert_eq!(named(6), "w-a-b");
+        assert_eq!(of(6), "w-a-b");
         assert_eq!(names.values().collect::<BTreeSet<_>>().len(), services.len());
         for name in names.values() {
             let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
