@@ -105,7 +105,7 @@ fn the_packaged_policy_is_a_case() {
 #[test]
 fn requests_are_what_explain_share_says_of_the_same_weights() {
     let machine = machine(
-        "[slice.\"a-b.slice\"]\nmatch = [\"x\", \"y\"]\ncpu_weight = 300\n[slice.\"a-c.slice\"]\nmatch = [\"z\"]\n\
+        "[slice.\"a.slice\"]\ncpu_weight = 100\n[slice.\"a-b.slice\"]\nmatch = [\"x\", \"y\"]\ncpu_weight = 300\n[slice.\"a-c.slice\"]\nmatch = [\"z\"]\n\
          [service.x]\ncpu_weight = 200\n[logins]\ntotal_weight = 200\n",
     );
     let root = machine.path();
@@ -119,7 +119,7 @@ fn requests_are_what_explain_share_says_of_the_same_weights() {
     write(root, "sys/fs/cgroup/cgroup.subtree_control", "cpu pids\n");
     write(root, "proc/self/cgroup", "0::/\n");
     // What the generator gives them.
-    cgroup("a.slice", 400, 6);
+    cgroup("a.slice", 100, 6);
     cgroup("a.slice/a-b.slice", 300, 4);
     cgroup("a.slice/a-b.slice/x.service", 200, 2);
     cgroup("a.slice/a-b.slice/y.service", 100, 2);
@@ -131,7 +131,7 @@ fn requests_are_what_explain_share_says_of_the_same_weights() {
     let to = out.path().join("k8s");
     let (code, said, complaints) = fairslice(root, &["export", "kubernetes", to.to_str().unwrap()]);
     assert_eq!(code, 0, "{said}{complaints}");
-    for (service, milli) in [("x", 571), ("y", 285), ("z", 285)] {
+    for (service, milli) in [("x", 250), ("y", 125), ("z", 125)] {
         let (_, json, _) = fairslice(root, &["explain", "share", service, "--json"]);
         let shares: serde_json::Value = serde_json::from_str(&json).unwrap();
         let share = shares["chain"].as_array().unwrap().last().unwrap()["share"].as_f64().unwrap();
@@ -140,7 +140,7 @@ fn requests_are_what_explain_share_says_of_the_same_weights() {
         assert!(patch.contains(&format!("cpu: {milli}m\n")), "{patch}");
     }
     let kubelet = fs::read_to_string(to.join("50-fairslice.conf")).unwrap();
-    assert!(kubelet.contains("  cpu: 859m\n"), "what the requests leave: {kubelet}");
+    assert!(kubelet.contains("  cpu: 1500m\n"), "what the requests leave: {kubelet}");
 }
 
 #[test]

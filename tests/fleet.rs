@@ -49,6 +49,10 @@ fn broken(root: &Path) {
     write(root, "run/fairslice/last-good/etc/fairslice/policy.toml", "[logins]\ncpu_weight = 100\n");
 }
 
+fn fragment(root: &Path) {
+    write(root, "etc/fairslice/policy.d/50-broken.toml", "[logins\n");
+}
+
 fn without(root: &Path) {
     write(root, "etc/fairslice/policy.toml", "[logins\n");
 }
@@ -111,12 +115,13 @@ fn the_worst_is_first() {
         ("d", &status(b"last-good", broken)),
         ("e", &status(b"lawless", without)),
         ("f", &status(b"fine-a", well)),
+        ("g", &status(b"fragment", fragment)),
     ]);
-    let (code, table, complaints) = files.fleet(&["a", "b", "c", "d", "e", "f"]);
+    let (code, table, complaints) = files.fleet(&["a", "b", "c", "d", "e", "f", "g"]);
     assert_eq!((code, complaints.as_str()), (1, ""));
     assert_eq!(
         hosts(&table),
-        ["lawless", "last-good", "three-off", "one-off", "fine-a", "fine-b"],
+        ["lawless", "last-good", "three-off", "one-off", "fragment", "fine-a", "fine-b"],
         "{table}"
     );
     let line = |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap();
@@ -127,7 +132,7 @@ fn the_worst_is_first() {
         "{table}"
     );
     assert!(line("lawless").contains("none, 1 error"), "{table}");
-    assert!(table.ends_with("\n6 hosts, 4 not as declared\n"), "{table}");
+    assert!(table.ends_with("\n7 hosts, 5 not as declared\n"), "{table}");
     let (code, table, _) = files.fleet(&["a", "f"]);
     assert_eq!((code, hosts(&table)), (0, vec!["fine-a", "fine-b"]));
     assert!(table.ends_with("\n2 hosts, all as declared\n"), "{table}");
