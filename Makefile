@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb binaries commands launcher source reproducible sbom demo image images test lint unit pam-test asan-test build-test root-test package-test vm-test vm-trixie vm-bookworm vm-forky vm-cloud repo bench-launch bench-login bench-status clean
+.PHONY: help deb binaries commands launcher source reproducible sbom demo image images test lint unit export-test pam-test asan-test build-test root-test package-test vm-test vm-trixie vm-bookworm vm-forky vm-cloud repo bench-launch bench-login bench-status clean
 
 # Whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -96,7 +96,7 @@ images:
 
 test: ## everything that CI runs
 	@tests/prepare test
-	@$(MAKE) --no-print-directory lint unit
+	@$(MAKE) --no-print-directory lint unit export-test
 	@$(MAKE) --no-print-directory --jobs=2 deb images
 	@$(MAKE) --no-print-directory pam-test asan-test root-test build-test package-test vm-test
 
@@ -127,6 +127,10 @@ unit: ## unit and integration tests: no root, no machine
 	$(call say,unit and integration tests)
 	@cargo test --workspace --exclude pam_fairslice --locked --quiet
 	@cargo test -p pam_fairslice --lib --locked --quiet
+
+export-test: ## what is exported for Kubernetes, by the schemas of all its versions
+	$(call say,what is exported for Kubernetes)
+	@$(PYTHON) tests/kubernetes/validate.py
 
 pam-test: ## the module through libpam, as root
 	$(call say,the module through libpam)

@@ -5,8 +5,11 @@ mod adopt;
 mod apply;
 mod doctor;
 mod explain;
+mod export;
+mod fleet;
 mod import;
 mod out;
+mod output;
 mod overview;
 mod private_dir;
 mod status;
@@ -19,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 
 use self::out::{print, print_error, say};
@@ -28,6 +31,7 @@ use crate::enforce::launched::Launched;
 use crate::enforce::lock::Lock;
 use crate::enforce::own;
 use crate::host::account;
+use crate::host::cgroup;
 use crate::host::disk::Disks;
 use crate::host::machine::Machine;
 use crate::host::oom;
@@ -69,11 +73,18 @@ enum Command {
         /// Policy files, merged in this order [default: the machine's policy]
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
+        /// Print what an export in these words would lose as well, and write nothing
+        #[arg(long, value_name = "FORMAT")]
+        export: Option<export::Format>,
+        #[command(flatten)]
+        size: export::Size,
     },
     /// Print the merged policy that is in force, and where each value comes from
     Policy,
     /// Show slices, units and logins: what they use, what they are due, what is not as declared
     Status(status::Options),
+    /// Show what "fairslice status --json" said of many hosts in one table, the worst first
+    Fleet(fleet::Options),
     /// Say what you are due of this machine and get, which limits hold you, and who set each
     Me(explain::process::Form),
     /// Find what is not as it was meant: each thing once, the worst first, with cause and fix
@@ -85,6 +96,9 @@ enum Command {
     Apply(apply::Options),
     /// Print what was set up by hand as a policy, put that in its place, and retire the files it was set in
     Import(import::Options),
+    /// Put the policy in the words of another system, and print what those cannot say
+    #[command(subcommand)]
+    Export(export::To),
     /// Declare launcher = true for UNITs, in a policy file of its own
     Adopt {
         #[command(flatten)]
@@ -149,14 +163,16 @@ pub fn main() -> ExitCode {
     };
     let Some(command) = arguments.command else { return end(overview::overview(&root)) };
     end(match command {
-        Command::Check { files } => check(&root, &files),
+        Command::Check { files, export, size } => check(&root, &files, export, &size),
         Command::Policy => print_policy(&root),
         Command::Status(options) => status::status(&root, &options),
+        Command::Fleet(options) => fleet::run(&options),
         Command::Me(form) => explain::process::me(&root, &form),
         Command::Doctor(arguments) => doctor::run(&root, &arguments),
         Command::Explain(what) => explain::run(&root, what),
         Command::Apply(options) => apply::run(&root, &options),
         Command::Import(options) => import::run(&root, &options),
+        Command::Export(to) => export::run(&root, &to),
         Command::Adopt { which, how } => adopt::adopt(&root, which, &how),
         Command::Release { which, how } => adopt::release(&root, &which, &how),
         Command::Withdraw => apply::withdraw(&root),
@@ -204,7 +220,10 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-fn check(root: &Path, files: &[PathBuf]) -> Result<u8> {
+fn check(root: &Path, files: &[PathBuf], export: Option<export::Format>, size: &export::Size) -> Result<u8> {
+    if export.is_none() && size.is_given() {
+        bail!("--node-cpus and --node-memory are for --export");
+    }
     let mut loaded = if files.is_empty() { policy::load(root) } else { policy::load_files(files) };
     let twice = survey::resolve(root, &mut loaded);
     let waits = if files.is_empty() && root.join(paths::COMPILED).exists() {
@@ -232,7 +251,10 @@ fn check(root: &Path, files: &[PathBuf]) -> Result<u8> {
         diagnostics.extend(names.iter().map(Unmatched::diagnostic));
         let launched = enforce::launched::declared(root, &loaded.policy)?;
         diagnostics.extend(launched.iter().filter_map(Launched::diagnostic));
-        let broken = effect::broken_floors(&loaded.policy).into_iter();
+        // Files that are named may be for another machine.
+        let beside =
+            |cgroup: &Path| if files.is_empty() { cgroup::weights_in(root, cgroup) } else { Vec::new() };
+        let broken = effect::broken_floors(&loaded.policy, &beside).into_iter();
         diagnostics.extend(broken.map(|(floor, message)| Diagnostic::at(&floor.origin, message).warning()));
     }
     let note = policy::note(&loaded.policy, account::group_exists);
@@ -247,6 +269,9 @@ fn check(root: &Path, files: &[PathBuf]) -> Result<u8> {
     lines.extend(waits);
     for line in lines {
         print(&format!("{}\n", shown(&line)))?;
+    }
+    if export.is_some() {
+        print(&format!("\n{}", export::losses(root, &loaded.policy, size)?))?;
     }
     Ok(if diagnostics.is_empty() { 0 } else { FOUND })
 }

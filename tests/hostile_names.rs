@@ -52,7 +52,7 @@ const TEXT: &str =
 const WORDS: [&[u8]; 2] = [TEXT.as_bytes(), b"\xff\xfe\x1b[2J\n"];
 /// What each command is told to look at, so that it has something to say. A command that is not here
 /// makes the test fail.
-const WHAT: [(&[&str], &[&str]); 20] = [
+const WHAT: [(&[&str], &[&str]); 22] = [
     (&["check"], &[]),
     (&["policy"], &[]),
     (&["status"], &[]),
@@ -64,6 +64,8 @@ const WHAT: [(&[&str], &[&str]); 20] = [
     (&["explain", "oom"], &[]),
     (&["explain", "process"], &["9001"]),
     (&["me"], &[]),
+    (&["fleet"], &["fleet.json"]),
+    (&["export", "kubernetes"], &["k8s"]),
     (&["apply"], &["--dry-run"]),
     (&["import"], &[]),
     (&["adopt"], &["--dry-run", "local-fs"]),
@@ -108,12 +110,32 @@ fn machine() -> TempDir {
     write(root, "proc/mounts", [mounts.as_slice(), mounted.as_bytes(), b"x /\xff tmpfs rw 0 0\n"].concat());
     write(root, "proc/self/mountinfo", [b"22 1 8:1 /\xff /\x1b rw - ".as_slice(), TEXT.as_bytes()].concat());
     write(root, "run/systemd/show-manager", "UnitsLoadTimestampMonotonic=5000000\n");
+    write(root, "fleet.json", fleet());
     write(root, "etc/systemd/oomd.conf", format!("[OOM]\nSwapUsedLimit={TEXT}\n"));
     for name in NAMES {
         write(root, Path::new("run/fairslice/properties").join(os(name)), [name, b"\nCPUWeight\n"].concat());
         fs::create_dir_all(root.join("srv").join(os(name))).unwrap();
     }
     machine
+}
+
+/// What hosts of such names may have sent: each setting of which nothing is as declared.
+fn fleet() -> String {
+    let host = |name: &[u8]| {
+        let text = str::from_utf8(name).unwrap_or(TEXT);
+        let name = str::from_utf8(name).map_or_else(|_| json!(name), |name| json!(name));
+        let setting =
+            json!({ "setting": text, "declared": text, "live": text, "holds": false, "origin": text });
+        let unit = json!({ "kind": text, "unit": text, "user": name, "active": true, "settings": [setting] });
+        json!({
+            "version": 1, "host": name, "time": text, "missed": [], "units": [unit],
+            "policy": { "in_force": "current", "errors": [] },
+        })
+    };
+    let mut broken = host(TEXT.as_bytes());
+    broken["policy"]["errors"] = json!([TEXT]);
+    let hosts = NAMES.map(host).into_iter().chain([broken]);
+    hosts.map(|host| host.to_string()).chain([format!("{{\"{TEXT}")]).collect()
 }
 
 /// Cgroups of such names, as units and in units, each with processes of the same name: one that is killed
@@ -463,6 +485,21 @@ fn what_each_report_has_to_say_of_them_is_there() {
         let said = String::from_utf8(said).unwrap();
         assert!(said.contains(told), "{arguments:?}: {told}: {said}");
     }
+}
+
+#[test]
+fn what_is_exported_is_harmless() {
+    let machine = machine();
+    let root = machine.path();
+    let output = command(root, &["export", "kubernetes", "k8s"]).current_dir(root).output().unwrap();
+    assert!(output.status.code() < Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut files = 0;
+    for entry in fs::read_dir(root.join("k8s")).unwrap() {
+        let file = entry.unwrap().path();
+        harmless(&fs::read(&file).unwrap(), false, &format!("{file:?}"));
+        files += 1;
+    }
+    assert!(files > 3, "{files} files");
 }
 
 #[test]

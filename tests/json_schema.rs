@@ -105,6 +105,8 @@ fn status() {
     let schema = Schema::of("status");
     let machine = fixture::machine();
     let root = machine.path();
+    assert_eq!(checked(&schema, root, &["status", "--json"])["host"], Value::Null);
+    write(root, "proc/sys/kernel/hostname", "here\n");
     assert_eq!(checked(&schema, root, &["status", "--json"])["cgroups"][0]["memory"], Value::Null);
     load(root, &format!("{SERVICES}/local-fs.service"), 1 << 20, 3);
     cgroup(root, &format!("{SERVICES}/local-fs.service"), &[("pids.current", "1"), ("cpu.weight", "0")]);

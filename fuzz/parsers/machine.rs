@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use fairslice::host::assigned::in_shell;
 use fairslice::host::pid1::Manager;
 use fairslice::host::{cgroup, pam as stack, sshd as daemon};
+use fairslice::report::{Fleet, fleet_json, fleet_text};
+use fairslice::text::Foreign;
 use tempfile::{TempDir, tempdir};
 
 use super::{assert_can_be_shown, assert_is_a_place};
@@ -35,6 +37,18 @@ pub(super) fn dbus(said: &[u8]) {
         assert!(Instant::now() < deadline, "waited for what does not come");
         pid1.join().unwrap();
     });
+}
+
+/// What hosts have sent of themselves: there is a line for each, or one that says why not.
+pub(super) fn fleet(sent: &[u8]) {
+    let mut fleet = Fleet::default();
+    fleet.add(&Foreign::from("file"), sent);
+    let (table, unread) = (fleet_text(&fleet), fleet.unread());
+    assert!(!table.is_empty() || !unread.is_empty());
+    assert!(fleet_json(&fleet).lines().count() > 3);
+    for line in unread {
+        assert_can_be_shown(&line);
+    }
 }
 
 /// `/proc/PID/cgroup`.

@@ -65,6 +65,7 @@ pub const PARSERS: &[(&str, Parser)] = &[
         "flat_keyed",
         Text(|text| assert!(usage::pairs(text).iter().all(|(key, _)| !key.contains([' ', '\n'])))),
     ),
+    ("fleet", Bytes(machine::fleet)),
     (
         "meminfo",
         Text(|text| {

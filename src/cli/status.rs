@@ -1,21 +1,20 @@
 //! `fairslice status`: the tree once or again and again, one unit in detail, figures for programs.
 #![forbid(unsafe_code)]
 
-mod output;
 mod watch;
 
 use std::collections::HashMap;
 use std::env;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::doctor::{missed_parts, say_missed_of};
 use super::out::{print, say};
-use super::{complain, say_missed};
+use super::{complain, output, say_missed};
 use crate::doctor::look;
 use crate::effect::memory::{ceiling, protection};
 use crate::effect::screen::{self, Figures, Picture, Sample, What};
@@ -26,9 +25,9 @@ use crate::host::machine::Machine;
 use crate::host::processes::{self, Processes};
 use crate::host::tree::{self, Id, Tree};
 use crate::host::usage::{self, CpuTime, OomScores, Usage};
-use crate::host::{cgroup, oom};
+use crate::host::{cgroup, clock, oom};
 use crate::policy::Loaded;
-use crate::report::{self, Detail, Diagnosis, Display};
+use crate::report::{self, Detail, Diagnosis, Display, Stamp};
 use crate::survey;
 use crate::survey::named::{self, Named};
 use crate::survey::snapshot::{self, Snapshot};
@@ -102,7 +101,8 @@ pub(super) fn status(root: &Path, options: &Options) -> Result<u8> {
     let mut missed = report::missed(&picture.tree, &unread);
     missed.extend(report::missed_shares(&picture.tree));
     let text = if json {
-        report::status_json(&picture, &loaded, &details, &missed)
+        let stamp = Stamp { host: clock::host_name(root), time: clock::utc(SystemTime::now()) };
+        report::status_json(&stamp, &picture, &loaded, &details, &missed)
     } else if details.is_empty() {
         report::screen(&picture, display())
     } else {

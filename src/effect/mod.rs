@@ -5,6 +5,7 @@ pub mod held;
 pub mod ignored;
 pub mod io_share;
 pub mod kill_order;
+pub mod kubernetes;
 pub mod memory;
 pub mod restart;
 pub mod score;

@@ -91,7 +91,10 @@ mod tests {
     #[test]
     fn a_floor_that_cannot_hold_is_said() {
         let said = |text: &str| {
-            broken_floors(&policy(text)).into_iter().map(|(_, message)| message).collect::<Vec<_>>()
+            broken_floors(&policy(text), &|_| Vec::new())
+                .into_iter()
+                .map(|(_, message)| message)
+                .collect::<Vec<_>>()
         };
         let floor = "[slice.\"a.slice\"]\ncpu_weight = 200\ncpu_floor = \"50%\"\n";
         assert!(said(&format!("{floor}[logins]\ntotal_weight = 100\n")).is_empty());

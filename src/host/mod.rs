@@ -5,6 +5,7 @@
 
 mod affinity;
 pub mod assigned;
+pub mod clock;
 pub mod counts;
 pub mod disk;
 pub mod facts;

@@ -12,13 +12,29 @@ use crate::host::pressure::{Stall, Stalls};
 use crate::host::processes::Process;
 use crate::host::tree::{Id, MemoryAttributes};
 use crate::policy::{InForce, Loaded};
+use crate::text::Foreign;
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
-const JSON_VERSION: u32 = 1;
+pub(super) const JSON_VERSION: u64 = 1;
+
+/// Whose status it is, and of when.
+#[derive(Debug)]
+pub struct Stamp {
+    /// What the host is called; `None` where it does not say.
+    pub host: Option<Foreign>,
+    /// In UTC, as RFC 3339 has it.
+    pub time: String,
+}
 
 /// Every unit of the policy's and every cgroup that was looked at; with `details`, only those.
 #[must_use]
-pub fn status_json(picture: &Picture, loaded: &Loaded, details: &[Detail<'_>], missed: &[String]) -> String {
+pub fn status_json(
+    stamp: &Stamp,
+    picture: &Picture,
+    loaded: &Loaded,
+    details: &[Detail<'_>],
+    missed: &[String],
+) -> String {
     let errors: Vec<String> = loaded.diagnostics.iter().map(ToString::to_string).collect();
     let units: Vec<&UnitStatus> = if details.is_empty() {
         picture.status.units.iter().collect()
@@ -34,6 +50,8 @@ pub fn status_json(picture: &Picture, loaded: &Loaded, details: &[Detail<'_>], m
     };
     let value = json!({
         "version": JSON_VERSION,
+        "host": stamp.host,
+        "time": stamp.time,
         "policy": {
             "in_force": in_force(loaded.in_force),
             "note": loaded.in_force.note(),

@@ -95,23 +95,26 @@ pub fn limits(policy: &Policy, live: &dyn Fn(&Path) -> Vec<(OsString, u64)>) -> 
         .collect()
 }
 
-/// Floors that do not hold on a machine where only `system.slice` stands beside the policy's slices
-/// and the logins, each with what to do.
+/// Floors that do not hold beside these, each with what to do. As with [`limits`], `live` gives what is in a cgroup;
+/// where it gives nothing, `system.slice` alone stands beside the policy's slices and the logins.
 #[must_use]
-pub fn broken_floors(policy: &Policy) -> Vec<(Sourced<CpuFloor>, String)> {
-    let default = |cgroup: &Path| {
-        if cgroup == Path::new("") {
-            vec![("system.slice".into(), Weight::DEFAULT.get())]
-        } else {
-            Vec::new()
+pub fn broken_floors(
+    policy: &Policy,
+    live: &dyn Fn(&Path) -> Vec<(OsString, u64)>,
+) -> Vec<(Sourced<CpuFloor>, String)> {
+    let beside = |cgroup: &Path| {
+        let mut beside = live(cgroup);
+        if beside.is_empty() && cgroup == Path::new("") {
+            beside.push(("system.slice".into(), Weight::DEFAULT.get()));
         }
+        beside
     };
     let total = match &policy.logins.total_weight {
         Some(Sourced { value: TotalWeight::Fixed(weight), .. }) => Some(weight.get()),
         Some(Sourced { value: TotalWeight::Sum, .. }) => None,
         None => Some(Weight::DEFAULT.get()),
     };
-    let broken = limits(policy, &default).into_iter().filter_map(|FloorLimit { slice, floor, most }| {
+    let broken = limits(policy, &beside).into_iter().filter_map(|FloorLimit { slice, floor, most }| {
         let declared = format!("cpu_floor = \"{}\" of {slice}", floor.value);
         let message = match total {
             _ if most == 0 => format!("{declared} does not hold even without logins: raise its cpu_weight"),
