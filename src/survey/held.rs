@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::host::unit_file::Units;
+use crate::host::unit_file::ServiceUnits;
 use crate::policy::{Policy, ServicePattern};
 use crate::units::ServiceName;
 
@@ -19,7 +19,7 @@ pub fn held(root: &Path, policy: &Policy) -> BTreeSet<ServiceName> {
         ServicePattern::Prefix(_) => None,
     });
     let mut names: BTreeSet<ServiceName> = exact.chain(policy.services.keys().cloned()).collect();
-    if let Ok(units) = Units::read(root) {
+    if let Ok(units) = ServiceUnits::read(root) {
         let is_masked = |name: &ServiceName| units.find(name).ok().flatten().is_some_and(|unit| unit.masked);
         names.extend(units.names().cloned());
         names.retain(|name| policy.slice_of(name).is_some() && !is_masked(name));

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::SYSTEM;
 use crate::effect::share::{Busy, Shares, shares};
 use crate::effect::{Carried, given, headcount, slices, total_weight};
-use crate::host::tree::{Bandwidth, Cgroup, Cpu, Id, Tree};
+use crate::host::tree::{CpuMax, Cgroup, Cpu, Id, Tree};
 use crate::policy::Policy;
 use crate::units::{CpuQuota, CpuWeight, ServiceName, SettingValue, SliceName, Weight};
 
@@ -87,7 +87,7 @@ fn competing(values: &[SettingValue]) -> Cgroup {
     Cgroup { cpu: Some(cpu), populated: true, ..Cgroup::default() }
 }
 
-fn bandwidth(quota: CpuQuota) -> Option<Bandwidth> {
+fn bandwidth(quota: CpuQuota) -> Option<CpuMax> {
     let quota = quota.microseconds();
-    (quota != u64::MAX).then_some(Bandwidth { quota, period: 1_000_000 })
+    (quota != u64::MAX).then_some(CpuMax { quota, period: 1_000_000 })
 }
