@@ -28,6 +28,7 @@ use crate::host::settings::Settings;
 use crate::host::tree::{self, Each, Id};
 use crate::host::units::Units;
 use crate::host::v1;
+use crate::paths;
 use crate::policy::{Loaded, Policy};
 use crate::survey;
 use crate::survey::outside::{Outside, outside};
@@ -66,6 +67,8 @@ pub struct Look {
     outside: Vec<Outside>,
     /// Parts of the machine that could not be looked at, in which there may be more to find.
     pub missed: Vec<String>,
+    /// Whether there is a PID 1 through which what is declared takes effect.
+    has_systemd: bool,
     /// Processes that could not be looked at.
     pub unread: Vec<Unread>,
     once: Once,
@@ -112,8 +115,15 @@ impl Look {
         let (units, tree) = both(&|| Units::read(root), || survey::whole_tree(root));
         let mut tree = tree?;
         let mut missed = Vec::new();
+        let has_systemd = units.is_ok() || root.join(paths::SYSTEMD_BOOTED).exists();
         let mut units = units.unwrap_or_else(|error| {
-            missed.push(format!("what PID 1 says of its units: {error:#}"));
+            missed.push(if has_systemd {
+                format!("what PID 1 says of its units: {error:#}")
+            } else {
+                "what is declared for slices and services: without systemd each service sets it as it starts, and \
+                 \"fairslice status\" compares it"
+                    .to_owned()
+            });
             Units::default()
         });
         let Processes { all: processes, unread } = processes::read(root)?;
@@ -188,6 +198,7 @@ impl Look {
             launchers,
             outside,
             missed,
+            has_systemd,
             unread,
             once: Once::default(),
         })
@@ -197,7 +208,7 @@ impl Look {
     #[must_use]
     pub fn examine(&self, loaded: Option<&Loaded>) -> Findings {
         let scene = self.scene();
-        let chains = doctor::chains(&scene);
+        let chains = if self.has_systemd { doctor::chains(&scene) } else { Vec::new() };
         let mut findings = loaded.map(doctor::settings::findings).unwrap_or_default();
         findings.extend(doctor::findings(&chains));
         findings.extend(doctor::placement::findings(&scene));

@@ -472,6 +472,7 @@ def test_without_systemd_the_slice_is_made_and_entered(installed):
         f"{SLICE} memory.high half",
         f"{SLICE}/local-fs.service cpu.weight 50",
         "rest has processes",
+        "status and doctor: 0 0",
     ]  # fmt: skip
 
 
@@ -497,6 +498,8 @@ half=$(( $(awk '/^MemTotal/ {{ print $2 }}' /proc/meminfo) * 512 / 4096 * 4096 )
 [ $(cat {SLICE}/memory.high) = $half ] && echo {SLICE} memory.high half
 echo {SLICE}/local-fs.service cpu.weight $(cat {SLICE}/local-fs.service/cpu.weight)
 [ -n "$(cat init.scope/cgroup.procs)" ] && echo rest has processes
+fairslice status >&2 && status=$? || status=$?
+fairslice doctor >&2 && echo status and doctor: $status $? || echo status and doctor: $status $?
 """
 
 

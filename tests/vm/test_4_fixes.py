@@ -114,6 +114,13 @@ CASES = {
         + unit("fix.service", service("Slice=fixing.slice\\nAllowedCPUs=0"), start=False), "fix.service",
         undo=f"{SERVICE}; systemctl stop fixing.slice",
     ),
+    "a service in a threaded cgroup": Case(
+        "FS020", unit("fixing.slice", "DisableControllers=memory io") + "; mkdir /sys/fs/cgroup/fixing.slice/fix.service;"
+        " echo threaded > /sys/fs/cgroup/fixing.slice/fix.service/cgroup.type; "
+        + unit("fix.service", service("Slice=fixing.slice")) + "; " + unit("fixing.slice", "", start=False) + "; "
+        + unit("fix.service", service("Slice=fixing.slice\\nMemoryMax=500M"), start=False), "fix.service",
+        undo=f"{SERVICE}; systemctl stop fixing.slice",
+    ),
     "a slice with a dash": Case(
         "FS021", unit("fixing-all.slice", "CPUWeight=300", start=False)
         + "; " + unit("fix.service", service("Slice=fixing-all.slice")), "fixing-all.slice",
@@ -340,7 +347,12 @@ ROUNDS = [
         # Each start of a unit beside it undoes the cause.
         "a group that is killed against the unit's will",
     ],
-    ["a generator that is masked", "CPUs that there are not", "a set of CPUs without its controller"],
+    [
+        "a generator that is masked",
+        "CPUs that there are not",
+        "a set of CPUs without its controller",
+        "a service in a threaded cgroup",
+    ],
     ["a drop-in that sorts later", "a file of the generator's name, renamed", "a login older than its weight"],
     [
         "a file of the generator's name, removed",

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::SYSTEM;
 use crate::effect::share::{Busy, Shares, shares};
 use crate::effect::{Carried, given, headcount, slices, total_weight};
-use crate::host::tree::{CpuMax, Cgroup, Cpu, Id, Tree};
+use crate::host::tree::{Cgroup, Cpu, CpuMax, Id, Tree};
 use crate::policy::Policy;
 use crate::units::{CpuQuota, CpuWeight, ServiceName, SettingValue, SliceName, Weight};
 
