@@ -8,6 +8,7 @@ pub mod assigned;
 pub mod counts;
 pub mod disk;
 pub mod facts;
+pub mod idle;
 pub mod in_use;
 pub mod io_class;
 pub mod io_weights;

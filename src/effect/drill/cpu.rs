@@ -1,0 +1,375 @@
+//! CPU time: a busy load for each service and login, all on one CPU.
+//!
+//! On one run queue what the kernel makes of weights is exact: nothing is moved elsewhere, and no load is rounded on
+//! its way to another CPU.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
+use std::path::{Path, PathBuf};
+
+use super::Of;
+use crate::effect::share::{Busy, shares};
+use crate::effect::{Carried, given, slices, total_weight_now};
+use crate::host::cpu_set::CpuSet;
+use crate::host::machine::Machine;
+use crate::host::tree::{Bandwidth, Cgroup, Cpu, Id, Tree};
+use crate::policy::{Policy, Resources};
+use crate::survey::RunningService;
+use crate::survey::snapshot::Snapshot;
+use crate::units::span::SECOND;
+use crate::units::{CPU_QUOTA, CPU_WEIGHT, SettingValue, SliceName, Weight};
+
+/// What is measured, predicted and declared is the same where it differs by less.
+pub const TOLERANCE: f64 = 0.03;
+/// So many loads at most. Each has some 2 MiB of its own.
+pub const MOST: usize = 16;
+/// From so much of a CPU on, somebody else's use of it counts in a prediction.
+const SOME: f64 = 0.01;
+
+/// A load that is to be started.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// Whom it stands for.
+    pub of: Of,
+    /// The slice of that one: where the load runs.
+    pub slice: SliceName,
+    /// The slice where the policy has it.
+    pub declared_slice: SliceName,
+    /// Weight and limit that it has now; `None` where its slice does not hand on the controller.
+    pub cpu: Option<Cpu>,
+    /// Those that are declared.
+    declared: Declared,
+}
+
+/// What a policy says of a cgroup's CPU time; what it leaves open is as it is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Declared {
+    weight: Option<u64>,
+    max: Option<Bandwidth>,
+}
+
+/// The loads of a drill.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// In the order in which they are started.
+    pub loads: Vec<Load>,
+    /// Who is not stood for, because there are too many.
+    pub left_out: Vec<Of>,
+}
+
+/// A load, or a slice with all that is in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// Whom it stands for, or which slice.
+    pub of: Of,
+    /// How many slices it is in.
+    pub depth: usize,
+    /// Its part of what all loads get together, 0 to 1, by the policy.
+    pub declared: f64,
+    /// The same as it is; `None` where nothing was started.
+    pub found: Option<Found<f64>>,
+}
+
+/// What came of a drill.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Found<T> {
+    /// By what is in force, and what others use: what `explain share` says.
+    pub predicted: T,
+    /// By the kernel's counters.
+    pub measured: T,
+}
+
+impl Load {
+    /// One that has a slice for itself.
+    fn of_slice(of: Of, slice: SliceName) -> Self {
+        Self { of, slice: slice.clone(), declared_slice: slice, cpu: None, declared: Declared::default() }
+    }
+
+    /// The weight and the limit of its scope, as PID 1 takes them. The kernel's own weight is not set: with a weight
+    /// PID 1 would hand the controller on to all that is in the slice.
+    #[must_use]
+    pub fn resources(&self) -> Vec<(&'static str, u64)> {
+        let weight = self.cpu.map(|cpu| cpu.weight).filter(|weight| *weight != Weight::DEFAULT.get());
+        let max = self.cpu.and_then(|cpu| cpu.max);
+        let quota = max.and_then(|max| max.quota.checked_mul(SECOND)?.checked_div(max.period));
+        let both = [(CPU_WEIGHT.bus, weight), (CPU_QUOTA.bus, quota)];
+        both.into_iter().filter_map(|(name, number)| Some((name, number?))).collect()
+    }
+}
+
+impl Row {
+    /// Whether it got what is declared.
+    #[must_use]
+    pub fn is_as_declared(&self) -> bool {
+        self.found.is_none_or(|found| is_near(found.measured, self.declared))
+    }
+
+    /// Whether it got what was predicted.
+    #[must_use]
+    pub fn is_as_predicted(&self) -> bool {
+        self.found.is_none_or(|found| is_near(found.measured, found.predicted))
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.is_as_declared() && self.is_as_predicted()
+    }
+}
+
+fn is_near(one: f64, other: f64) -> bool {
+    (one - other).abs() <= TOLERANCE
+}
+
+impl Declared {
+    fn of(resources: &Resources, machine: Machine) -> Self {
+        Self::from(resources.settings().map(|setting| (setting.property.key, setting.value)), machine)
+    }
+
+    fn from(settings: impl Iterator<Item = (&'static str, SettingValue)>, machine: Machine) -> Self {
+        let mut declared = Self::default();
+        for (key, value) in settings {
+            let number = machine.number(&value);
+            if key == CPU_WEIGHT.key {
+                declared.weight = Some(number);
+            } else if key == CPU_QUOTA.key {
+                declared.max = Some(Bandwidth { quota: number, period: SECOND });
+            }
+        }
+        declared
+    }
+
+    fn over(self, live: Option<Cpu>) -> Cpu {
+        let live = live.unwrap_or(Cpu { weight: Weight::DEFAULT.get(), max: None });
+        Cpu { weight: self.weight.unwrap_or(live.weight), max: self.max.or(live.max) }
+    }
+}
+
+/// What is started: a load for every service of which the policy says something about CPU time and for every login,
+/// next to it, with its weight and limit; and one in each slice of the policy's in which nothing of that runs.
+#[must_use]
+pub fn plan(policy: &Policy, machine: Machine, live: &Snapshot) -> Plan {
+    let mut loads = services(policy, machine, live);
+    let logins = live.users.iter().map(|user| Load::of_slice(Of::login(user), SliceName::of_user(user.uid)));
+    loads.extend(logins);
+    let empty = |slice: &&SliceName| {
+        let path = slice.cgroup();
+        live.tree.find(&path).is_some() && !loads.iter().any(|load| load.slice.cgroup().starts_with(&path))
+    };
+    let empty: Vec<SliceName> = policy.slices.keys().filter(empty).cloned().collect();
+    loads.extend(empty.into_iter().map(|slice| Load::of_slice(Of::Slice(slice.clone()), slice)));
+    most(loads)
+}
+
+fn services(policy: &Policy, machine: Machine, live: &Snapshot) -> Vec<Load> {
+    let service = |service: &RunningService| {
+        let rule = policy.service(&service.name).resources;
+        let declared = Declared::of(&rule, machine);
+        let held = policy.slice_of(&service.name);
+        if held.is_none() && declared.weight.is_none() && declared.max.is_none() {
+            return None;
+        }
+        let id = live.tree.find(&service.cgroup)?;
+        let slice = slice_of(&live.tree, live.tree[id].parent?)?;
+        Some(Load {
+            of: Of::Service(service.name.clone()),
+            declared_slice: held.unwrap_or(&slice).clone(),
+            slice,
+            cpu: live.tree[id].cpu,
+            declared,
+        })
+    };
+    live.services.iter().filter_map(service).collect()
+}
+
+fn slice_of(tree: &Tree, id: Id) -> Option<SliceName> {
+    SliceName::new(tree.unit(id).filter(|_| tree.is_slice(id))?).ok()
+}
+
+/// As many as may be, every slice's first one before its second.
+fn most(loads: Vec<Load>) -> Plan {
+    let mut before: BTreeMap<PathBuf, usize> = BTreeMap::new();
+    let mut ranked: Vec<(usize, Load)> = Vec::with_capacity(loads.len());
+    for load in loads {
+        // All logins count as in one slice: a machine may have hundreds.
+        let at = match load.of {
+            Of::Login(..) => SliceName::user().cgroup(),
+            Of::Service(_) | Of::Slice(_) => load.slice.cgroup(),
+        };
+        let rank = before.entry(at).or_default();
+        ranked.push((*rank, load));
+        *rank += 1;
+    }
+    ranked.sort_by_key(|(rank, _)| *rank);
+    let left_out = ranked.split_off(MOST.min(ranked.len()));
+    Plan {
+        loads: ranked.into_iter().map(|(_, load)| load).collect(),
+        left_out: left_out.into_iter().map(|(_, load)| load.of).collect(),
+    }
+}
+
+/// The CPUs on which all of these may run.
+#[must_use]
+pub fn common_cpus(tree: &Tree, loads: &[Load], own: &CpuSet) -> CpuSet {
+    let own = own.without(&tree.isolated);
+    loads.iter().fold(own, |common, load| {
+        let nearest = tree.nearest(&load.slice.cgroup());
+        match tree.upwards(nearest).find_map(|id| tree[id].cpus.as_ref()) {
+            Some(cpus) => common.and(cpus),
+            None => common,
+        }
+    })
+}
+
+/// The part of each load where the machine is as the policy says and nothing else runs. What the policy leaves open
+/// is as it is now.
+#[must_use]
+pub fn declared(
+    policy: &Policy,
+    carried: &BTreeMap<SliceName, Carried>,
+    machine: Machine,
+    live: &Snapshot,
+    loads: &[Load],
+    cpu: u32,
+) -> Vec<f64> {
+    let mut tree = live.tree.clone();
+    let on: CpuSet = [cpu].into_iter().collect();
+    let place = |tree: &mut Tree, load: &Load| {
+        let slice = with_slice(tree, &load.declared_slice);
+        // A name that no unit has.
+        let name = format!("{}/", load.of.unit());
+        let id = tree.add(slice, name, Cgroup { tasks: Some(1), populated: true, ..Cgroup::default() });
+        tree.bind_threads(id, on.clone(), 1);
+        tree.set_cpu(id, load.declared.over(load.cpu));
+        id
+    };
+    let ids: Vec<Id> = loads.iter().map(|load| place(&mut tree, load)).collect();
+    for (slice, declared) in declared_slices(policy, carried, machine, live) {
+        if let Some(id) = tree.find(&slice.cgroup()) {
+            tree.set_cpu(id, declared.over(tree[id].cpu));
+        }
+    }
+    parts(&tree, &ids, &ids)
+}
+
+/// The cgroup of a slice, which is added where there is none.
+fn with_slice(tree: &mut Tree, slice: &SliceName) -> Id {
+    if let Some(id) = tree.find(&slice.cgroup()) {
+        return id;
+    }
+    let parent = slice.parent().map_or(Tree::ROOT, |parent| with_slice(tree, &parent));
+    let name = slice.cgroup().file_name().unwrap_or_default().to_owned();
+    let id = tree.add(parent, name, Cgroup::default());
+    tree.set_cpu(id, Declared::default().over(None));
+    id
+}
+
+/// What the policy says of each slice: its own, those of logins, and those that carry something.
+fn declared_slices(
+    policy: &Policy,
+    carried: &BTreeMap<SliceName, Carried>,
+    machine: Machine,
+    live: &Snapshot,
+) -> Vec<(SliceName, Declared)> {
+    let own = slices(policy, carried).into_iter().map(|slice| {
+        let given = given(policy, slice, carried.get(slice)).into_iter();
+        (slice.clone(), Declared::from(given.map(|given| (given.property.key, given.value)), machine))
+    });
+    let total = total_weight_now(policy, live).map(SettingValue::Cpu);
+    let total = total.map(|weight| (CPU_WEIGHT.key, weight)).into_iter();
+    let others = policy.logins.total.settings().map(|setting| (setting.property.key, setting.value));
+    let logins = (SliceName::user(), Declared::from(total.chain(others), machine));
+    let users = live.users.iter().map(|user| {
+        let declared = Declared::of(&user.rule(policy).resources, machine);
+        (SliceName::of_user(user.uid), declared)
+    });
+    own.chain([logins]).chain(users).collect()
+}
+
+/// What the loads, which are in the tree, are due of what they get together, while these others use so many CPUs.
+#[must_use]
+pub fn predicted(tree: &Tree, loads: &[Id], others: &BTreeMap<Id, f64>) -> Vec<f64> {
+    let mut tree = tree.clone();
+    let mut busy = loads.to_vec();
+    for (id, used) in others.iter().filter(|(_, used)| **used >= SOME) {
+        // Who wants no more than that is as one who is not let.
+        tree.set_cpu(*id, Cpu { max: Some(bandwidth(*used)), ..Declared::default().over(tree[*id].cpu) });
+        busy.push(*id);
+    }
+    parts(&tree, loads, &busy)
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few CPUs, above 0")]
+fn bandwidth(cpus: f64) -> Bandwidth {
+    const PERIOD: u32 = 1_000_000;
+    Bandwidth { quota: (cpus * f64::from(PERIOD)) as u64, period: PERIOD.into() }
+}
+
+fn parts(tree: &Tree, loads: &[Id], busy: &[Id]) -> Vec<f64> {
+    let cpus = tree.online.as_ref().map_or(1, CpuSet::count);
+    let shares = shares(tree, cpus, &Busy::Only(busy.iter().copied().collect::<BTreeSet<_>>()));
+    normalised(loads.iter().map(|id| shares.of(*id)).collect())
+}
+
+/// Each as a part of the sum.
+#[must_use]
+pub fn normalised(mut values: Vec<f64>) -> Vec<f64> {
+    let sum: f64 = values.iter().sum();
+    if sum > 0.0 {
+        values.iter_mut().for_each(|value| *value /= sum);
+    }
+    values
+}
+
+/// A row for each load, below the slices that they are in.
+#[must_use]
+pub fn rows(loads: &[Load], declared: &[f64], found: Option<Found<&[f64]>>) -> Vec<Row> {
+    // The load of a login or an empty slice is all that is in there: one line says it.
+    let is_own = |load: &Load| matches!(load.of, Of::Login(..) | Of::Slice(_));
+    let owned: BTreeSet<&SliceName> =
+        loads.iter().filter(|load| is_own(load)).map(|load| &load.slice).collect();
+    let mut slices: BTreeSet<SliceName> = BTreeSet::new();
+    for slice in loads.iter().flat_map(|load| [&load.slice, &load.declared_slice]) {
+        slices.extend(iter::successors(Some(slice.clone()), SliceName::parent));
+    }
+    let slices = slices.iter().filter(|slice| !owned.contains(slice)).map(|slice| {
+        let path = slice.cgroup();
+        let now = |load: &Load| load.slice.cgroup().starts_with(&path);
+        let row = Row {
+            of: Of::Slice(slice.clone()),
+            depth: depth(&path) - 1,
+            declared: sum(loads, declared, |load| load.declared_slice.cgroup().starts_with(&path)),
+            found: found.map(|found| found.map(|values| sum(loads, values, now))),
+        };
+        (path, row)
+    });
+    let each = loads.iter().enumerate().map(|(at, load)| {
+        let path = load.slice.cgroup();
+        let value = |values: &[f64]| values.get(at).copied().unwrap_or(0.0);
+        let row = Row {
+            of: load.of.clone(),
+            depth: depth(&path) - usize::from(is_own(load)),
+            declared: value(declared),
+            found: found.map(|found| found.map(value)),
+        };
+        (path.join(load.of.unit()), row)
+    });
+    let mut rows: Vec<(PathBuf, Row)> = slices.chain(each).collect();
+    rows.sort_by(|(one, _), (other, _)| one.cmp(other));
+    rows.into_iter().map(|(_, row)| row).collect()
+}
+
+fn sum(loads: &[Load], values: &[f64], is_in: impl Fn(&Load) -> bool) -> f64 {
+    values.iter().zip(loads).filter(|(_, load)| is_in(load)).map(|(value, _)| value).sum()
+}
+
+impl<T> Found<T> {
+    fn map<R>(self, each: impl Fn(T) -> R) -> Found<R> {
+        Found { predicted: each(self.predicted), measured: each(self.measured) }
+    }
+}
+
+fn depth(path: &Path) -> usize {
+    path.components().count()
+}
