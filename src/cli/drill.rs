@@ -11,7 +11,7 @@ use clap::Args;
 use super::out::{print, print_error};
 use super::{FOUND, complain, lock};
 use crate::effect::drill::{cpu, kills};
-use crate::enforce::drill::{self, Before, CpuDrill, KillDrill, Work, drill_cpu, drill_kills};
+use crate::enforce::drill::{self, Before, CpuDrill, Work, drill_cpu, drill_kills};
 use crate::report::{self, DrillView};
 use crate::survey;
 use crate::units::OomScoreAdj;
@@ -70,12 +70,25 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
         let plan = cpu::plan(before.policy, before.machine, &before.live);
         view.cpu = Some(drill_cpu(&before, plan, &lock)?);
     }
-    if options.kill_order {
-        view.kills = Some(drill_kills(&before, kills::plan(before.policy, &before.live), &lock)?);
-    }
+    let kills = options.kill_order.then(|| {
+        let plan = kills::plan(before.policy, &before.live);
+        drill_kills(&before, plan, &lock)
+    });
+    // What has been measured is said whatever becomes of the rest.
+    let failed = match kills {
+        Some(Ok(kills)) => {
+            view.kills = Some(kills);
+            None
+        }
+        Some(Err(error)) if view.cpu.is_none() => return Err(error),
+        Some(Err(error)) => Some(error),
+        None => None,
+    };
     say_view(&view, options.json)?;
-    let holds =
-        view.cpu.is_none_or(|drill| drill.holds()) && view.kills.is_none_or(|drill: KillDrill| drill.holds());
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let holds = view.cpu.is_none_or(|drill| drill.holds()) && view.kills.is_none_or(|drill| drill.holds());
     Ok(broken.max(u8::from(!holds) * FOUND))
 }
 

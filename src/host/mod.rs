@@ -12,6 +12,7 @@ pub mod idle;
 pub mod in_use;
 pub mod io_class;
 pub mod io_weights;
+pub mod kernel_log;
 pub mod logins;
 pub mod met;
 pub mod oom;

@@ -88,13 +88,10 @@ fn kills_text(drill: &KillDrill) -> String {
     for row in &drill.rows {
         let (first, last) = row.due;
         let due = if first == last { first.to_string() } else { format!("{first}-{last}") };
-        let killed = row.measured.map_or("-".to_owned(), |place| place.to_string());
         let (style, verdict) = if row.holds() { (PLAIN, "yes") } else { (BAD, "no") };
-        let scores = [row.declared, row.live].map(|score| score.to_string());
-        let [declared, live] = scores;
-        let cells = [row.of.name(), declared, live, due, row.predicted.to_string(), killed];
-        let [name, declared, live, due, predicted, killed] = cells;
-        table.row(style, [name, declared, live, due, predicted, killed, verdict.to_owned()]);
+        let [declared, live] = [row.declared, row.live].map(|score| score.to_string());
+        let [predicted, killed] = [row.predicted, row.killed].map(|place| place.to_string());
+        table.row(style, [row.of.name(), declared, live, due, predicted, killed, verdict.to_owned()]);
     }
     table.write_to(&mut text);
     left_out(&mut text, drill.plan.left_out.iter().map(|(of, why)| (of, *why)));
@@ -129,7 +126,7 @@ fn kills_json(drill: &KillDrill) -> Value {
         json!({
             "unit": row.of.unit(), "user": row.of.user(), "declared_score": row.declared.get(),
             "score": row.live.get(), "due": [row.due.0, row.due.1], "predicted": row.predicted,
-            "killed": row.measured, "ok": row.holds(),
+            "killed": row.killed, "ok": row.holds(),
         })
     };
     let left_out = drill.plan.left_out.iter().map(|(of, why)| json!({ "unit": of.unit(), "why": why }));

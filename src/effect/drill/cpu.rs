@@ -293,33 +293,42 @@ pub fn predicted(tree: &Tree, loads: &[Id], others: &BTreeMap<Id, f64>) -> Vec<f
     let mut tree = tree.clone();
     let mut busy = loads.to_vec();
     for (id, used) in others.iter().filter(|(_, used)| **used >= SOME) {
-        // Who wants no more than that is as one who is not let.
-        tree.set_cpu(*id, Cpu { max: Some(bandwidth(*used)), ..Declared::default().over(tree[*id].cpu) });
+        tree.set_cpu(*id, wanting(&tree, *id, *used));
         busy.push(*id);
     }
     parts(&tree, loads, &busy)
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few CPUs, above 0")]
-fn bandwidth(cpus: f64) -> Bandwidth {
+/// A cgroup that uses so many CPUs, because it wants no more: as one that is not let, and that counts against the
+/// others for the part of the time in which it runs.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "a weight of 10,000 at most, and a few CPUs"
+)]
+fn wanting(tree: &Tree, id: Id, cpus: f64) -> Cpu {
     const PERIOD: u32 = 1_000_000;
-    Bandwidth { quota: (cpus * f64::from(PERIOD)) as u64, period: PERIOD.into() }
+    // Without the controller threads compete one by one, and of those that are asked for there is one for each CPU.
+    let threads = || tree.online.as_ref().map_or(1, CpuSet::count);
+    let weight = tree[id].cpu.map_or_else(|| Weight::DEFAULT.get() * u64::from(threads()), |cpu| cpu.weight);
+    Cpu {
+        weight: (weight as f64 * cpus.min(1.0)).ceil() as u64,
+        max: Some(Bandwidth { quota: (cpus * f64::from(PERIOD)) as u64, period: PERIOD.into() }),
+    }
 }
 
 fn parts(tree: &Tree, loads: &[Id], busy: &[Id]) -> Vec<f64> {
     let cpus = tree.online.as_ref().map_or(1, CpuSet::count);
     let shares = shares(tree, cpus, &Busy::Only(busy.iter().copied().collect::<BTreeSet<_>>()));
-    normalised(loads.iter().map(|id| shares.of(*id)).collect())
+    normalised(&loads.iter().map(|id| shares.of(*id)).collect::<Vec<_>>())
 }
 
 /// Each as a part of the sum.
 #[must_use]
-pub fn normalised(mut values: Vec<f64>) -> Vec<f64> {
+pub fn normalised(values: &[f64]) -> Vec<f64> {
     let sum: f64 = values.iter().sum();
-    if sum > 0.0 {
-        values.iter_mut().for_each(|value| *value /= sum);
-    }
-    values
+    values.iter().map(|value| if sum > 0.0 { value / sum } else { 0.0 }).collect()
 }
 
 /// A row for each load, below the slices that they are in.
@@ -372,4 +381,168 @@ impl<T> Found<T> {
 
 fn depth(path: &Path) -> usize {
     path.components().count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::policy;
+    use crate::survey::snapshot::{LiveCgroup, User};
+    use crate::units::ServiceName;
+
+    const MACHINE: Machine = Machine { ram: 1 << 30, tasks: 1000 };
+    const POLICY: &str = "[slice.\"a-b.slice\"]\nmatch = [\"x-*\"]\ncpu_weight = 200\n\
+                          [slice.\"c.slice\"]\ncpu_weight = 100\n[logins]\ncpu_weight = 100\ntotal_weight = 100\n";
+
+    fn weighing(weight: u64) -> Cgroup {
+        Cgroup { cpu: Some(Cpu { weight, max: None }), populated: true, ..Cgroup::default() }
+    }
+
+    /// Slices at these weights, each with what is in it; a user is logged in.
+    fn live(a: u64, services: &[&str], slice: &str) -> Snapshot {
+        let mut tree = Tree::new(Cgroup::default());
+        tree.online = Some(CpuSet::first(2));
+        for (top, weight) in [("a.slice", a), ("system.slice", 100), ("user.slice", 100)] {
+            tree.add(Tree::ROOT, top, weighing(weight));
+        }
+        let top = |tree: &Tree, name: &str| tree.find(Path::new(name)).unwrap();
+        let (held, logins) = (top(&tree, "a.slice"), top(&tree, "user.slice"));
+        tree.add(held, "a-b.slice", weighing(100));
+        tree.add(logins, "user-7.slice", weighing(100));
+        let path = SliceName::new(slice).unwrap().cgroup();
+        let parent = tree.find(&path).unwrap();
+        let mut found = Vec::new();
+        for name in services {
+            // Their slice does not hand on the controller.
+            tree.add(parent, *name, Cgroup { populated: true, ..Cgroup::default() });
+            let name = ServiceName::new(name).unwrap();
+            let cgroup = path.join(name.as_str());
+            found.push(RunningService { name, cgroup, main: None, left: Vec::new() });
+        }
+        let (names, groups) = Default::default();
+        let user = User { uid: 7, account: None, names, groups, members: 1, lowest_score: None };
+        let cgroups: BTreeMap<PathBuf, LiveCgroup> = BTreeMap::new();
+        Snapshot { tree, cgroups, services: found, users: vec![user] }
+    }
+
+    fn due(policy: &Policy, live: &Snapshot, loads: &[Load]) -> Vec<f64> {
+        let carried = crate::effect::ancestors(policy, MACHINE.ram);
+        declared(policy, &carried, MACHINE, live, loads, 1)
+    }
+
+    fn texts(rows: &[Row]) -> Vec<String> {
+        let text = |row: &Row| {
+            let found = row.found.map(|found| format!(" {:.3} {:.3}", found.predicted, found.measured));
+            let holds = if row.holds() { "" } else { " !" };
+            format!("{} {} {:.3}{}{holds}", row.depth, row.of.name(), row.declared, found.unwrap_or_default())
+        };
+        rows.iter().map(text).collect()
+    }
+
+    #[test]
+    fn every_service_and_login_has_a_load_beside_it() {
+        let (policy, live) =
+            (policy(POLICY), live(200, &["x-1.service", "x-2.service", "y.service"], "a-b.slice"));
+        let plan = plan(&policy, MACHINE, &live);
+        // Of y.service nothing is declared, and c.slice is not there.
+        assert_eq!(
+            texts(&rows(&plan.loads, &due(&policy, &live, &plan.loads), None)),
+            [
+                "0 a.slice 0.667",
+                "1 a-b.slice 0.667",
+                "2 x-1.service 0.333",
+                "2 x-2.service 0.333",
+                "0 user.slice 0.333",
+                "1 user-7.slice (7) 0.333",
+            ]
+        );
+        assert!(plan.loads.iter().all(|load| load.resources().is_empty()));
+        // An empty slice has a load of its own.
+        let empty = super::plan(&policy, MACHINE, &self::live(200, &["y.service"], "system.slice")).loads;
+        let of: Vec<String> = empty.iter().map(|load| load.of.name()).collect();
+        assert_eq!(of, ["user-7.slice (7)", "a-b.slice"]);
+    }
+
+    #[test]
+    fn what_is_declared_is_not_what_is() {
+        // The ancestor has lost its weight, and a service is where it does not belong.
+        let (policy, mut live) = (policy(POLICY), live(100, &["x-1.service", "x-2.service"], "system.slice"));
+        live.services[1].cgroup = Path::new("a.slice/a-b.slice").join("x-2.service");
+        let held = live.tree.find(Path::new("a.slice/a-b.slice")).unwrap();
+        live.tree.add(held, "x-2.service", Cgroup { populated: true, ..Cgroup::default() });
+        let loads = plan(&policy, MACHINE, &live).loads;
+        let declared = due(&policy, &live, &loads);
+        let third = 1.0 / 3.0;
+        let found = Found { predicted: &[third; 3][..], measured: &[0.30, 0.36, 0.34] };
+        assert_eq!(
+            texts(&rows(&loads, &declared, Some(found))),
+            [
+                "0 a.slice 0.667 0.333 0.360 !",
+                "1 a-b.slice 0.667 0.333 0.360 !",
+                "2 x-2.service 0.333 0.333 0.360",
+                "0 system.slice 0.000 0.333 0.300 !",
+                "1 x-1.service 0.333 0.333 0.300 !",
+                "0 user.slice 0.333 0.333 0.340",
+                "1 user-7.slice (7) 0.333 0.333 0.340",
+            ]
+        );
+    }
+
+    /// The tree of three loads on CPU 1 with a neighbour in a.slice.
+    fn with_loads(neighbour: Cgroup) -> (Tree, Vec<Id>, Id) {
+        let mut tree = live(200, &[], "a-b.slice").tree;
+        let on: CpuSet = [1].into_iter().collect();
+        let mut ids = Vec::new();
+        for slice in ["a.slice", "system.slice", "user.slice/user-7.slice"] {
+            let slice = tree.find(Path::new(slice)).unwrap();
+            let id = tree.add(slice, "l.scope", Cgroup { tasks: Some(1), ..weighing(100) });
+            tree.bind_threads(id, on.clone(), 1);
+            ids.push(id);
+        }
+        let held = tree.find(Path::new("a.slice")).unwrap();
+        let id = tree.add(held, "n.service", neighbour);
+        (tree, ids, id)
+    }
+
+    fn near(parts: &[f64], expected: [f64; 3]) -> bool {
+        parts.iter().zip(expected).all(|(part, expected)| (part - expected).abs() < 0.005)
+    }
+
+    #[test]
+    fn the_others_count_with_what_they_use() {
+        let (tree, loads, other) = with_loads(weighing(100));
+        let parts = |used: f64| predicted(&tree, &loads, &BTreeMap::from([(other, used)]));
+        assert!(near(&parts(0.0), [0.5, 0.25, 0.25]), "{:?}", parts(0.0));
+        assert!(near(&parts(0.009), [0.5, 0.25, 0.25]));
+        // On the other CPU it takes nothing from the loads but some of the weight of its slice.
+        let some = parts(0.25);
+        assert!(some[0] < 0.5 && some[0] > 0.4 && near(&some, [some[0], some[1], some[1]]), "{some:?}");
+        let all = parts(1.0);
+        assert!(all[0] < some[0] - 0.05, "{all:?}");
+    }
+
+    #[test]
+    fn a_load_has_the_weight_and_the_limit_of_whom_it_stands_for() {
+        let with = |weight, max: Option<(u64, u64)>| {
+            let max = max.map(|(quota, period)| Bandwidth { quota, period });
+            let slice = SliceName::new("a.slice").unwrap();
+            Load { cpu: Some(Cpu { weight, max }), ..Load::of_slice(Of::Slice(slice.clone()), slice) }
+                .resources()
+        };
+        assert_eq!(with(100, None), []);
+        assert_eq!(with(0, None), [("CPUWeight", 0)]);
+        assert_eq!(
+            with(50, Some((150_000, 100_000))),
+            [("CPUWeight", 50), ("CPUQuotaPerSecUSec", 1_500_000)]
+        );
+    }
+
+    #[test]
+    fn of_too_many_each_slice_keeps_its_first() {
+        let names: Vec<String> = (10..40).map(|number| format!("x-{number}.service")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let plan = plan(&policy(POLICY), MACHINE, &live(200, &names, "a-b.slice"));
+        assert_eq!((plan.loads.len(), plan.left_out.len()), (MOST, 31 - MOST));
+        assert!(plan.loads.iter().any(|load| matches!(load.of, Of::Login(7, _))));
+    }
 }

@@ -2,8 +2,6 @@
 //! kernel has killed every one.
 #![forbid(unsafe_code)]
 
-use std::cmp::Reverse;
-
 use super::Of;
 use crate::effect::kill_order::NEVER;
 use crate::policy::Policy;
@@ -38,7 +36,7 @@ pub struct Plan {
     pub left_out: Vec<(Of, &'static str)>,
 }
 
-/// One that was killed, or was to be.
+/// One that was killed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// Whom it stands for.
@@ -51,8 +49,8 @@ pub struct Row {
     pub due: (usize, usize),
     /// The place that `explain oom` gives it.
     pub predicted: usize,
-    /// When it was killed; `None` where it was not.
-    pub measured: Option<usize>,
+    /// In which place it was killed.
+    pub killed: usize,
 }
 
 impl Row {
@@ -60,7 +58,7 @@ impl Row {
     #[must_use]
     pub fn holds(&self) -> bool {
         let (first, last) = self.due;
-        self.measured.is_some_and(|place| place == self.predicted && (first..=last).contains(&place))
+        self.killed == self.predicted && (first..=last).contains(&self.killed)
     }
 }
 
@@ -96,27 +94,62 @@ fn raise(all: Vec<(Of, OomScoreAdj, OomScoreAdj)>) -> Plan {
     plan
 }
 
-/// Who was killed when, the first one first, by the places of the targets.
+/// A row for each that was killed, in that order: both orders are by the places of the targets, and have all of them.
 #[must_use]
 pub fn rows(targets: &[Target], predicted: &[usize], killed: &[usize]) -> Vec<Row> {
-    let place = |order: &[usize], at: usize| order.iter().position(|other| *other == at).map(|at| at + 1);
     let due = |target: &Target| {
         let earlier = targets.iter().filter(|other| other.declared > target.declared).count();
         let alike = targets.iter().filter(|other| other.declared == target.declared).count();
         (earlier + 1, earlier + alike)
     };
-    let mut rows: Vec<Row> = targets
-        .iter()
-        .enumerate()
-        .map(|(at, target)| Row {
-            of: target.of.clone(),
-            declared: target.declared,
-            live: target.live,
-            due: due(target),
-            predicted: place(predicted, at).unwrap_or(0),
-            measured: place(killed, at),
-        })
-        .collect();
-    rows.sort_by_key(|row| (row.measured.is_none(), row.measured, row.predicted, Reverse(row.declared)));
-    rows
+    let row = |(place, at): (usize, &usize)| {
+        let target = targets.get(*at)?;
+        let predicted = predicted.iter().position(|other| other == at)? + 1;
+        let (of, declared, live) = (target.of.clone(), target.declared, target.live);
+        Some(Row { of, declared, live, due: due(target), predicted, killed: place + 1 })
+    };
+    killed.iter().enumerate().filter_map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::ServiceName;
+
+    fn service(name: &str, declared: i64, live: i64) -> (Of, OomScoreAdj, OomScoreAdj) {
+        let score = |score| OomScoreAdj::new(score).unwrap();
+        (Of::Service(ServiceName::new(name).unwrap()), score(declared), score(live))
+    }
+
+    #[test]
+    fn scores_are_raised_alike_and_none_is_below_0() {
+        let all = [("fs", -500), ("ssh", -1000), ("low", -900), ("slm", 500), ("doorman", -300)];
+        let plan = raise(all.map(|(name, score)| service(name, score, score)).into());
+        let raised: Vec<(String, i16)> =
+            plan.targets.iter().map(|target| (target.of.name(), target.raised.get())).collect();
+        let expected = [("fs.service", 0), ("slm.service", 1000), ("doorman.service", 200)];
+        assert_eq!(raised, expected.map(|(name, score)| (name.to_owned(), score)));
+        let left: Vec<String> = plan.left_out.iter().map(|(of, _)| of.name()).collect();
+        assert_eq!(left, ["ssh.service", "low.service"]);
+    }
+
+    #[test]
+    fn of_one_score_any_may_be_the_first() {
+        let all = [("a", 0, 0), ("b", 500, 500), ("c", 0, 0), ("d", -100, 400)];
+        let targets = raise(all.map(|(name, declared, live)| service(name, declared, live)).into()).targets;
+        // d has another score than is declared, and goes earlier: as predicted, and not as declared.
+        let rows = rows(&targets, &[1, 3, 2, 0], &[1, 3, 0, 2]);
+        let row = |row: &Row| {
+            format!("{} {:?} {} {} {}", row.of.name(), row.due, row.predicted, row.killed, row.holds())
+        };
+        assert_eq!(
+            rows.iter().map(row).collect::<Vec<_>>(),
+            [
+                "b.service (1, 1) 1 1 true",
+                "d.service (4, 4) 2 2 false",
+                "a.service (2, 3) 4 3 false",
+                "c.service (2, 3) 3 4 false",
+            ]
+        );
+    }
 }

@@ -7,6 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::Before;
 use super::loads::{Loads, Place, Work, be_first_to_go, scope_name};
@@ -14,6 +15,7 @@ use crate::effect::ancestors;
 use crate::effect::drill::cpu::{Found, Load, Plan, Row, common_cpus, declared, normalised, predicted, rows};
 use crate::effect::drill::look::{Look, choose};
 use crate::enforce::lock::Lock;
+use crate::host::cgroup;
 use crate::host::cpu_set::CpuSet;
 use crate::host::idle::Idle;
 use crate::host::pressure::Pressure;
@@ -24,10 +26,13 @@ use crate::units::OomScoreAdj;
 
 /// How long is looked whether somebody would feel it.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long the loads run before they are measured: what the kernel makes of a weight follows what has run of late.
-const SETTLE: Duration = Duration::from_millis(500);
-/// How long they are measured. Sixteen of them have 80 turns each of 3 ms in it.
+/// In how long a while the loads begin. They are measured from before that on: one that has run longer than the others
+/// waits until these have caught up, so nobody is to begin to count in between.
+const START: Duration = Duration::from_millis(500);
+/// How long they are measured, in which sixteen of them have 80 turns each of 3 ms; and how often as long at most. Where
+/// something differs it may be but a moment in which an emulated CPU stood still.
 const WINDOW: Duration = Duration::from_secs(4);
+const WINDOWS: usize = 2;
 
 /// What came of it.
 #[derive(Debug)]
@@ -78,35 +83,86 @@ pub fn drill_cpu(before: &Before<'_>, plan: Plan, _lock: &Lock) -> Result<CpuDri
     let mut loads = Loads::start(root, plan.loads.iter().map(|_| (score, Work::Spin)))?;
     let cgroups = place(root, &loads, &plan.loads)?;
     loads.bind(cpu)?;
-    let mut tree = Tree::read(root)?;
-    tree.read_affinity(root);
-    let ids: Vec<Id> = cgroups
-        .iter()
-        .map(|cgroup| tree.find(cgroup).context("a load's cgroup is gone"))
-        .collect::<Result<_>>()?;
-    let others = tree.ids().filter(|id| tree[*id].children.is_empty() && tree[*id].populated);
-    let others: Vec<Id> = others.filter(|id| !ids.contains(id)).collect();
-    loads.go()?;
-    sleep(SETTLE);
-    let (others_before, own_before) = (cpu_times(root, &tree, &others), cpu_times(root, &tree, &ids));
+    let mut drill = CpuDrill { plan: Plan::default(), cpu, rows: Vec::new(), ran: None };
+    let scene = Scene::read(root, &cgroups)?;
+    let declared = due(before, &plan.loads, cpu);
+    let first = scene.clocks(root);
+    loads.go(START)?;
+    sleep(START);
     let begun = Instant::now();
-    sleep(WINDOW);
-    let own_after = cpu_times(root, &tree, &ids);
-    let ran = begun.elapsed();
-    let others_after = cpu_times(root, &tree, &others);
-    if !loads.ended()?.is_empty() {
-        bail!("a load has ended early: see journalctl -b -k for who killed it");
+    for _ in 0..WINDOWS {
+        sleep(WINDOW);
+        let now = scene.clocks(root);
+        if !loads.ended()?.is_empty() {
+            bail!("a load has ended early: see journalctl -b -k for who killed it");
+        }
+        let (used, others) = scene.used(&first, &now);
+        let (predicted, measured) = (predicted(&scene.tree, &scene.loads, &others), normalised(&used));
+        let found = Found { predicted: predicted.as_slice(), measured: &measured };
+        drill.rows = rows(&plan.loads, &declared, Some(found));
+        let (ran, looked) = (now.at.duration_since(begun), now.at.duration_since(first.at));
+        let used = used.iter().sum::<f64>() * looked.as_secs_f64() / ran.as_secs_f64();
+        drill.ran = Some((ran, used.min(1.0)));
+        if drill.holds() {
+            break;
+        }
     }
-    drop(loads);
-    let used = used(&tree, &ids, &own_before, &own_after);
-    let used: Vec<f64> = ids.iter().map(|id| used.get(id).copied().unwrap_or(0.0)).collect();
-    let others = self::used(&tree, &others, &others_before, &others_after);
-    let of_the_cpu = used.iter().sum();
-    let (declared, predicted, measured) =
-        (due(before, &plan.loads, cpu), predicted(&tree, &ids, &others), normalised(used));
-    let found = Found { predicted: predicted.as_slice(), measured: &measured };
-    let rows = rows(&plan.loads, &declared, Some(found));
-    Ok(CpuDrill { plan, cpu, rows, ran: Some((ran, of_the_cpu)) })
+    Ok(CpuDrill { plan, ..drill })
+}
+
+/// The loads, and who else there is.
+struct Scene {
+    tree: Tree,
+    loads: Vec<Id>,
+    others: Vec<Id>,
+    /// The cgroup of this process, which is one of the others.
+    own: Id,
+}
+
+/// What has been used up to a moment.
+struct Clocks {
+    at: Instant,
+    of_loads: Each<CpuTime>,
+    of_others: Each<CpuTime>,
+    of_this: Duration,
+}
+
+impl Scene {
+    fn read(root: &Path, cgroups: &[PathBuf]) -> Result<Self> {
+        let mut tree = Tree::read(root)?;
+        tree.read_affinity(root);
+        let find = |cgroup: &PathBuf| tree.find(cgroup).context("a load's cgroup is gone");
+        let loads = cgroups.iter().map(find).collect::<Result<Vec<Id>>>()?;
+        let others = tree.ids().filter(|id| tree[*id].children.is_empty() && tree[*id].populated);
+        let others = others.filter(|id| !loads.contains(id)).collect();
+        let own = tree.nearest(&cgroup::of_process(root, "self")?);
+        Ok(Self { tree, loads, others, own })
+    }
+
+    fn clocks(&self, root: &Path) -> Clocks {
+        let of_others = cpu_times(root, &self.tree, &self.others);
+        let of_loads = cpu_times(root, &self.tree, &self.loads);
+        Clocks { at: Instant::now(), of_loads, of_others, of_this: own_cpu_time() }
+    }
+
+    /// How many CPUs each load and each of the others has used.
+    fn used(&self, before: &Clocks, after: &Clocks) -> (Vec<f64>, BTreeMap<Id, f64>) {
+        let cpus = self.tree.online.as_ref().map_or(1, CpuSet::count);
+        let used = |id: Id, before: &Each<CpuTime>, after: &Each<CpuTime>| {
+            let share = after.get(id)?.share_since(*before.get(id)?, cpus);
+            Some(share * f64::from(cpus))
+        };
+        let loads = self.loads.iter().map(|id| used(*id, &before.of_loads, &after.of_loads).unwrap_or(0.0));
+        let others = self.others.iter().map(|id| {
+            let used = used(*id, &before.of_others, &after.of_others).unwrap_or(0.0);
+            // To look at thousands of cgroups takes time as well: that of a drill, and nobody's beside it.
+            let drills =
+                if *id == self.own { after.of_this.saturating_sub(before.of_this) } else { Duration::ZERO };
+            let part = drills.as_secs_f64() / after.at.duration_since(before.at).as_secs_f64();
+            (*id, (used - part).max(0.0))
+        });
+        (loads.collect(), others.collect())
+    }
 }
 
 fn due(before: &Before<'_>, loads: &[Load], cpu: u32) -> Vec<f64> {
@@ -139,8 +195,15 @@ fn look(root: &Path) -> Result<Look> {
         let waited = Duration::from_micros(after?.saturating_sub(before?));
         Some(waited.as_secs_f64() / passed.as_secs_f64())
     };
-    let [(waiting, short)] = [(part(before[0], after[0]), part(before[1], after[1]))];
+    let ([cpu_before, memory_before], [cpu, memory]) = (before, after);
+    let (waiting, short) = (part(cpu_before, cpu), part(memory_before, memory));
     Ok(Look { idle: Idle::read(root)?.since(&idle), waiting, short })
+}
+
+/// The CPU time of this process.
+fn own_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// Puts each load into a scope beside whom it stands for; gives the scopes' cgroups.
@@ -153,14 +216,4 @@ fn place(root: &Path, loads: &Loads, all: &[Load]) -> Result<Vec<PathBuf>> {
         Ok(load.slice.cgroup_of(&scope))
     })
     .collect()
-}
-
-/// How many CPUs each has used.
-fn used(tree: &Tree, of: &[Id], before: &Each<CpuTime>, after: &Each<CpuTime>) -> BTreeMap<Id, f64> {
-    let cpus = tree.online.as_ref().map_or(1, CpuSet::count);
-    let used = |id: &Id| {
-        let share = after.get(*id)?.share_since(*before.get(*id)?, cpus);
-        Some((*id, share * f64::from(cpus)))
-    };
-    of.iter().filter_map(used).collect()
 }

@@ -17,6 +17,7 @@ use crate::effect::drill::kills::{Plan, Row, rows};
 use crate::effect::kill_order::{Domain, KillScene, victims};
 use crate::enforce::lock::Lock;
 use crate::host::cgroup;
+use crate::host::kernel_log::KernelLog;
 use crate::host::oom;
 use crate::host::pid1::Manager;
 use crate::host::processes;
@@ -79,6 +80,7 @@ pub fn drill_kills(before: &Before<'_>, plan: Plan, _lock: &Lock) -> Result<Kill
             AVAILABLE >> 20
         );
     }
+    let mut log = KernelLog::from_now(root)?;
     be_first_to_go(root)?;
     let all = plan.targets.iter().map(|target| (target.raised, Work::Hold(EACH)));
     let mut loads = Loads::start(root, all)?;
@@ -90,11 +92,11 @@ pub fn drill_kills(before: &Before<'_>, plan: Plan, _lock: &Lock) -> Result<Kill
         outlive_kills: units::manager(root)?.version.is_some_and(|version| version >= POLICY_OF_SCOPES),
     };
     loads.put(root, &loads.pids(), &place)?;
-    loads.go()?;
+    loads.go(Duration::ZERO)?;
     loads.wait_until_held()?;
     let cgroup = slice.cgroup_of(&scope);
     let predicted = predicted(root, &cgroup, &loads.pids(), oom.ram)?;
-    let killed = kill_all(root, &cgroup, &scope, &mut loads)?;
+    let killed = kill_all(root, &cgroup, &scope, &mut loads, &mut log)?;
     let rows = rows(&plan.targets, &predicted, &killed);
     Ok(KillDrill { plan, rows })
 }
@@ -108,13 +110,25 @@ fn predicted(root: &Path, cgroup: &Path, pids: &[u32], ram: u64) -> Result<Vec<u
     let scene = KillScene { tree: &tree, units: &units, processes: &processes, ram, swap: 0 };
     let order = victims(&scene, Domain { of: id, total: LIMIT });
     let place = |pid: u32| pids.iter().position(|other| *other == pid);
-    Ok(order.iter().filter_map(|victim| place(victim.process.pid)).collect())
+    let order: Vec<usize> = order.iter().filter_map(|victim| place(victim.process.pid)).collect();
+    if order.len() < pids.len() {
+        bail!("a process of the drill has ended before it was killed: see journalctl -b -k");
+    }
+    Ok(order)
 }
 
-/// The places of the processes in the order in which the kernel kills them.
-fn kill_all(root: &Path, cgroup: &Path, scope: &str, loads: &mut Loads) -> Result<Vec<usize>> {
+/// The places of the processes in the order in which the kernel kills them. It may kill a second one before the
+/// memory of the first is back, so how they end does not tell: the kernel does.
+fn kill_all(
+    root: &Path,
+    cgroup: &Path,
+    scope: &str,
+    loads: &mut Loads,
+    log: &mut KernelLog,
+) -> Result<Vec<usize>> {
+    let pids = loads.pids();
     let mut killed: Vec<usize> = Vec::new();
-    while killed.len() < loads.pids().len() {
+    while killed.len() < pids.len() {
         let deadline = Instant::now() + PATIENCE;
         let used =
             cgroup::attribute(root, cgroup, "memory.current").and_then(|text| text.parse::<u64>().ok());
@@ -130,11 +144,13 @@ fn kill_all(root: &Path, cgroup: &Path, scope: &str, loads: &mut Loads) -> Resul
             }
             sleep(PAUSE);
         }
-        let news: Vec<usize> = loads.ended()?.into_iter().filter(|at| !killed.contains(at)).collect();
-        if news.len() > 1 {
-            bail!("{} processes were killed at once for 1 MiB: their order cannot be told", news.len());
+        let place = |pid: u32| pids.iter().position(|own| *own == pid);
+        killed.extend(log.killed()?.into_iter().filter_map(place));
+        if loads.ended()?.len() > killed.len() {
+            bail!(
+                "a process of the drill ended, and the kernel's log has no word of it: it was not killed for memory"
+            );
         }
-        killed.extend(news);
     }
     Ok(killed)
 }

@@ -5,6 +5,7 @@
 //! pipe that has its other end nowhere else, and ends by itself in the end. A scope goes with the last process in it.
 #![forbid(unsafe_code)]
 
+use std::ffi::CStr;
 use std::hint::black_box;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -16,9 +17,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_setaffinity};
-use nix::sys::prctl::set_pdeathsig;
+use nix::sys::prctl::{set_name, set_pdeathsig};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::host::cgroup;
 use crate::host::pid1::{Holds, Manager, Scope};
@@ -27,12 +29,15 @@ use crate::units::{OomScoreAdj, SliceName};
 
 /// The command that a load is, which no help shows.
 pub const COMMAND: &str = "drill-load";
-/// What a load writes once it is ready, and is sent to go on.
+/// What a load writes once it is ready.
 const WORD: [u8; 1] = [b'.'];
 /// After this a load ends by itself.
 const LONGEST: Duration = Duration::from_secs(25);
-/// How long PID 1 and the loads may take until all are where they belong. Emulated CPUs need a second for ten.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long PID 1 and the loads may take until all are where they belong: a second for ten of them on emulated CPUs,
+/// and many where others use those as well.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What a load is called, in the kernel's log too.
+const NAME: &CStr = c"fairslice-drill";
 /// How often is looked whether PID 1 has moved a process.
 const PAUSE: Duration = Duration::from_millis(2);
 /// A busy load looks at the clock so seldom: what an emulator makes of reading it is not what is measured.
@@ -161,13 +166,14 @@ impl Loads {
         Ok(())
     }
 
-    /// Sets all of them off, at once.
+    /// Sets all of them off in so long a while, at the same moment.
     ///
     /// # Errors
     /// One of them is gone.
-    pub(super) fn go(&mut self) -> Result<()> {
+    pub(super) fn go(&mut self, after: Duration) -> Result<()> {
+        let at = u64::try_from((uptime() + after).as_nanos())?.to_ne_bytes();
         for load in &mut self.running {
-            load.go.write_all(&WORD).context("setting a load off")?;
+            load.go.write_all(&at).context("setting a load off")?;
         }
         Ok(())
     }
@@ -254,13 +260,16 @@ pub fn be(root: &Path, parent: i32, score: OomScoreAdj, work: Work) -> Result<()
     if getppid().as_raw() != parent {
         bail!("it is fairslice drill that starts this, and {parent} is not the parent");
     }
+    set_name(NAME).context("setting a load's name")?;
     set_own_oom_score_adj(root, score)?;
     let (mut stdin, mut stdout) = (io::stdin(), io::stdout());
     let mut say = || stdout.write_all(&WORD).and_then(|()| stdout.flush());
     say().context("answering")?;
-    if stdin.read_exact(&mut [0]).is_err() {
+    let mut at = [0; 8];
+    if stdin.read_exact(&mut at).is_err() {
         return Ok(());
     }
+    sleep(Duration::from_nanos(u64::from_ne_bytes(at)).saturating_sub(uptime()));
     match work {
         Work::Spin => spin_until(end),
         Work::Hold(bytes) => {
@@ -271,6 +280,11 @@ pub fn be(root: &Path, parent: i32, score: OomScoreAdj, work: Work) -> Result<()
         }
     }
     Ok(())
+}
+
+/// By a clock that is everybody's.
+fn uptime() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default()
 }
 
 fn spin_until(end: Instant) {
