@@ -209,11 +209,12 @@ fn own_cpu_time() -> Duration {
 /// Puts each load into a scope beside whom it stands for; gives the scopes' cgroups.
 fn place(root: &Path, loads: &Loads, all: &[Load]) -> Result<Vec<PathBuf>> {
     let each = all.iter().zip(loads.pids()).enumerate();
-    each.map(|(at, (load, pid))| {
+    let put = |(at, (load, pid)): (usize, (&Load, u32))| {
         let (scope, resources) = (scope_name(at + 1), load.resources());
         let place = Place { slice: &load.slice, scope: &scope, resources: &resources, outlive_kills: false };
-        loads.put(root, &[pid], &place)?;
-        Ok(load.slice.cgroup_of(&scope))
-    })
-    .collect()
+        loads.put(root, &[pid], &place)
+    };
+    let cgroups = each.map(put).collect::<Result<Vec<_>>>()?;
+    loads.wait_until_in(root, &cgroups)?;
+    Ok(cgroups)
 }

@@ -91,10 +91,10 @@ pub fn drill_kills(before: &Before<'_>, plan: Plan, _lock: &Lock) -> Result<Kill
         resources: &[(MEMORY_MAX.bus, LIMIT), (MEMORY_SWAP_MAX.bus, 0)],
         outlive_kills: units::manager(root)?.version.is_some_and(|version| version >= POLICY_OF_SCOPES),
     };
-    loads.put(root, &loads.pids(), &place)?;
+    let cgroup = loads.put(root, &loads.pids(), &place)?;
+    loads.wait_until_in(root, &vec![cgroup.clone(); plan.targets.len()])?;
     loads.go(Duration::ZERO)?;
     loads.wait_until_held()?;
-    let cgroup = slice.cgroup_of(&scope);
     let predicted = predicted(root, &cgroup, &loads.pids(), oom.ram)?;
     let killed = kill_all(root, &cgroup, &scope, &mut loads, &mut log)?;
     let rows = rows(&plan.targets, &predicted, &killed);

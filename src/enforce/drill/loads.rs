@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use std::hint::black_box;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio, id};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -120,11 +120,11 @@ impl Loads {
         self.running.iter().map(|load| load.child.id()).collect()
     }
 
-    /// Puts some of them, by their numbers, into a scope, and returns when they are in there.
+    /// Asks for a scope around some of them, by their numbers; gives its cgroup. PID 1 moves them some time after.
     ///
     /// # Errors
-    /// PID 1 refuses, or has not done it in time.
-    pub(super) fn put(&self, root: &Path, pids: &[u32], place: &Place<'_>) -> Result<()> {
+    /// PID 1 refuses.
+    pub(super) fn put(&self, root: &Path, pids: &[u32], place: &Place<'_>) -> Result<PathBuf> {
         let scope = Scope {
             name: place.scope,
             slice: place.slice,
@@ -135,13 +135,20 @@ impl Loads {
             resources: place.resources,
         };
         Manager::below(root).start_scope(&scope, self.deadline)?;
-        let cgroup = place.slice.cgroup_of(place.scope);
-        for pid in pids {
-            while cgroup::of_process(root, &pid.to_string())? != cgroup {
+        Ok(place.slice.cgroup_of(place.scope))
+    }
+
+    /// Waits until each of all of them is in the cgroup at its place.
+    ///
+    /// # Errors
+    /// PID 1 has not done it in time.
+    pub(super) fn wait_until_in(&self, root: &Path, cgroups: &[PathBuf]) -> Result<()> {
+        for (pid, cgroup) in self.pids().into_iter().zip(cgroups) {
+            while cgroup::of_process(root, &pid.to_string())? != *cgroup {
                 if Instant::now() >= self.deadline {
                     bail!(
                         "PID 1 agreed to start {}, but had not done so within {} s: see journalctl -b _PID=1",
-                        place.scope,
+                        cgroup::place(cgroup).shown(),
                         PATIENCE.as_secs()
                     );
                 }
