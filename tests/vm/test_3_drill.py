@@ -19,7 +19,7 @@ FRAGMENT = "/etc/fairslice/policy.d/70-drill.toml"
 UNITS = "/run/systemd/system"
 # What could be left: cgroups, processes, units.
 LEFT = (
-    "find /sys/fs/cgroup -name 'fairslice-drill-*'; pgrep -a fairslice-drill; ls /run/systemd/transient | grep drill;"
+    "find /sys/fs/cgroup -name 'fairslice-drill-*'; ps -eo comm | grep fairslice-drill; ls /run/systemd/transient | grep drill;"
     " systemctl list-units --all --plain --no-legend 'fairslice-drill-*'"
 )
 
