@@ -4,6 +4,7 @@
 mod adopt;
 mod apply;
 mod doctor;
+mod drill;
 mod explain;
 mod export;
 mod fleet;
@@ -92,6 +93,11 @@ enum Command {
     /// Say what something comes to, and why: a login, a unit, a process, CPU shares, memory, the kill order
     #[command(subcommand)]
     Explain(explain::Explain),
+    /// Prove it: start loads beside services and logins, and measure what they get
+    Drill(drill::Options),
+    /// A load of a drill's
+    #[command(hide = true, name = enforce::drill::COMMAND)]
+    DrillLoad(drill::Load),
     /// Make the running machine what the policy says, now
     Apply(apply::Options),
     /// Print what was set up by hand as a policy, put that in its place, and retire the files it was set in
@@ -170,6 +176,8 @@ pub fn main() -> ExitCode {
         Command::Me(form) => explain::process::me(&root, &form),
         Command::Doctor(arguments) => doctor::run(&root, &arguments),
         Command::Explain(what) => explain::run(&root, what),
+        Command::Drill(options) => drill::run(&root, &options),
+        Command::DrillLoad(load) => drill::load(&root, &load),
         Command::Apply(options) => apply::run(&root, &options),
         Command::Import(options) => import::run(&root, &options),
         Command::Export(to) => export::run(&root, &to),

@@ -52,7 +52,7 @@ const TEXT: &str =
 const WORDS: [&[u8]; 2] = [TEXT.as_bytes(), b"\xff\xfe\x1b[2J\n"];
 /// What each command is told to look at, so that it has something to say. A command that is not here
 /// makes the test fail.
-const WHAT: [(&[&str], &[&str]); 22] = [
+const WHAT: [(&[&str], &[&str]); 24] = [
     (&["check"], &[]),
     (&["policy"], &[]),
     (&["status"], &[]),
@@ -66,6 +66,8 @@ const WHAT: [(&[&str], &[&str]); 22] = [
     (&["me"], &[]),
     (&["fleet"], &["fleet.json"]),
     (&["export", "kubernetes"], &["k8s"]),
+    (&["drill"], &["--dry-run"]),
+    (&["drill-load"], &["1", "--score=0"]),
     (&["apply"], &["--dry-run"]),
     (&["import"], &[]),
     (&["adopt"], &["--dry-run", "local-fs"]),

@@ -10,8 +10,15 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::chown;
 use std::path::Path;
+use std::time::Duration;
 
+use fairslice::effect::drill::cpu::{self, Found, Row};
+use fairslice::effect::drill::{Of, kills};
+use fairslice::enforce::drill::{CpuDrill, KillDrill};
 use fairslice::host::account::Account;
+use fairslice::report::{DrillView, drill_json};
+use fairslice::text::Foreign;
+use fairslice::units::{OomScoreAdj, ServiceName};
 use fairslice::{paths, policy};
 use fixture::common::{self, replace};
 use fixture::{SERVICES, cgroup, fairslice, load, write};
@@ -291,6 +298,48 @@ fn disks(root: &Path) {
         write(root, &format!("sys/block/{name}/queue/scheduler"), &format!("{scheduler}\n"));
     }
     write(root, &format!("{CGROUP}/io.cost.qos"), "8:16 enable=1 ctrl=auto\n");
+}
+
+#[test]
+fn drill() {
+    let schema = Schema::of("drill");
+    let machine = common::machine("fairslice");
+    checked(&schema, machine.path(), &["drill", "--dry-run", "--json"]);
+    // What starts loads needs a machine: tests/vm/test_3_drill.py.
+    let fs = Of::Service(ServiceName::new("local-fs").unwrap());
+    let login = |name: &[u8]| Of::Login(1001, Foreign::new(name));
+    let row = |of: &Of, measured| Row {
+        of: of.clone(),
+        depth: 2,
+        declared: 0.6,
+        found: Some(Found { predicted: 0.61, measured }),
+    };
+    let left_out = vec![fs.clone()];
+    let cpu = CpuDrill {
+        plan: cpu::Plan { left_out, ..Default::default() },
+        cpu: 1,
+        rows: vec![row(&fs, 0.59), row(&login(b"alice"), 0.5)],
+        ran: Some((Duration::from_secs(4), 0.99)),
+    };
+    assert!(!cpu.holds());
+    let score = |score| OomScoreAdj::new(score).unwrap();
+    let killed = |of: &Of, predicted| kills::Row {
+        of: of.clone(),
+        declared: score(-500),
+        live: score(-400),
+        due: (1, 2),
+        predicted,
+        killed: 2,
+    };
+    let left_out = vec![(fs.clone(), "too many")];
+    let kills = KillDrill {
+        plan: kills::Plan { left_out, ..Default::default() },
+        rows: vec![killed(&fs, 1), killed(&login(b"\xff"), 2)],
+    };
+    for view in [DrillView { cpu: Some(cpu), kills: None }, DrillView { cpu: None, kills: Some(kills) }] {
+        schema.check(&drill_json(&view));
+    }
+    assert_eq!(schema.unseen(), [""; 0]);
 }
 
 #[test]

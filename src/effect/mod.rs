@@ -1,6 +1,7 @@
 //! What the policy comes to on the machine: pure functions.
 #![forbid(unsafe_code)]
 
+pub mod drill;
 pub mod held;
 pub mod ignored;
 pub mod io_share;

@@ -6,6 +6,8 @@ pub mod adopt;
 #[cfg(feature = "cli")]
 pub mod apply;
 #[cfg(feature = "cli")]
+pub mod drill;
+#[cfg(feature = "cli")]
 mod drop_in;
 #[cfg(feature = "cli")]
 pub mod due;

@@ -16,6 +16,7 @@ use super::cgroup::attribute;
 use super::machine::amount;
 use super::parallel;
 use super::pressure::Pressure;
+use super::tree::{Each, Id, Tree};
 use super::unread::Unread;
 
 /// What a cgroup uses now.
@@ -59,6 +60,15 @@ impl Usage {
         let cpu = usage.map(|(_, used)| CpuTime { used, at: Instant::now() });
         Self { cpu, pressure: Pressure::read(root, cgroup) }
     }
+}
+
+/// The CPU time that each of these has used. Siblings are best next to each other.
+#[must_use]
+pub fn cpu_times(root: &Path, tree: &Tree, of: &[Id]) -> Each<CpuTime> {
+    tree.read_about(root, of, |_, directory| {
+        let used = count(&directory.text("cpu.stat")?, "usage_usec");
+        Some(CpuTime { used, at: Instant::now() })
+    })
 }
 
 /// An attribute with a line `KEY NUMBER` for each, such as `cpu.stat` and `memory.events`, in its order;

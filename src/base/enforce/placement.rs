@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use super::cgroup2::{Hierarchy, SettingValues};
 use super::{decision, own, scope};
 use crate::host::cgroup;
-use crate::host::pid1::{Holds, Manager, Scope};
+use crate::host::pid1::{ASKING, Holds, Manager, Scope};
 use crate::paths;
 use crate::text::{Foreign, shown};
 use crate::units::{INIT_SCOPE, SliceName};
@@ -75,6 +75,7 @@ pub(super) fn through_pid1(root: &Path, login: &Login<'_>, deadline: Instant) ->
             shown(login.service)
         ),
         documentation: "man:pam_fairslice(8)",
+        processes: &[ASKING],
         holds,
         // As logind does: the limit is the slice's.
         resources: &[("TasksMax", u64::MAX)],

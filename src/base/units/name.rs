@@ -53,6 +53,12 @@ impl SliceName {
         Self("user.slice".to_owned())
     }
 
+    /// `system.slice`, which holds every service that nobody has put elsewhere.
+    #[must_use]
+    pub fn system() -> Self {
+        Self("system.slice".to_owned())
+    }
+
     /// `user-1000.slice`, which holds the logins of one user.
     #[must_use]
     pub fn of_user(uid: u32) -> Self {

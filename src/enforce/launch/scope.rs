@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use fairslice_base::host::cgroup;
-use fairslice_base::host::pid1::{Holds, Manager, Scope};
+use fairslice_base::host::pid1::{ASKING, Holds, Manager, Scope};
 
 use crate::enforce::scope;
 use crate::units::{MEMORY_ZSWAP_MAX, PROPERTIES, ServiceName, SliceName};
@@ -53,6 +53,7 @@ pub(super) fn enter(root: &Path, service: &ServiceName, slice: &SliceName, place
         slice,
         description: &format!("{service}, put into {slice} by fairslice-launch"),
         documentation: "man:fairslice-launch(1)",
+        processes: &[ASKING],
         holds: Holds::Service {
             stopped_with: unit.as_ref().filter(|_| ends_with.is_some()).map(ServiceName::as_str),
             properties: running.as_ref(),

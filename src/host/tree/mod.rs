@@ -309,6 +309,13 @@ impl Tree {
         }
     }
 
+    /// Says of a cgroup that it has this weight and this limit.
+    pub fn set_cpu(&mut self, id: Id, cpu: Cpu) {
+        if let Some(cgroup) = self.cgroups.get_mut(id.0) {
+            cgroup.cpu = Some(cpu);
+        }
+    }
+
     /// The CPUs that the threads in a cgroup and below may use, where every one of them is bound to some.
     #[must_use]
     pub fn affinity_below(&self, id: Id) -> Option<CpuSet> {

@@ -46,6 +46,8 @@ const SERVICE_INTERFACE: &str = "org.freedesktop.systemd1.Service";
 const PROPERTIES_INTERFACE: &str = "org.freedesktop.DBus.Properties";
 /// The largest reply to a single call, in bytes: a value, a path, or an error's name and one line of text.
 const LARGEST: u64 = 64 << 10;
+/// The sender of the message, in whichever PID namespace it is.
+pub const ASKING: u32 = 0;
 /// The longest error text that is passed on, in characters.
 const MAX_TEXT: usize = 300;
 
@@ -55,7 +57,7 @@ pub struct Manager {
     socket: PathBuf,
 }
 
-/// A transient scope that takes in the process which asks for it.
+/// A transient scope that takes in processes which run already.
 #[derive(Debug)]
 pub struct Scope<'a> {
     /// The unit's name, with `.scope`.
@@ -66,7 +68,9 @@ pub struct Scope<'a> {
     pub description: &'a str,
     /// `Documentation=`
     pub documentation: &'a str,
-    /// Whose process it takes in.
+    /// The processes it takes in, [`ASKING`] for the one that asks.
+    pub processes: &'a [u32],
+    /// Whose they are.
     pub holds: Holds<'a>,
     /// Weights and limits, as [`Manager::set_unit_properties`] takes them.
     pub resources: &'a [(&'static str, u64)],
@@ -86,6 +90,12 @@ pub enum Holds<'a> {
     Login {
         /// The unit with which it is stopped, too.
         stopped_with: Option<&'a str>,
+    },
+    /// A drill's own loads.
+    Loads {
+        /// Those that the kernel does not kill go on when it has killed one: `OOMPolicy=continue`, which scopes have since
+        /// systemd 253. Before that they always do.
+        outlive_kills: bool,
     },
 }
 
@@ -197,9 +207,9 @@ impl Manager {
         })
     }
 
-    /// Asks for a transient scope around the calling process: `StartTransientUnit`.
+    /// Asks for a transient scope around processes: `StartTransientUnit`.
     ///
-    /// PID 1 moves the process some milliseconds after it has answered. That is for the caller to
+    /// PID 1 moves them some milliseconds after it has answered. That is for the caller to
     /// wait for.
     ///
     /// # Errors
@@ -272,8 +282,7 @@ fn start_transient_unit(scope: &Scope<'_>) -> Result<Call<'static>> {
         ("Description", Variant::from(scope.description)),
         ("Documentation", Variant::from(vec![scope.documentation])),
         ("Slice", Variant::from(scope.slice.as_str())),
-        // 0 is the sender of this message, in whichever PID namespace it is.
-        ("PIDs", Variant::from(vec![0_u32])),
+        ("PIDs", Variant::from(scope.processes)),
         ("CollectMode", Variant::from("inactive-or-failed")),
     ];
     match &scope.holds {
@@ -290,9 +299,14 @@ fn start_transient_unit(scope: &Scope<'_>) -> Result<Call<'static>> {
             // At shutdown it ends before the network does, or ssh clients hang.
             properties.push(("After", Variant::from(vec!["systemd-user-sessions.service"])));
         }
+        Holds::Loads { outlive_kills: true } => {
+            properties.push(("OOMPolicy", Variant::from("continue")));
+        }
+        Holds::Loads { outlive_kills: false } => {}
     }
-    let (Holds::Service { stopped_with, .. } | Holds::Login { stopped_with }) = scope.holds;
-    if let Some(unit) = stopped_with {
+    if let Holds::Service { stopped_with: Some(unit), .. } | Holds::Login { stopped_with: Some(unit) } =
+        scope.holds
+    {
         properties.push(("StopPropagatedFrom", Variant::from(vec![unit])));
         // So the unit is stopped first, in its own way, and then what is left of it.
         properties.push(("Before", Variant::from(vec![unit])));

@@ -1,0 +1,548 @@
+//! CPU time: a busy load for each service and login, all on one CPU.
+//!
+//! On one run queue what the kernel makes of weights is exact: nothing is moved elsewhere, and no load is rounded on
+//! its way to another CPU.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
+use std::path::{Path, PathBuf};
+
+use super::Of;
+use crate::effect::share::{Busy, shares};
+use crate::effect::{Carried, given, slices, total_weight_now};
+use crate::host::cpu_set::CpuSet;
+use crate::host::machine::Machine;
+use crate::host::tree::{Cgroup, Cpu, CpuMax, Id, Tree};
+use crate::policy::{Policy, Resources};
+use crate::survey::RunningService;
+use crate::survey::snapshot::Snapshot;
+use crate::units::span::SECOND;
+use crate::units::{CPU_QUOTA, CPU_WEIGHT, SettingValue, SliceName, Weight};
+
+/// What is measured, predicted and declared is the same where it differs by less.
+pub const TOLERANCE: f64 = 0.03;
+/// So many loads at most. Each has some 2 MiB of its own.
+pub const MOST: usize = 16;
+/// From so much of a CPU on, somebody else's use of it counts in a prediction.
+const SOME: f64 = 0.01;
+
+/// A load that is to be started.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// Whom it stands for.
+    pub of: Of,
+    /// The slice of that one: where the load runs.
+    pub slice: SliceName,
+    /// The slice where the policy has it.
+    pub declared_slice: SliceName,
+    /// Weight and limit that it has now; `None` where its slice does not hand on the controller.
+    pub cpu: Option<Cpu>,
+    /// Those that are declared.
+    declared: Declared,
+}
+
+/// What a policy says of a cgroup's CPU time; what it leaves open is as it is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Declared {
+    weight: Option<u64>,
+    max: Option<CpuMax>,
+}
+
+/// The loads of a drill.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// In the order in which they are started.
+    pub loads: Vec<Load>,
+    /// Who is not stood for, because there are too many.
+    pub left_out: Vec<Of>,
+}
+
+/// A load, or a slice with all that is in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// Whom it stands for, or which slice.
+    pub of: Of,
+    /// How many slices it is in.
+    pub depth: usize,
+    /// Its part of what all loads get together, 0 to 1, by the policy.
+    pub declared: f64,
+    /// The same as it is; `None` where nothing was started.
+    pub found: Option<Found<f64>>,
+}
+
+/// What came of a drill.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Found<T> {
+    /// By what is in force, and what others use: what `explain share` says.
+    pub predicted: T,
+    /// By the kernel's counters.
+    pub measured: T,
+}
+
+impl Load {
+    /// One that has a slice for itself.
+    fn of_slice(of: Of, slice: SliceName) -> Self {
+        Self { of, slice: slice.clone(), declared_slice: slice, cpu: None, declared: Declared::default() }
+    }
+
+    /// The weight and the limit of its scope, as PID 1 takes them. The kernel's own weight is not set: with a weight
+    /// PID 1 would hand the controller on to all that is in the slice.
+    #[must_use]
+    pub fn resources(&self) -> Vec<(&'static str, u64)> {
+        let weight = self.cpu.map(|cpu| cpu.weight).filter(|weight| *weight != Weight::DEFAULT.get());
+        let max = self.cpu.and_then(|cpu| cpu.max);
+        let quota = max.and_then(|max| max.quota.checked_mul(SECOND)?.checked_div(max.period));
+        let both = [(CPU_WEIGHT.bus, weight), (CPU_QUOTA.bus, quota)];
+        both.into_iter().filter_map(|(name, number)| Some((name, number?))).collect()
+    }
+}
+
+impl Row {
+    /// Whether it got what is declared.
+    #[must_use]
+    pub fn is_as_declared(&self) -> bool {
+        self.found.is_none_or(|found| is_near(found.measured, self.declared))
+    }
+
+    /// Whether it got what was predicted.
+    #[must_use]
+    pub fn is_as_predicted(&self) -> bool {
+        self.found.is_none_or(|found| is_near(found.measured, found.predicted))
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.is_as_declared() && self.is_as_predicted()
+    }
+}
+
+fn is_near(one: f64, other: f64) -> bool {
+    (one - other).abs() <= TOLERANCE
+}
+
+impl Declared {
+    fn of(resources: &Resources, machine: Machine) -> Self {
+        Self::from(resources.settings().map(|setting| (setting.property.key, setting.value)), machine)
+    }
+
+    fn from(settings: impl Iterator<Item = (&'static str, SettingValue)>, machine: Machine) -> Self {
+        let mut declared = Self::default();
+        for (key, value) in settings {
+            let number = machine.number(&value);
+            if key == CPU_WEIGHT.key {
+                declared.weight = Some(number);
+            } else if key == CPU_QUOTA.key {
+                declared.max = Some(CpuMax { quota: number, period: SECOND });
+            }
+        }
+        declared
+    }
+
+    fn over(self, live: Option<Cpu>) -> Cpu {
+        let live = live.unwrap_or(Cpu { weight: Weight::DEFAULT.get(), max: None });
+        Cpu { weight: self.weight.unwrap_or(live.weight), max: self.max.or(live.max) }
+    }
+}
+
+/// What is started: a load for every service of which the policy says something about CPU time and for every login,
+/// next to it, with its weight and limit; and one in each slice of the policy's in which nothing of that runs.
+#[must_use]
+pub fn plan(policy: &Policy, machine: Machine, live: &Snapshot) -> Plan {
+    let mut loads = services(policy, machine, live);
+    let logins = live.users.iter().map(|user| Load::of_slice(Of::login(user), SliceName::of_user(user.uid)));
+    loads.extend(logins);
+    let empty = |slice: &&SliceName| {
+        let path = slice.cgroup();
+        live.tree.find(&path).is_some() && !loads.iter().any(|load| load.slice.cgroup().starts_with(&path))
+    };
+    let empty: Vec<SliceName> = policy.slices.keys().filter(empty).cloned().collect();
+    loads.extend(empty.into_iter().map(|slice| Load::of_slice(Of::Slice(slice.clone()), slice)));
+    most(loads)
+}
+
+fn services(policy: &Policy, machine: Machine, live: &Snapshot) -> Vec<Load> {
+    let service = |service: &RunningService| {
+        let rule = policy.service(&service.name).resources;
+        let declared = Declared::of(&rule, machine);
+        let held = policy.slice_of(&service.name);
+        if held.is_none() && declared.weight.is_none() && declared.max.is_none() {
+            return None;
+        }
+        let id = live.tree.find(&service.cgroup)?;
+        let slice = slice_of(&live.tree, live.tree[id].parent?)?;
+        Some(Load {
+            of: Of::Service(service.name.clone()),
+            declared_slice: held.unwrap_or(&slice).clone(),
+            slice,
+            cpu: live.tree[id].cpu,
+            declared,
+        })
+    };
+    live.services.iter().filter_map(service).collect()
+}
+
+fn slice_of(tree: &Tree, id: Id) -> Option<SliceName> {
+    SliceName::new(tree.unit(id).filter(|_| tree.is_slice(id))?).ok()
+}
+
+/// As many as may be, every slice's first one before its second.
+fn most(loads: Vec<Load>) -> Plan {
+    let mut before: BTreeMap<PathBuf, usize> = BTreeMap::new();
+    let mut ranked: Vec<(usize, Load)> = Vec::with_capacity(loads.len());
+    for load in loads {
+        // All logins count as in one slice: a machine may have hundreds.
+        let at = match load.of {
+            Of::Login(..) => SliceName::user().cgroup(),
+            Of::Service(_) | Of::Slice(_) => load.slice.cgroup(),
+        };
+        let rank = before.entry(at).or_default();
+        ranked.push((*rank, load));
+        *rank += 1;
+    }
+    ranked.sort_by_key(|(rank, _)| *rank);
+    let left_out = ranked.split_off(MOST.min(ranked.len()));
+    Plan {
+        loads: ranked.into_iter().map(|(_, load)| load).collect(),
+        left_out: left_out.into_iter().map(|(_, load)| load.of).collect(),
+    }
+}
+
+/// The CPUs on which all of these may run.
+#[must_use]
+pub fn common_cpus(tree: &Tree, loads: &[Load], own: &CpuSet) -> CpuSet {
+    let own = own.without(&tree.isolated);
+    loads.iter().fold(own, |common, load| {
+        let nearest = tree.nearest(&load.slice.cgroup());
+        match tree.upwards(nearest).find_map(|id| tree[id].cpus.as_ref()) {
+            Some(cpus) => common.and(cpus),
+            None => common,
+        }
+    })
+}
+
+/// The part of each load where the machine is as the policy says and nothing else runs. What the policy leaves open
+/// is as it is now.
+#[must_use]
+pub fn declared(
+    policy: &Policy,
+    carried: &BTreeMap<SliceName, Carried>,
+    machine: Machine,
+    live: &Snapshot,
+    loads: &[Load],
+    cpu: u32,
+) -> Vec<f64> {
+    let mut tree = live.tree.clone();
+    let on: CpuSet = [cpu].into_iter().collect();
+    let place = |tree: &mut Tree, load: &Load| {
+        let slice = with_slice(tree, &load.declared_slice);
+        // A name that no unit has.
+        let name = format!("{}/", load.of.unit());
+        let id = tree.add(slice, name, Cgroup { tasks: Some(1), populated: true, ..Cgroup::default() });
+        tree.bind_threads(id, on.clone(), 1);
+        tree.set_cpu(id, load.declared.over(load.cpu));
+        id
+    };
+    let ids: Vec<Id> = loads.iter().map(|load| place(&mut tree, load)).collect();
+    for (slice, declared) in declared_slices(policy, carried, machine, live) {
+        if let Some(id) = tree.find(&slice.cgroup()) {
+            tree.set_cpu(id, declared.over(tree[id].cpu));
+        }
+    }
+    parts(&tree, &ids, &ids)
+}
+
+/// The cgroup of a slice, which is added where there is none.
+fn with_slice(tree: &mut Tree, slice: &SliceName) -> Id {
+    if let Some(id) = tree.find(&slice.cgroup()) {
+        return id;
+    }
+    let parent = slice.parent().map_or(Tree::ROOT, |parent| with_slice(tree, &parent));
+    let name = slice.cgroup().file_name().unwrap_or_default().to_owned();
+    let id = tree.add(parent, name, Cgroup::default());
+    tree.set_cpu(id, Declared::default().over(None));
+    id
+}
+
+/// What the policy says of each slice: its own, those of logins, and those that carry something.
+fn declared_slices(
+    policy: &Policy,
+    carried: &BTreeMap<SliceName, Carried>,
+    machine: Machine,
+    live: &Snapshot,
+) -> Vec<(SliceName, Declared)> {
+    let own = slices(policy, carried).into_iter().map(|slice| {
+        let given = given(policy, slice, carried.get(slice)).into_iter();
+        (slice.clone(), Declared::from(given.map(|given| (given.property.key, given.value)), machine))
+    });
+    let total = total_weight_now(policy, live).map(SettingValue::Cpu);
+    let total = total.map(|weight| (CPU_WEIGHT.key, weight)).into_iter();
+    let others = policy.logins.total.settings().map(|setting| (setting.property.key, setting.value));
+    let logins = (SliceName::user(), Declared::from(total.chain(others), machine));
+    let users = live.users.iter().map(|user| {
+        let declared = Declared::of(&user.rule(policy).resources, machine);
+        (SliceName::of_user(user.uid), declared)
+    });
+    own.chain([logins]).chain(users).collect()
+}
+
+/// What the loads, which are in the tree, are due of what they get together, while these others use so many CPUs.
+#[must_use]
+pub fn predicted(tree: &Tree, loads: &[Id], others: &BTreeMap<Id, f64>) -> Vec<f64> {
+    let mut tree = tree.clone();
+    let mut busy = loads.to_vec();
+    for (id, used) in others.iter().filter(|(_, used)| **used >= SOME) {
+        tree.set_cpu(*id, wanting(&tree, *id, *used));
+        busy.push(*id);
+    }
+    parts(&tree, loads, &busy)
+}
+
+/// A cgroup that uses so many CPUs, because it wants no more: as one that is not let, and that counts against the
+/// others for the part of the time in which it runs.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "a weight of 10,000 at most, and a few CPUs"
+)]
+fn wanting(tree: &Tree, id: Id, cpus: f64) -> Cpu {
+    const PERIOD: u32 = 1_000_000;
+    // Without the controller threads compete one by one, and of those that are asked for there is one for each CPU.
+    let threads = || tree.online.as_ref().map_or(1, CpuSet::count);
+    let weight = tree[id].cpu.map_or_else(|| Weight::DEFAULT.get() * u64::from(threads()), |cpu| cpu.weight);
+    Cpu {
+        weight: (weight as f64 * cpus.min(1.0)).ceil() as u64,
+        max: Some(CpuMax { quota: (cpus * f64::from(PERIOD)) as u64, period: PERIOD.into() }),
+    }
+}
+
+fn parts(tree: &Tree, loads: &[Id], busy: &[Id]) -> Vec<f64> {
+    let cpus = tree.online.as_ref().map_or(1, CpuSet::count);
+    let shares = shares(tree, cpus, &Busy::Only(busy.iter().copied().collect::<BTreeSet<_>>()));
+    normalised(&loads.iter().map(|id| shares.of(*id)).collect::<Vec<_>>())
+}
+
+/// Each as a part of the sum.
+#[must_use]
+pub fn normalised(values: &[f64]) -> Vec<f64> {
+    let sum: f64 = values.iter().sum();
+    values.iter().map(|value| if sum > 0.0 { value / sum } else { 0.0 }).collect()
+}
+
+/// A row for each load, below the slices that they are in.
+#[must_use]
+pub fn rows(loads: &[Load], declared: &[f64], found: Option<Found<&[f64]>>) -> Vec<Row> {
+    // The load of a login or an empty slice is all that is in there: one line says it.
+    let is_own = |load: &Load| matches!(load.of, Of::Login(..) | Of::Slice(_));
+    let owned: BTreeSet<&SliceName> =
+        loads.iter().filter(|load| is_own(load)).map(|load| &load.slice).collect();
+    let mut slices: BTreeSet<SliceName> = BTreeSet::new();
+    for slice in loads.iter().flat_map(|load| [&load.slice, &load.declared_slice]) {
+        slices.extend(iter::successors(Some(slice.clone()), SliceName::parent));
+    }
+    let slices = slices.iter().filter(|slice| !owned.contains(slice)).map(|slice| {
+        let path = slice.cgroup();
+        let now = |load: &Load| load.slice.cgroup().starts_with(&path);
+        let row = Row {
+            of: Of::Slice(slice.clone()),
+            depth: depth(&path) - 1,
+            declared: sum(loads, declared, |load| load.declared_slice.cgroup().starts_with(&path)),
+            found: found.map(|found| found.map(|values| sum(loads, values, now))),
+        };
+        (path, row)
+    });
+    let each = loads.iter().enumerate().map(|(at, load)| {
+        let path = load.slice.cgroup();
+        let value = |values: &[f64]| values.get(at).copied().unwrap_or(0.0);
+        let row = Row {
+            of: load.of.clone(),
+            depth: depth(&path) - usize::from(is_own(load)),
+            declared: value(declared),
+            found: found.map(|found| found.map(value)),
+        };
+        (path.join(load.of.unit()), row)
+    });
+    let mut rows: Vec<(PathBuf, Row)> = slices.chain(each).collect();
+    rows.sort_by(|(one, _), (other, _)| one.cmp(other));
+    rows.into_iter().map(|(_, row)| row).collect()
+}
+
+fn sum(loads: &[Load], values: &[f64], is_in: impl Fn(&Load) -> bool) -> f64 {
+    values.iter().zip(loads).filter(|(_, load)| is_in(load)).map(|(value, _)| value).sum()
+}
+
+impl<T> Found<T> {
+    fn map<R>(self, each: impl Fn(T) -> R) -> Found<R> {
+        Found { predicted: each(self.predicted), measured: each(self.measured) }
+    }
+}
+
+fn depth(path: &Path) -> usize {
+    path.components().count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::policy;
+    use crate::survey::snapshot::{LiveCgroup, User};
+    use crate::units::ServiceName;
+
+    const MACHINE: Machine = Machine { ram: 1 << 30, tasks: 1000 };
+    const POLICY: &str = "[slice.\"a-b.slice\"]\nmatch = [\"x-*\"]\ncpu_weight = 200\n\
+                          [slice.\"c.slice\"]\ncpu_weight = 100\n[logins]\ncpu_weight = 100\ntotal_weight = 100\n";
+
+    fn weighing(weight: u64) -> Cgroup {
+        Cgroup { cpu: Some(Cpu { weight, max: None }), populated: true, ..Cgroup::default() }
+    }
+
+    /// Slices at these weights, each with what is in it; a user is logged in.
+    fn live(a: u64, services: &[&str], slice: &str) -> Snapshot {
+        let mut tree = Tree::new(Cgroup::default());
+        tree.online = Some(CpuSet::first(2));
+        for (top, weight) in [("a.slice", a), ("system.slice", 100), ("user.slice", 100)] {
+            tree.add(Tree::ROOT, top, weighing(weight));
+        }
+        let top = |tree: &Tree, name: &str| tree.find(Path::new(name)).unwrap();
+        let (held, logins) = (top(&tree, "a.slice"), top(&tree, "user.slice"));
+        tree.add(held, "a-b.slice", weighing(100));
+        tree.add(logins, "user-7.slice", weighing(100));
+        let path = SliceName::new(slice).unwrap().cgroup();
+        let parent = tree.find(&path).unwrap();
+        let mut found = Vec::new();
+        for name in services {
+            // Their slice does not hand on the controller.
+            tree.add(parent, *name, Cgroup { populated: true, ..Cgroup::default() });
+            let name = ServiceName::new(name).unwrap();
+            let cgroup = path.join(name.as_str());
+            found.push(RunningService { name, cgroup, main: None, left: Vec::new() });
+        }
+        let (names, groups) = Default::default();
+        let user = User { uid: 7, account: None, names, groups, members: 1, lowest_score: None };
+        let cgroups: BTreeMap<PathBuf, LiveCgroup> = BTreeMap::new();
+        Snapshot { tree, cgroups, services: found, users: vec![user] }
+    }
+
+    fn due(policy: &Policy, live: &Snapshot, loads: &[Load]) -> Vec<f64> {
+        let carried = crate::effect::ancestors(policy, MACHINE.ram);
+        declared(policy, &carried, MACHINE, live, loads, 1)
+    }
+
+    fn texts(rows: &[Row]) -> Vec<String> {
+        let text = |row: &Row| {
+            let found = row.found.map(|found| format!(" {:.3} {:.3}", found.predicted, found.measured));
+            let holds = if row.holds() { "" } else { " !" };
+            format!("{} {} {:.3}{}{holds}", row.depth, row.of.name(), row.declared, found.unwrap_or_default())
+        };
+        rows.iter().map(text).collect()
+    }
+
+    #[test]
+    fn every_service_and_login_has_a_load_beside_it() {
+        let (policy, live) =
+            (policy(POLICY), live(200, &["x-1.service", "x-2.service", "y.service"], "a-b.slice"));
+        let plan = plan(&policy, MACHINE, &live);
+        // Of y.service nothing is declared, and c.slice is not there.
+        assert_eq!(
+            texts(&rows(&plan.loads, &due(&policy, &live, &plan.loads), None)),
+            [
+                "0 a.slice 0.667",
+                "1 a-b.slice 0.667",
+                "2 x-1.service 0.333",
+                "2 x-2.service 0.333",
+                "0 user.slice 0.333",
+                "1 user-7.slice (7) 0.333",
+            ]
+        );
+        assert!(plan.loads.iter().all(|load| load.resources().is_empty()));
+        // An empty slice has a load of its own.
+        let empty = super::plan(&policy, MACHINE, &self::live(200, &["y.service"], "system.slice")).loads;
+        let of: Vec<String> = empty.iter().map(|load| load.of.name()).collect();
+        assert_eq!(of, ["user-7.slice (7)", "a-b.slice"]);
+    }
+
+    #[test]
+    fn what_is_declared_is_not_what_is() {
+        // The ancestor has lost its weight, and a service is where it does not belong.
+        let (policy, mut live) = (policy(POLICY), live(100, &["x-1.service", "x-2.service"], "system.slice"));
+        live.services[1].cgroup = Path::new("a.slice/a-b.slice").join("x-2.service");
+        let held = live.tree.find(Path::new("a.slice/a-b.slice")).unwrap();
+        live.tree.add(held, "x-2.service", Cgroup { populated: true, ..Cgroup::default() });
+        let loads = plan(&policy, MACHINE, &live).loads;
+        let declared = due(&policy, &live, &loads);
+        let third = 1.0 / 3.0;
+        let found = Found { predicted: &[third; 3][..], measured: &[0.30, 0.36, 0.34] };
+        assert_eq!(
+            texts(&rows(&loads, &declared, Some(found))),
+            [
+                "0 a.slice 0.667 0.333 0.360 !",
+                "1 a-b.slice 0.667 0.333 0.360 !",
+                "2 x-2.service 0.333 0.333 0.360",
+                "0 system.slice 0.000 0.333 0.300 !",
+                "1 x-1.service 0.333 0.333 0.300 !",
+                "0 user.slice 0.333 0.333 0.340",
+                "1 user-7.slice (7) 0.333 0.333 0.340",
+            ]
+        );
+    }
+
+    /// The tree of three loads on CPU 1 with a neighbour in a.slice.
+    fn with_loads(neighbour: Cgroup) -> (Tree, Vec<Id>, Id) {
+        let mut tree = live(200, &[], "a-b.slice").tree;
+        let on: CpuSet = [1].into_iter().collect();
+        let mut ids = Vec::new();
+        for slice in ["a.slice", "system.slice", "user.slice/user-7.slice"] {
+            let slice = tree.find(Path::new(slice)).unwrap();
+            let id = tree.add(slice, "l.scope", Cgroup { tasks: Some(1), ..weighing(100) });
+            tree.bind_threads(id, on.clone(), 1);
+            ids.push(id);
+        }
+        let held = tree.find(Path::new("a.slice")).unwrap();
+        let id = tree.add(held, "n.service", neighbour);
+        (tree, ids, id)
+    }
+
+    fn near(parts: &[f64], expected: [f64; 3]) -> bool {
+        parts.iter().zip(expected).all(|(part, expected)| (part - expected).abs() < 0.005)
+    }
+
+    #[test]
+    fn the_others_count_with_what_they_use() {
+        let (tree, loads, other) = with_loads(weighing(100));
+        let parts = |used: f64| predicted(&tree, &loads, &BTreeMap::from([(other, used)]));
+        assert!(near(&parts(0.0), [0.5, 0.25, 0.25]), "{:?}", parts(0.0));
+        assert!(near(&parts(0.009), [0.5, 0.25, 0.25]));
+        // On the other CPU it takes nothing from the loads but some of the weight of its slice.
+        let some = parts(0.25);
+        assert!(some[0] < 0.5 && some[0] > 0.4 && near(&some, [some[0], some[1], some[1]]), "{some:?}");
+        let all = parts(1.0);
+        assert!(all[0] < some[0] - 0.05, "{all:?}");
+    }
+
+    #[test]
+    fn a_load_has_the_weight_and_the_limit_of_whom_it_stands_for() {
+        let with = |weight, max: Option<(u64, u64)>| {
+            let max = max.map(|(quota, period)| CpuMax { quota, period });
+            let slice = SliceName::new("a.slice").unwrap();
+            Load { cpu: Some(Cpu { weight, max }), ..Load::of_slice(Of::Slice(slice.clone()), slice) }
+                .resources()
+        };
+        assert_eq!(with(100, None), []);
+        assert_eq!(with(0, None), [("CPUWeight", 0)]);
+        assert_eq!(
+            with(50, Some((150_000, 100_000))),
+            [("CPUWeight", 50), ("CPUQuotaPerSecUSec", 1_500_000)]
+        );
+    }
+
+    #[test]
+    fn of_too_many_each_slice_keeps_its_first() {
+        let names: Vec<String> = (10..40).map(|number| format!("x-{number}.service")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let plan = plan(&policy(POLICY), MACHINE, &live(200, &names, "a-b.slice"));
+        assert_eq!((plan.loads.len(), plan.left_out.len()), (MOST, 31 - MOST));
+        assert!(plan.loads.iter().any(|load| matches!(load.of, Of::Login(7, _))));
+    }
+}

@@ -1,0 +1,303 @@
+//! The processes of a drill: started, put into scopes by PID 1, set off, and ended, whatever becomes of who started
+//! them.
+//!
+//! Each is this very program. It has the kernel kill it when the drill ends, in whichever way, waits for a word on a
+//! pipe that has its other end nowhere else, and ends by itself in the end. A scope goes with the last process in it.
+#![forbid(unsafe_code)]
+
+use std::ffi::CStr;
+use std::hint::black_box;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio, id};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::prctl::{set_name, set_pdeathsig};
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, getppid};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::host::cgroup;
+use crate::host::pid1::{Holds, Manager, Scope};
+use crate::host::process::set_own_oom_score_adj;
+use crate::units::{OomScoreAdj, SliceName};
+
+/// The command that a load is, which no help shows.
+pub const COMMAND: &str = "drill-load";
+/// What a load writes once it is ready.
+const WORD: [u8; 1] = [b'.'];
+/// After this a load ends by itself.
+const LONGEST: Duration = Duration::from_secs(25);
+/// How long PID 1 and the loads may take until all are where they belong: a second for ten of them on emulated CPUs,
+/// and many where others use those as well.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What a load is called, in the kernel's log too.
+const NAME: &CStr = c"fairslice-drill";
+/// How often is looked whether PID 1 has moved a process.
+const PAUSE: Duration = Duration::from_millis(2);
+/// A busy load looks at the clock so seldom: what an emulator makes of reading it is not what is measured.
+const TURNS: u32 = 200_000;
+
+/// What a load does once it is set off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Keeps a CPU busy.
+    Spin,
+    /// Holds so many bytes.
+    Hold(usize),
+}
+
+/// A process that does it.
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    go: ChildStdin,
+    answers: ChildStdout,
+}
+
+/// Processes that wait, or work. They end with this.
+#[derive(Debug)]
+pub(super) struct Loads {
+    running: Vec<Running>,
+    deadline: Instant,
+}
+
+/// Where loads are put.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// The slice of their scope.
+    pub(super) slice: &'a SliceName,
+    /// The scope's name.
+    pub(super) scope: &'a str,
+    /// Weights and limits.
+    pub(super) resources: &'a [(&'static str, u64)],
+    /// Whether those go on that the kernel does not kill: [`Holds::Loads`].
+    pub(super) outlive_kills: bool,
+}
+
+/// The name of a scope of this process's.
+#[must_use]
+pub(super) fn scope_name(what: impl std::fmt::Display) -> String {
+    format!("fairslice-drill-{}-{what}.scope", id())
+}
+
+/// Makes this process one that ends with its parent, and that is killed before all others where memory runs out.
+///
+/// # Errors
+/// The kernel refuses.
+pub(super) fn be_first_to_go(root: &Path) -> Result<()> {
+    set_pdeathsig(Signal::SIGKILL).context("having this process end with its parent")?;
+    match OomScoreAdj::new(1000) {
+        Some(highest) => set_own_oom_score_adj(root, highest),
+        None => Ok(()),
+    }
+}
+
+impl Loads {
+    /// Starts one for each of these scores and kinds of work; they wait.
+    ///
+    /// # Errors
+    /// One cannot be started, or is not ready in time.
+    pub(super) fn start(root: &Path, all: impl Iterator<Item = (OomScoreAdj, Work)>) -> Result<Self> {
+        let mut loads = Self { running: Vec::new(), deadline: Instant::now() + PATIENCE };
+        for (score, work) in all {
+            loads.running.push(start(root, score, work).context("starting a load")?);
+        }
+        for load in &mut loads.running {
+            load.hear(loads.deadline)?;
+        }
+        Ok(loads)
+    }
+
+    /// Their numbers.
+    #[must_use]
+    pub(super) fn pids(&self) -> Vec<u32> {
+        self.running.iter().map(|load| load.child.id()).collect()
+    }
+
+    /// Asks for a scope around some of them, by their numbers; gives its cgroup. PID 1 moves them some time after.
+    ///
+    /// # Errors
+    /// PID 1 refuses.
+    pub(super) fn put(&self, root: &Path, pids: &[u32], place: &Place<'_>) -> Result<PathBuf> {
+        let scope = Scope {
+            name: place.scope,
+            slice: place.slice,
+            description: "A load of fairslice drill",
+            documentation: "man:fairslice(1)",
+            processes: pids,
+            holds: Holds::Loads { outlive_kills: place.outlive_kills },
+            resources: place.resources,
+        };
+        Manager::below(root).start_scope(&scope, self.deadline)?;
+        Ok(place.slice.cgroup_of(place.scope))
+    }
+
+    /// Waits until each of all of them is in the cgroup at its place.
+    ///
+    /// # Errors
+    /// PID 1 has not done it in time.
+    pub(super) fn wait_until_in(&self, root: &Path, cgroups: &[PathBuf]) -> Result<()> {
+        for (pid, cgroup) in self.pids().into_iter().zip(cgroups) {
+            while cgroup::of_process(root, &pid.to_string())? != *cgroup {
+                if Instant::now() >= self.deadline {
+                    bail!(
+                        "PID 1 agreed to start {}, but had not done so within {} s: see journalctl -b _PID=1",
+                        cgroup::place(cgroup).shown(),
+                        PATIENCE.as_secs()
+                    );
+                }
+                sleep(PAUSE);
+            }
+        }
+        Ok(())
+    }
+
+    /// Has all of them run on one CPU.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn bind(&self, cpu: u32) -> Result<()> {
+        let mut set = CpuSet::new();
+        let bound = usize::try_from(cpu).map(|cpu| set.set(cpu));
+        for pid in self.pids() {
+            bound.ok().and_then(Result::ok).context("no such CPU")?;
+            let pid = Pid::from_raw(i32::try_from(pid)?);
+            sched_setaffinity(pid, &set).with_context(|| format!("binding a load to CPU {cpu}"))?;
+        }
+        Ok(())
+    }
+
+    /// Sets all of them off in so long a while, at the same moment.
+    ///
+    /// # Errors
+    /// One of them is gone.
+    pub(super) fn go(&mut self, after: Duration) -> Result<()> {
+        let at = u64::try_from((uptime() + after).as_nanos())?.to_ne_bytes();
+        for load in &mut self.running {
+            load.go.write_all(&at).context("setting a load off")?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all of them say that they hold what they are to.
+    ///
+    /// # Errors
+    /// One of them has not said so in time.
+    pub(super) fn wait_until_held(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        self.running.iter_mut().try_for_each(|load| load.hear(deadline))
+    }
+
+    /// The places of those that have ended.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub(super) fn ended(&mut self) -> Result<Vec<usize>> {
+        let mut ended = Vec::new();
+        for (at, load) in self.running.iter_mut().enumerate() {
+            if load.child.try_wait().context("asking whether a load has ended")?.is_some() {
+                ended.push(at);
+            }
+        }
+        Ok(ended)
+    }
+}
+
+impl Drop for Loads {
+    /// Nothing is left to do where one has ended by itself.
+    fn drop(&mut self) {
+        for load in &mut self.running {
+            let _ = load.child.kill();
+        }
+        for load in &mut self.running {
+            let _ = load.child.wait();
+        }
+    }
+}
+
+impl Running {
+    /// Waits for a word of it.
+    fn hear(&mut self, deadline: Instant) -> Result<()> {
+        if !is_readable(&self.answers, deadline)? {
+            bail!("a load was not ready within {} s", PATIENCE.as_secs());
+        }
+        self.answers.read_exact(&mut [0]).context("a load has ended")
+    }
+}
+
+/// Whether there is something to read, or nobody who could write any more.
+fn is_readable(pipe: &impl std::os::fd::AsFd, deadline: Instant) -> Result<bool> {
+    let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+    let timeout = PollTimeout::from(u16::try_from(left).unwrap_or(u16::MAX));
+    Ok(poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], timeout)? > 0)
+}
+
+fn start(root: &Path, score: OomScoreAdj, work: Work) -> Result<Running> {
+    // Also where the package was upgraded meanwhile.
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(env!("CARGO_PKG_NAME")).env_clear();
+    if root != Path::new(crate::paths::ROOT) {
+        command.arg("--root").arg(root);
+    }
+    command.args([COMMAND, &id().to_string(), &format!("--score={score}")]);
+    if let Work::Hold(bytes) = work {
+        command.arg(format!("--hold={bytes}"));
+    }
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    match (child.stdin.take(), child.stdout.take()) {
+        (Some(go), Some(answers)) => Ok(Running { child, go, answers }),
+        _ => bail!("no pipe to it"),
+    }
+}
+
+/// What a load does: for the process that `parent` has started with [`COMMAND`].
+///
+/// # Errors
+/// The parent is another, or the kernel refuses something.
+pub fn be(root: &Path, parent: i32, score: OomScoreAdj, work: Work) -> Result<()> {
+    let end = Instant::now() + LONGEST;
+    be_first_to_go(root)?;
+    // It may have died before.
+    if getppid().as_raw() != parent {
+        bail!("it is fairslice drill that starts this, and {parent} is not the parent");
+    }
+    set_name(NAME).context("setting a load's name")?;
+    set_own_oom_score_adj(root, score)?;
+    let (mut stdin, mut stdout) = (io::stdin(), io::stdout());
+    let mut say = || stdout.write_all(&WORD).and_then(|()| stdout.flush());
+    say().context("answering")?;
+    let mut at = [0; 8];
+    if stdin.read_exact(&mut at).is_err() {
+        return Ok(());
+    }
+    sleep(Duration::from_nanos(u64::from_ne_bytes(at)).saturating_sub(uptime()));
+    match work {
+        Work::Spin => spin_until(end),
+        Work::Hold(bytes) => {
+            let held = vec![1_u8; bytes];
+            say().context("answering")?;
+            is_readable(&stdin, end)?;
+            drop(black_box(held));
+        }
+    }
+    Ok(())
+}
+
+/// By a clock that is everybody's.
+fn uptime() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default()
+}
+
+fn spin_until(end: Instant) {
+    while Instant::now() < end {
+        for turn in 0..TURNS {
+            black_box(turn);
+        }
+    }
+}

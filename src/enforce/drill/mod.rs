@@ -1,0 +1,74 @@
+//! A bounded proof on the machine as it is: loads of our own beside what the policy is about, and what the kernel
+//! makes of them.
+//!
+//! Nothing but processes is started, and scopes that go with them; so nothing is left to clean up. Only one drill is
+//! going on at a time, and nothing else of fairslice's changes the machine meanwhile: it holds the lock.
+#![forbid(unsafe_code)]
+
+mod cpu;
+mod kills;
+mod loads;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::geteuid;
+
+use crate::effect::share::not_computed;
+use crate::host::machine::Machine;
+use crate::host::tree::Tree;
+use crate::host::units;
+use crate::paths;
+use crate::policy::Policy;
+use crate::survey::snapshot::{self, Extent, Snapshot};
+
+pub use cpu::{CpuDrill, drill_cpu};
+pub use kills::{KillDrill, drill_kills};
+pub use loads::{COMMAND, Work, be};
+
+/// The machine before a drill.
+#[derive(Debug)]
+pub struct Before<'a> {
+    root: &'a Path,
+    /// What is declared.
+    pub policy: &'a Policy,
+    /// What percentages are of.
+    pub machine: Machine,
+    /// What runs.
+    pub live: Snapshot,
+}
+
+impl<'a> Before<'a> {
+    /// Looks at it.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn read(root: &'a Path, policy: &'a Policy) -> Result<Self> {
+        let machine = Machine::read(root)?;
+        let mut tree = Tree::read(root).context("looking at the machine")?;
+        tree.read_affinity(root);
+        let live = snapshot::read(root, tree, policy, Extent::Declared, None)?;
+        Ok(Self { root, policy, machine, live })
+    }
+
+    /// Whether a drill can be tried here.
+    ///
+    /// # Errors
+    /// It cannot: this is not root, there is no systemd, or what would be predicted would be wrong.
+    pub fn check(&self) -> Result<()> {
+        if self.root == Path::new(paths::ROOT) && !geteuid().is_root() {
+            bail!(
+                "only root can have PID 1 start loads in slices: run this as root, or with --dry-run to look"
+            );
+        }
+        if !self.root.join(paths::SYSTEMD_BOOTED).exists() {
+            bail!(
+                "PID 1 is not systemd here, and nobody else is to put loads into slices: run this on the host"
+            );
+        }
+        if let Some(why) = not_computed(&self.live.tree) {
+            bail!("there is nothing to compare with: shares of the CPUs are not computed: {why}");
+        }
+        units::manager(self.root).context("asking PID 1 whether it can start loads").map(drop)
+    }
+}

@@ -1,0 +1,184 @@
+"""fairslice drill: what it measures on a live machine is what was declared and predicted; it is refused where others
+would feel it; and nothing is left of it."""
+
+import contextlib
+import json
+import random
+import re
+import time
+
+import measure
+import pytest
+from machine import Machine
+
+SEED = 11
+TREES = 3
+KILLS = 10
+LONGEST = 7  # seconds, of a drill on emulated CPUs
+FRAGMENT = "/etc/fairslice/policy.d/70-drill.toml"
+UNITS = "/run/systemd/system"
+# What could be left: cgroups, processes, units.
+LEFT = (
+    "find /sys/fs/cgroup -name 'fairslice-drill-*'; ps -eo comm | grep fairslice-drill; ls /run/systemd/transient | grep drill;"
+    " systemctl list-units --all --plain --no-legend 'fairslice-drill-*'"
+)
+
+pytestmark = [pytest.mark.alone, pytest.mark.thorough]
+
+
+def drill(machine: Machine, options: str = "", patience: float = 90) -> tuple[int, dict]:
+    """Its exit status and what it says; refused because of what the test itself has done, it is tried again."""
+    end = time.monotonic() + patience
+    while True:
+        answer = machine.root(f"fairslice drill --yes --json {options} 2>&1; echo exit $?")
+        said, status = answer.rsplit("exit ", 1)
+        if said.startswith("{"):
+            return int(status), json.loads(said)
+        assert re.search("tasks wait|is the least busy|to take over", said), said
+        assert time.monotonic() < end, said
+        time.sleep(3)
+
+
+def row(found: dict, unit: str) -> dict:
+    return next(row for row in found["cpu"]["rows"] if row["unit"] == unit)
+
+
+def table(found: dict) -> str:
+    rows = found["cpu"]["rows"]
+    return "\n".join(
+        f"{'  ' * row['depth'] + row['unit']:<40} {row['declared']:.3f} {row['predicted']:.3f} {row['measured']:.3f}"
+        for row in rows
+    )
+
+
+def left(machine: Machine) -> str:
+    return machine.root(LEFT, check=False)
+
+
+def test_each_gets_what_is_declared(installed, capsys):
+    session = installed.session("alice")
+    session.run("true")
+    status, found = drill(installed)
+    uid = session.run("id -u").strip()
+    with capsys.disabled():
+        print("", table(found), sep="\n")
+    assert status == 0 and found["kill_order"] is None
+    assert abs(row(found, "foundry.slice")["measured"] - 2 / 3) < 0.03
+    assert row(found, f"user-{uid}.slice")["user"] == "alice"
+    assert abs(row(found, f"user-{uid}.slice")["measured"] - 1 / 6) < 0.03
+    units = {row["unit"] for row in found["cpu"]["rows"]}
+    assert {f"{name}.service" for name in measure.SERVICES} < units
+    session.close()
+
+
+def test_a_weight_that_somebody_else_has_set_is_seen(installed):
+    installed.root("systemctl set-property --runtime foundry.slice CPUWeight=50")
+    try:
+        status, found = drill(installed)
+    finally:
+        installed.root("systemctl set-property --runtime foundry.slice CPUWeight=200; rm -r"
+                       " /run/systemd/system.control/foundry.slice.d; systemctl daemon-reload")
+    slice = row(found, "foundry.slice")
+    assert status == 1 and not slice["ok"]
+    assert abs(slice["declared"] - 2 / 3) < 0.001
+    assert abs(slice["predicted"] - 1 / 3) < 0.02 and abs(slice["measured"] - 1 / 3) < 0.03
+
+
+def random_policy(rng: random.Random, name: str) -> tuple[str, list[str]]:
+    """Slices in slices, with weights, and services in them, of which some have one."""
+    text, services = "", []
+    slices = [f"{name}-a", f"{name}-b", f"{name}-b-c"]
+    for slice in slices:
+        names = [f"{slice.replace('-', '')}{number}" for number in range(rng.randint(1, 3))]
+        services += names
+        text += f'[slice."{slice}.slice"]\nmatch = {json.dumps(names)}\n'
+        text += f"cpu_weight = {round(10 ** rng.uniform(1, 3))}\n"
+        weighs = rng.random() < 0.5
+        for service in names if weighs else []:
+            text += f"[service.{service}]\ncpu_weight = {round(10 ** rng.uniform(1, 3))}\n"
+    return text, services
+
+
+@contextlib.contextmanager
+def living(machine: Machine, policy: str, services: list[str]):
+    unit = "[Service]\nExecStart=/usr/local/bin/load --standby --busy 1\n"
+    machine.put({FRAGMENT: policy, **{f"{UNITS}/{name}.service": unit for name in services}})
+    names = " ".join(services)
+    try:
+        machine.root(f"systemctl daemon-reload && systemctl start {names} && fairslice apply")
+        yield
+    finally:
+        files = " ".join(f"{UNITS}/{name}.service" for name in services)
+        machine.root(f"systemctl stop {names}; rm -f {FRAGMENT} {files}; systemctl daemon-reload")
+
+
+def test_random_policies_hold_as_declared_and_predicted(installed, capsys):
+    rng, worst, said = random.Random(SEED), 0.0, []
+    for number in range(TREES):
+        policy, services = random_policy(rng, f"r{number}")
+        with living(installed, policy, services):
+            _, found = drill(installed)
+        said.append(table(found))
+        for row in found["cpu"]["rows"]:
+            worst = max(worst, *(abs(row["measured"] - row[other]) for other in ("declared", "predicted")))
+        for service in services:
+            assert any(row["unit"] == f"{service}.service" for row in found["cpu"]["rows"]), said[-1]
+    with capsys.disabled():
+        print("", f"seed {SEED}", *said, f"largest difference {worst:.3f}", sep="\n")
+    assert worst <= 0.03
+
+
+def test_the_kernel_kills_in_the_order_that_is_declared_and_nobody_else(installed):
+    before = measure.services(installed, measure.SERVICES)
+    kernel = len(measure.killed_in_order(installed))
+    status, found = drill(installed, "--kill-order")
+    order = [row["unit"] for row in found["kill_order"]["rows"]]
+    assert status == 0 and found["cpu"] is None
+    assert order[0] == "local-slm.service" and order[-2:] == ["local-doorman.service", "local-fs.service"]
+    assert {"unit": "ssh.service", "why": "its score is -1000: it is never killed"} in found["kill_order"]["left_out"]
+    killed = measure.killed_in_order(installed)[kernel:]
+    assert len(killed) == len(order)
+    assert all(re.fullmatch(r"/system.slice/fairslice-drill-\d+-oom.scope", one.cgroup) for one in killed)
+    assert measure.services(installed, measure.SERVICES) == before
+    assert left(installed) == ""
+
+
+def test_nothing_is_left_a_second_after_it_was_killed(installed):
+    """At any moment: what it has asked PID 1 for meanwhile goes as well."""
+    rng = random.Random(SEED)
+    for _ in range(KILLS):
+        after, options = rng.uniform(0, LONGEST), rng.choice(["", "--kill-order"])
+        installed.root(
+            f"fairslice drill --yes {options} > /dev/null 2>&1 & sleep {after:.2f}; kill -KILL $!; sleep 1; true"
+        )
+        assert left(installed) == "", f"killed after {after:.2f} s"
+    # Its parent.
+    installed.root("sh -c 'fairslice drill --yes > /dev/null 2>&1 & sleep 4; kill -KILL $$'; sleep 1", check=False)
+    assert left(installed) == ""
+
+
+def test_it_is_refused_where_it_would_be_felt_and_where_it_cannot_be(installed):
+    def refused(command: str) -> str:
+        answer = installed.root(f"{command} 2>&1; echo exit $?")
+        assert answer.endswith("exit 2\n"), answer
+        return answer
+
+    busy = refused(
+        "load --name neighbour --busy 4 > /dev/null & sleep 2; fairslice drill --yes; status=$?; kill $!; (exit $status)"
+    )
+    assert re.search("tasks wait for a CPU [0-9]+ % of the time|is the least busy", busy)
+    assert "no terminal" in refused("fairslice drill < /dev/null")
+    assert "only root" in refused("runuser -u alice -- fairslice drill --yes")
+    without = "unshare --mount sh -c 'mount -t tmpfs none /run/systemd; {} fairslice drill --yes'"
+    assert "PID 1 is not systemd here" in refused(without.format(""))
+    assert "no such socket" in refused(without.format("mkdir /run/systemd/system;"))
+    assert left(installed) == ""
+
+
+def test_there_is_one_at_a_time(installed):
+    answer = installed.root(
+        "fairslice drill --yes > /dev/null 2>&1 & first=$!; sleep 1;"
+        " fairslice drill --yes 2>&1; echo exit $?; echo $first; kill $first; wait"
+    )
+    said, first = answer.split("exit 2\n")
+    assert f"fairslice drill --yes (pid {first.strip()}) has been changing the machine" in said
