@@ -370,7 +370,9 @@ pub fn rows(loads: &[Load], declared: &[f64], found: Option<Found<&[f64]>>) -> V
 }
 
 fn sum(loads: &[Load], values: &[f64], is_in: impl Fn(&Load) -> bool) -> f64 {
-    values.iter().zip(loads).filter(|(_, load)| is_in(load)).map(|(value, _)| value).sum()
+    let inside = values.iter().zip(loads).filter(|(_, load)| is_in(load));
+    // sum() of nothing is -0.0.
+    inside.fold(0.0, |sum, (value, _)| sum + value)
 }
 
 impl<T> Found<T> {
