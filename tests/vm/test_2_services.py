@@ -210,6 +210,7 @@ def test_any_kind_of_service_runs_behind_the_launcher(kinds, name):
     assert kinds.said.get(name) is None
 
 
+@BOOKWORM
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_any_kind_of_service_is_put_into_its_slice_or_reported(misplaced, name):
     if name not in misplaced.kinds:
@@ -251,6 +252,7 @@ def test_a_reload_by_notification_works(kinds):
     assert kinds.root(f"systemctl reload {unit('reload')} && systemctl show --value -p StatusText {unit('reload')}") == "reloaded\n"
 
 
+@BOOKWORM
 def test_a_moved_service_says_what_it_is(misplaced):
     pid = misplaced.facts_misplaced["simple"].pid
     status = misplaced.root(f"systemctl status --no-pager local-k-simple-{pid}.scope")

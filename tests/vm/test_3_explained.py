@@ -10,6 +10,8 @@ from pathlib import Path
 import measure
 import pytest
 
+pytestmark = pytest.mark.thorough("bookworm")
+
 FRAGMENT = "/etc/fairslice/policy.d/50-explained.toml"
 POLICY = "[logins.user.alice]\ncpu_weight = 70\noom_score_adj = 300\n"
 ASK = "cut -d: -f3 /proc/self/cgroup"

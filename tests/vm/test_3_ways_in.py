@@ -226,6 +226,7 @@ def seen(machine: Machine) -> tuple[list[str], list[str]]:
     return looked.splitlines(), logged.splitlines()
 
 
+@pytest.mark.thorough("bookworm")
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
 def test_a_way_in_gets_what_the_manual_page_says(lab, way):
     if lab.machine.image.name < way.since:

@@ -6,6 +6,8 @@ import re
 import pytest
 
 UNITS = "/etc/systemd/system"
+pytestmark = pytest.mark.thorough("bookworm")
+
 IMPORTED = "/etc/fairslice/policy.d/60-imported.toml"
 SERVICES = ["forge-ledger", "forge-gate", "forge-index", "forge-web", "forge-render@big"]
 SLICES = ["forge.slice", "forge-batch.slice", "user.slice", "user-1000.slice"]
