@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb binaries commands launcher source reproducible sbom demo image images test lint unit export-test pam-test asan-test build-test root-test package-test vm-test vm-trixie vm-bookworm vm-forky vm-cloud repo bench-launch bench-login bench-status clean
+.PHONY: help deb binaries commands launcher source release reproducible sbom demo image images test lint unit export-test pam-test asan-test build-test root-test package-test vm-test vm-trixie vm-bookworm vm-forky vm-cloud repo bench-launch bench-login bench-status clean
 
 # Whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -63,6 +63,11 @@ launcher:
 source: ## the source package with its crates, target/source/fairslice_*.dsc
 	@tests/prepare build
 	@packaging/source-package
+
+# VERSION is the new one.
+VERSION :=
+release: ## VERSION=…: everything of a release but the signatures
+	@packaging/release "$(VERSION)"
 
 reproducible: source ## the package twice from its source, in other surroundings: the same bit by bit
 	@tests/reproducible target/source/fairslice_*.dsc
