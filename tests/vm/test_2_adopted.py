@@ -9,6 +9,8 @@ import pytest
 from image import VmError
 from machine import Machine
 
+pytestmark = pytest.mark.thorough
+
 LIB = "/usr/lib/systemd/system"
 LAUNCHED = "path=/usr/bin/fairslice-launch "
 RECORD = "/etc/fairslice/policy.d/50-adopted.toml"
@@ -201,7 +203,6 @@ def test_a_slice_is_launched_by_one_line(machine_as_it_was):
     )
 
 
-@pytest.mark.thorough
 def test_a_profile_that_is_attached_by_path_is_the_commands(machine_as_it_was):
     machine, unit = machine_as_it_was, "local-v-tight"
     machine.put({"/root/profile": compiled("profile v-tight /opt/v/tight {\n  /** rmix,\n}\n")})
