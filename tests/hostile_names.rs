@@ -21,6 +21,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::str;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -406,27 +407,16 @@ fn no_command_lets_them_through() {
     let found: Vec<Vec<String>> = all.iter().map(|(path, _)| path.clone()).collect();
     assert!(found.iter().all(|path| known.contains(path)), "not tried: {found:?}");
     assert!(known.iter().all(|path| found.contains(path)), "gone: {known:?}");
-    let mut runs = 0;
-    for (path, definition) in &all {
-        let (_, what) = WHAT.iter().find(|(known, _)| known == path).unwrap();
-        let machine = machine();
-        let all_forms = forms(definition, what);
-        println!("fairslice {}: {} forms", path.join(" "), all_forms.len());
-        for (number, form) in all_forms.iter().enumerate() {
-            // What it says of the machine is said with and without.
-            let plain = form
-                .iter()
-                .all(|word| word.to_str().is_some_and(|word| word.is_ascii() && !word.contains('\x1b')));
-            for colours in [true, false].into_iter().filter(|colours| plain || *colours == (number % 2 == 0))
-            {
-                let mut run = command(machine.path(), &path.iter().map(String::as_str).collect::<Vec<_>>());
-                run.args(form).current_dir(machine.path());
-                let of = format!("fairslice {} {}", path.join(" "), shown(form));
-                harmless(&on_a_terminal(run, colours, None), colours, &of);
-                runs += 1;
-            }
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().unwrap().get() {
+            scope.spawn(|| {
+                while let Some((path, definition)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    lets_nothing_through(path, definition);
+                }
+            });
         }
-    }
+    });
     for form in [
         &["--help"][..],
         &["help", "\x1b[2J"],
@@ -440,7 +430,26 @@ fn no_command_lets_them_through() {
         let machine = machine();
         harmless(&on_a_terminal(command(machine.path(), form), true, None), true, &format!("{form:?}"));
     }
-    println!("{runs} runs");
+}
+
+/// Whatever its arguments are.
+fn lets_nothing_through(path: &[String], definition: &clap::Command) {
+    let (_, what) = WHAT.iter().find(|(known, _)| known == path).unwrap();
+    let machine = machine();
+    let all_forms = forms(definition, what);
+    println!("fairslice {}: {} forms", path.join(" "), all_forms.len());
+    for (number, form) in all_forms.iter().enumerate() {
+        // What it says of the machine is said with and without.
+        let plain = form
+            .iter()
+            .all(|word| word.to_str().is_some_and(|word| word.is_ascii() && !word.contains('\x1b')));
+        for colours in [true, false].into_iter().filter(|colours| plain || *colours == (number % 2 == 0)) {
+            let mut run = command(machine.path(), &path.iter().map(String::as_str).collect::<Vec<_>>());
+            run.args(form).current_dir(machine.path());
+            let of = format!("fairslice {} {}", path.join(" "), shown(form));
+            harmless(&on_a_terminal(run, colours, None), colours, &of);
+        }
+    }
 }
 
 #[test]

@@ -121,12 +121,12 @@ fn alone(policy: &Policy) -> Vec<(&Origin, String)> {
                     (origin, message)
                 }));
             } else if let (Some(own), Some((origin, key, value))) = (cpus(service), cpu) {
-                let is_apart = |other: &Option<&CpuSet>| other.is_some_and(|other| other.and(own).is_empty());
+                let is_apart = |other: Option<&CpuSet>| other.is_some_and(|other| other.and(own).is_empty());
                 let message = format!(
                     "{key} = {value} decides nothing: {} = {own}, and none of the others of {slice} may run there",
                     ALLOWED_CPUS.key
                 );
-                found.extend(beside.iter().all(is_apart).then_some((origin, message)));
+                found.extend(beside.into_iter().all(is_apart).then_some((origin, message)));
             }
         }
     }

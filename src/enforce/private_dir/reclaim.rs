@@ -84,7 +84,7 @@ impl Walk<'_> {
             let path = path.join(&entry.name);
             match entry.kind {
                 FileKind::Directory if depth == DEEPEST => {
-                    self.leave(&path, format_args!("it lies too deep"))
+                    self.leave(&path, format_args!("it lies too deep"));
                 }
                 FileKind::Directory => match self.open(directory, &entry.name) {
                     Ok(inner) => self.directory(&inner, &path, depth + 1),
