@@ -99,11 +99,15 @@ image: ## the disk of the demonstration's machine, if there is none yet
 images:
 	@$(SUDO) $(PYTHON) tests/vm/image.py trixie bookworm
 
+# Emulated machines take an hour and a half for all that is tried on them. What does not depend on the release is
+# tried a third at a time: each commit's turn is another, and "make vm-test" is all of it.
+PART = $(shell echo $$(($$(git rev-list --count HEAD 2> /dev/null || echo 0) % 3 + 1)))/3
 test: ## everything that CI runs
 	@tests/prepare test
 	@$(MAKE) --no-print-directory lint unit export-test
 	@$(MAKE) --no-print-directory --jobs=2 deb images
-	@$(MAKE) --no-print-directory pam-test asan-test root-test build-test package-test vm-test
+	@$(MAKE) --no-print-directory pam-test asan-test root-test build-test package-test
+	@$(MAKE) --no-print-directory vm-test FAIRSLICE_PART=$(PART)
 
 lint: ## formatting, clippy, documentation, licences
 	$(call say,formatting)
@@ -186,7 +190,7 @@ vm-forky: ## what a newer systemd or kernel may change, on Debian testing; no pa
 vm-cloud: WHICH := test_7_repository
 vm-cloud: ## a machine that cloud-init makes from the repository, and its upgrades; no part of "make test"
 vm-trixie vm-bookworm vm-forky vm-cloud:
-	@$(SUDO) env FAIRSLICE_DEB=$$(echo target/debian/fairslice_*.deb) $(PYTHON) -m pytest -p no:cacheprovider -v --tb=short \
+	@$(SUDO) env FAIRSLICE_DEB=$$(echo target/debian/fairslice_*.deb) FAIRSLICE_PART=$(or $(FAIRSLICE_PART),1/1) $(PYTHON) -m pytest -p no:cacheprovider -v --tb=short \
 	    --durations=20 tests/vm -k "$(WHICH)" 2>&1 | sed -u 's/^/$(@:vm-%=%): /'
 
 # The programs that are measured are those of the package.

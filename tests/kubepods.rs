@@ -43,6 +43,7 @@ fn node(milli_cpus: u64) -> TempDir {
     write(root, "etc/fairslice/policy.toml", POLICY);
     write(root, "proc/meminfo", "MemTotal:        2097152 kB\nMemAvailable:    1572864 kB\n");
     write(root, "proc/self/cgroup", "0::/\n");
+    write(root, "run/systemd/system/.is-there", "");
     write(root, "sys/devices/system/cpu/online", "0-1\n");
     cgroup(
         root,

@@ -116,16 +116,18 @@ impl<'a> Hierarchy<'a> {
         }
     }
 
-    /// Gives a cgroup a value, unless it has it. Its controller is enabled from the top, where it is not.
+    /// Gives a cgroup a value, unless it has it. Where the attribute is not there, its controller is enabled from the
+    /// top.
     ///
     /// # Errors
     /// The tree is not ours to write to, or the controller cannot be had.
     pub fn set(&self, cgroup: &Path, property: Property, value: &SettingValue) -> Result<()> {
         let live = self.read(cgroup, property.attribute);
+        let is_there = live.is_ok();
         if live.is_ok_and(|live| effect::holds(property, value, &live, self.machine)) {
             return Ok(());
         }
-        if let Some((controller, _)) = property.attribute.split_once('.') {
+        if let Some((controller, _)) = property.attribute.split_once('.').filter(|_| !is_there) {
             let above: Vec<&Path> = cgroup.ancestors().skip(1).collect();
             above.into_iter().rev().try_for_each(|parent| self.enable(parent, controller))?;
         }
@@ -156,19 +158,17 @@ impl<'a> Hierarchy<'a> {
         let has = |attribute| -> Result<bool> {
             Ok(self.read(cgroup, attribute)?.split_whitespace().any(|known| known == controller))
         };
-        let order = || self.write(cgroup, "cgroup.subtree_control", &format!("+{controller}"));
-        if has("cgroup.subtree_control")? {
-            // It may be another service's order, which is shown before it is carried out
-            // (`cgroup_subtree_control_write` in kernel/cgroup/cgroup.c); ours waits for that one.
-            return order().or(Ok(()));
-        }
         if !has("cgroup.controllers")? {
             bail!(
                 "the {controller} controller cannot be had in /{}: it is not enabled above it",
                 shown(&cgroup)
             );
         }
-        order()
+        // What is shown as enabled may be another service's order, which is shown before it is carried out
+        // (`cgroup_subtree_control_write` in kernel/cgroup/cgroup.c); ours waits for that one.
+        let is_shown = has("cgroup.subtree_control")?;
+        let ordered = self.write(cgroup, "cgroup.subtree_control", &format!("+{controller}"));
+        if is_shown { Ok(()) } else { ordered }
     }
 
     /// Moves the processes of a container's root into a cgroup of their own.
