@@ -434,7 +434,7 @@ fn no_command_lets_them_through() {
 
 /// Whatever its arguments are.
 fn lets_nothing_through(path: &[String], definition: &clap::Command) {
-    let (_, what) = WHAT.iter().find(|(known, _)| known == path).unwrap();
+    let (_, what) = WHAT.iter().find(|(known, _)| **known == *path).unwrap();
     let machine = machine();
     let all_forms = forms(definition, what);
     println!("fairslice {}: {} forms", path.join(" "), all_forms.len());

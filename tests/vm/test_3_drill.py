@@ -159,7 +159,7 @@ def test_nothing_is_left_a_second_after_it_was_killed(installed):
 
 def test_it_is_refused_where_it_would_be_felt_and_where_it_cannot_be(installed):
     def refused(command: str) -> str:
-        answer = installed.root(f"{command} 2>&1; echo exit $?")
+        answer = installed.root(f"exec 2>&1; {command}; echo exit $?")
         assert answer.endswith("exit 2\n"), answer
         return answer
 

@@ -350,8 +350,8 @@ ROUNDS = [
     [
         "a generator that is masked",
         "CPUs that there are not",
+        # What is started afterwards brings the controller.
         "a set of CPUs without its controller",
-        "a service in a threaded cgroup",
     ],
     ["a drop-in that sorts later", "a file of the generator's name, renamed", "a login older than its weight"],
     [
@@ -366,6 +366,7 @@ ROUNDS = [
         "a launcher before a command of before",
     ],
     [
+        "a service in a threaded cgroup",
         "a slice with a dash",
         "a quota below the weight's share",
         "limits that contradict one another",
