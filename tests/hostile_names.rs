@@ -16,7 +16,7 @@ mod fixture;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -344,6 +344,10 @@ fn on_a_terminal(mut command: Command, colours: bool, ends: Option<Duration>) ->
     }
     let (mut said, mut buffer) = (Vec::new(), [0; 4096]);
     let mut master = File::from(terminal.master);
+    if ends.is_none() {
+        // What asks before it starts gets an answer: an empty line is a no.
+        master.write_all(b"\n").unwrap();
+    }
     // An error is that nobody has the other side any more.
     while let Ok(count @ 1..) = master.read(&mut buffer) {
         said.extend(&buffer[..count]);
