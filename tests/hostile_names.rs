@@ -30,6 +30,7 @@ use fairslice::cli::Arguments;
 use fixture::{SERVICES, command, common};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -328,6 +329,9 @@ fn takes_value(option: &Arg) -> bool {
 fn on_a_terminal(mut command: Command, colours: bool, ends: Option<Duration>) -> Vec<u8> {
     let window = Winsize { ws_row: 200, ws_col: 160, ws_xpixel: 0, ws_ypixel: 0 };
     let terminal = openpty(&window, None).unwrap();
+    let mut settings = tcgetattr(&terminal.slave).unwrap();
+    settings.local_flags.remove(LocalFlags::ECHO);
+    tcsetattr(&terminal.slave, SetArg::TCSANOW, &settings).unwrap();
     let stream = || Stdio::from(terminal.slave.try_clone().unwrap());
     command.stdin(stream()).stdout(stream()).stderr(stream()).env("TERM", "xterm-256color");
     if !colours {

@@ -366,7 +366,6 @@ ROUNDS = [
         "a launcher before a command of before",
     ],
     [
-        "a service in a threaded cgroup",
         "a slice with a dash",
         "a quota below the weight's share",
         "limits that contradict one another",
@@ -375,6 +374,7 @@ ROUNDS = [
     ],
     ["logins that share one weight", "a slice beside the policy's"],
     [
+        "a service in a threaded cgroup",
         "a slice beside the policy's, moved",
         "a daemon whose virtual machines do not have its limits",
         "a service whose container does not have its limits",
