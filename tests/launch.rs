@@ -312,8 +312,9 @@ fn without_systemd_the_slice_is_set_and_entered() {
     assert_eq!(attribute(SLICE, "memory.high"), "512000000");
     assert_eq!((attribute(&leaf, "cpu.idle"), attribute(&leaf, "cpu.weight")), ("1".into(), "100".into()));
     assert_eq!(attribute(&leaf, "cgroup.procs"), "0");
-    // Where an attribute is there, its controller is enabled.
-    assert_eq!(attribute("", "cgroup.subtree_control"), "        cpu\n");
+    // memory is needed in the slice, and so enabled above it, from the top; below it is not.
+    assert_eq!(attribute("", "cgroup.subtree_control"), "+memory cpu\n");
+    assert_eq!(attribute("foundry.slice", "cgroup.subtree_control"), "+memory cpu\n");
     assert_eq!(attribute(SLICE, "cgroup.subtree_control"), "        cpu\n");
 }
 

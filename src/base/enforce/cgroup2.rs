@@ -116,8 +116,7 @@ impl<'a> Hierarchy<'a> {
         }
     }
 
-    /// Gives a cgroup a value, unless it has it. Where the attribute is not there, its controller is enabled from the
-    /// top.
+    /// Gives a cgroup a value, unless it has it. Its controller is enabled from the top, where it is not.
     ///
     /// # Errors
     /// The tree is not ours to write to, or the controller cannot be had.
@@ -127,9 +126,9 @@ impl<'a> Hierarchy<'a> {
         if live.is_ok_and(|live| effect::holds(property, value, &live, self.machine)) {
             return Ok(());
         }
-        if let Some((controller, _)) = property.attribute.split_once('.').filter(|_| !is_there) {
+        if let Some((controller, _)) = property.attribute.split_once('.') {
             let above: Vec<&Path> = cgroup.ancestors().skip(1).collect();
-            above.into_iter().rev().try_for_each(|parent| self.enable(parent, controller))?;
+            above.into_iter().rev().try_for_each(|parent| self.enable(parent, controller, is_there))?;
         }
         if let (SettingValue::Bandwidth(bandwidth), Some(word)) = (value, property.of_device()) {
             let device =
@@ -153,22 +152,24 @@ impl<'a> Hierarchy<'a> {
         self.write(cgroup, property.attribute, &cgroup::text(number))
     }
 
-    /// Enables a controller for the cgroups in `cgroup`.
-    fn enable(&self, cgroup: &Path, controller: &str) -> Result<()> {
+    /// Enables a controller for the cgroups in `cgroup`; `is_there` says whether what it brings is below already.
+    fn enable(&self, cgroup: &Path, controller: &str, is_there: bool) -> Result<()> {
         let has = |attribute| -> Result<bool> {
             Ok(self.read(cgroup, attribute)?.split_whitespace().any(|known| known == controller))
         };
+        let order = || self.write(cgroup, "cgroup.subtree_control", &format!("+{controller}"));
+        if has("cgroup.subtree_control")? {
+            // Another service's order is shown before it is carried out (`cgroup_subtree_control_write` in
+            // kernel/cgroup/cgroup.c); ours waits for that one.
+            return if is_there { Ok(()) } else { order().or(Ok(())) };
+        }
         if !has("cgroup.controllers")? {
             bail!(
                 "the {controller} controller cannot be had in /{}: it is not enabled above it",
                 shown(&cgroup)
             );
         }
-        // What is shown as enabled may be another service's order, which is shown before it is carried out
-        // (`cgroup_subtree_control_write` in kernel/cgroup/cgroup.c); ours waits for that one.
-        let is_shown = has("cgroup.subtree_control")?;
-        let ordered = self.write(cgroup, "cgroup.subtree_control", &format!("+{controller}"));
-        if is_shown { Ok(()) } else { ordered }
+        order()
     }
 
     /// Moves the processes of a container's root into a cgroup of their own.
