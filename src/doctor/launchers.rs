@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::doctor::finding::{Code, Finding, Fix, Place};
 use crate::enforce::adopt::Copy;
 use crate::enforce::launched::{self, Launched};
-use crate::paths;
+use crate::host::pid1::is_booted;
 use crate::policy::Policy;
 use crate::text::quoted;
 
@@ -26,8 +26,7 @@ pub struct Launchers {
 /// A directory of units cannot be read.
 pub fn look(root: &Path, policy: &Policy) -> Result<Launchers> {
     let wanted = launched::declared(root, policy)?;
-    let is_booted = root.join(paths::SYSTEMD_BOOTED).exists();
-    let outdated = if is_booted { launched::outdated(root, &wanted)? } else { BTreeSet::new() };
+    let outdated = if is_booted(root) { launched::outdated(root, &wanted)? } else { BTreeSet::new() };
     Ok(Launchers { wanted, outdated })
 }
 

@@ -23,12 +23,12 @@ use crate::host::machine::Machine;
 use crate::host::met::{self, Met, TasksLimit};
 use crate::host::oom::{self, Oom};
 use crate::host::parallel::both;
+use crate::host::pid1::is_booted;
 use crate::host::processes::{self, Process, Processes};
 use crate::host::settings::Settings;
 use crate::host::tree::{self, Each, Id};
 use crate::host::units::Units;
 use crate::host::v1;
-use crate::paths;
 use crate::policy::{Loaded, Policy};
 use crate::survey;
 use crate::survey::outside::{Outside, outside};
@@ -115,7 +115,7 @@ impl Look {
         let (units, tree) = both(&|| Units::read(root), || survey::whole_tree(root));
         let mut tree = tree?;
         let mut missed = Vec::new();
-        let has_systemd = units.is_ok() || root.join(paths::SYSTEMD_BOOTED).exists();
+        let has_systemd = units.is_ok() || is_booted(root);
         let mut units = units.unwrap_or_else(|error| {
             missed.push(if has_systemd {
                 format!("what PID 1 says of its units: {error:#}")

@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::host::pid1::is_booted;
 use crate::host::tree::{Id, Tree};
 use crate::host::units::{Unit, Units};
 use crate::host::{cgroup, process};
-use crate::paths;
 use crate::units::ServiceName;
 
 /// A running service.
@@ -82,7 +82,7 @@ pub(super) fn find(root: &Path, tree: &Tree, unit: &str) -> Option<RunningServic
 
 /// What PID 1 says of these units; `None` where it is not systemd, or cannot be asked.
 pub(super) fn ask(root: &Path, names: &[String]) -> Option<Units> {
-    let is_asked = root.join(paths::SYSTEMD_BOOTED).exists() && !names.is_empty();
+    let is_asked = is_booted(root) && !names.is_empty();
     is_asked.then(|| Units::read_these(root, names).ok()).flatten()
 }
 

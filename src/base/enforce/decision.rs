@@ -23,6 +23,7 @@ use anyhow::Result;
 
 use crate::host::cgroup;
 use crate::host::pam_service::{MANAGER, Opens, opens};
+use crate::host::pid1::is_booted;
 use crate::host::process::{Stat, is_being_started};
 use crate::paths;
 use crate::units::INIT_SCOPE;
@@ -173,7 +174,7 @@ pub fn place(root: &Path, opening: Opening<'_>, opener: &impl Opener) -> Result<
     };
     Ok(match why {
         Some(why) => SessionPlace::Stays(why),
-        None if root.join(paths::SYSTEMD_BOOTED).exists() => SessionPlace::ThroughPid1,
+        None if is_booted(root) => SessionPlace::ThroughPid1,
         None if root.join(paths::LOGIND_RUNS).exists() => SessionPlace::Stays(Why::Elogind),
         None => SessionPlace::Directly,
     })
@@ -221,7 +222,7 @@ impl<'a> Caller<'a> {
         // Without systemd a login may just have moved everybody out of the root.
         is_at_the_top(placed)
             || self.parent().and_then(|parent| is_there(&parent.to_string())).unwrap_or_else(|| {
-                if self.root.join(paths::SYSTEMD_BOOTED).exists() {
+                if is_booted(self.root) {
                     cgroup::own_unit(placed).is_some_and(|unit| unit.ends_with(".service"))
                 } else {
                     is_there("1") == Some(true)

@@ -14,6 +14,7 @@ use super::private_dir::{Wanted, ensure, wanted};
 use super::{budget, user_slice};
 use crate::host::account::Account;
 use crate::host::pam_service::MANAGER;
+use crate::host::pid1::is_booted;
 use crate::host::process;
 use crate::paths;
 use crate::policy::{self, ForLogins, LoginRule, Policy, RuleOf, is_person};
@@ -147,7 +148,7 @@ pub fn close_session(root: &Path, score: Option<Rescored>) -> Result<()> {
         }
         Ok(())
     });
-    if root.join(paths::SYSTEMD_BOOTED).exists() {
+    if is_booted(root) {
         return restored;
     }
     let deadline = Instant::now() + PATIENCE;

@@ -19,7 +19,7 @@ use crate::effect::{self, Headcount};
 use crate::host::account::Account;
 use crate::host::cgroup;
 use crate::host::machine::Machine;
-use crate::host::pid1::Manager;
+use crate::host::pid1::{Manager, is_booted};
 use crate::host::recorded::Recorded;
 use crate::paths;
 use crate::policy::{LoginRule, Policy, RuleOf};
@@ -196,7 +196,7 @@ pub fn set(root: &Path, change: &SliceChange, deadline: Instant) -> Result<()> {
         return Ok(());
     }
     let slice = &change.slice;
-    if !root.join(paths::SYSTEMD_BOOTED).exists() {
+    if !is_booted(root) {
         let (tree, cgroup) = (Hierarchy::below(root)?, slice.cgroup());
         // The next login makes one that is gone, with what it is to have.
         if !root.join(paths::CGROUPFS).join(&cgroup).exists() {
@@ -232,7 +232,7 @@ fn differing(root: &Path, slice: SliceName, settings: SettingValues) -> Result<S
     };
     let differing: Vec<Changed> = settings.into_iter().filter_map(changed).collect();
     let mut change = SliceChange { slice, properties: Vec::new(), left: Vec::new(), waits: Vec::new() };
-    if differing.is_empty() || !root.join(paths::SYSTEMD_BOOTED).exists() {
+    if differing.is_empty() || !is_booted(root) {
         change.properties = differing;
         return Ok(change);
     }

@@ -19,6 +19,7 @@ use self::change::FileChange;
 use self::record::Record;
 use super::launched::{self, Launched, callers_of, is_transient};
 use super::lock::Lock;
+use crate::host::pid1::is_booted;
 use crate::host::program::program;
 use crate::host::unit_file::{ServiceUnits, UnitFiles};
 use crate::paths;
@@ -342,7 +343,7 @@ pub fn tell_systemd(
     changed: &[ServiceName],
     restart: bool,
 ) -> Result<Vec<String>> {
-    if root != Path::new("/") || !root.join(paths::SYSTEMD_BOOTED).exists() {
+    if root != Path::new("/") || !is_booted(root) {
         return Ok(Vec::new());
     }
     systemctl(&["daemon-reload"])?;

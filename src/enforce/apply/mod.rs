@@ -27,7 +27,7 @@ use super::lock::Lock;
 use super::own;
 use super::user_slice::{self, SliceChange};
 use crate::host::cgroup;
-use crate::host::pid1::Manager;
+use crate::host::pid1::{Manager, is_booted};
 use crate::paths;
 use crate::policy::{self, InForce, Loaded, LoginRule, Policy};
 use crate::text::{Foreign, shown};
@@ -302,7 +302,7 @@ impl<'a> Plan<'a> {
         if self.logins {
             generator::for_logins(root, loaded)?;
         }
-        if !root.join(paths::SYSTEMD_BOOTED).exists() {
+        if !is_booted(root) {
             settings::set_directly(root, &self.direct)?;
             return user_slice::count(
                 root,

@@ -12,6 +12,7 @@ use super::super::{ceiling, launched};
 use super::Ceilings;
 use crate::effect::{Carried, ancestors, slices};
 use crate::host::machine::Machine;
+use crate::host::pid1::is_booted;
 use crate::host::recorded::Recorded;
 use crate::host::tree::Tree;
 use crate::host::units::{NEEDS_RELOAD, Unit, Units};
@@ -53,7 +54,7 @@ impl<'a> Observed<'a> {
         let machine = Machine::read(root)?;
         let unit_files = unit_file::ServiceUnits::read(root)?;
         let wanted = drop_ins(policy, machine.ram);
-        let booted = root.join(paths::SYSTEMD_BOOTED).exists();
+        let booted = is_booted(root);
         let made = if booted { facts::generated(root)? } else { BTreeMap::new() };
         let units = wanted.keys().chain(made.keys());
         let differing = units.filter(|unit| !sets_the_same(wanted.get(*unit), made.get(*unit))).cloned();

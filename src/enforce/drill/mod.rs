@@ -16,6 +16,7 @@ use nix::unistd::geteuid;
 
 use crate::effect::share::not_computed;
 use crate::host::machine::Machine;
+use crate::host::pid1::is_booted;
 use crate::host::tree::Tree;
 use crate::host::units;
 use crate::paths;
@@ -61,7 +62,7 @@ impl<'a> Before<'a> {
                 "only root can have PID 1 start loads in slices: run this as root, or with --dry-run to look"
             );
         }
-        if !self.root.join(paths::SYSTEMD_BOOTED).exists() {
+        if !is_booted(self.root) {
             bail!(
                 "PID 1 is not systemd here, and nobody else is to put loads into slices: run this on the host"
             );

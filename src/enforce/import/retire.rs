@@ -24,6 +24,7 @@ use crate::enforce::due::Due;
 use crate::enforce::lock::Lock;
 use crate::enforce::user_slice::{self, Changed, SliceChange};
 use crate::host::cgroup;
+use crate::host::pid1::is_booted;
 use crate::host::tree::Tree;
 use crate::host::units::{Unit, Units};
 use crate::paths;
@@ -385,5 +386,5 @@ fn in_force(root: &Path, lock: &Lock, loaded: &Loaded) -> Result<()> {
 
 /// Whether there is a PID 1 that would read the files.
 fn is_live(root: &Path) -> bool {
-    root == Path::new(paths::ROOT) && root.join(paths::SYSTEMD_BOOTED).exists()
+    root == Path::new(paths::ROOT) && is_booted(root)
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use fairslice_base::host::pid1::is_booted;
 use fairslice_base::host::recorded::Recorded;
 use fairslice_base::host::unit_file::{ServiceUnits, drop_in_directories};
 use fairslice_base::survey::{Files, Means, Winner};
@@ -32,7 +33,7 @@ pub(super) struct Declaration {
 /// # Errors
 /// The file that counts cannot be read, or there is no policy at all.
 pub(super) fn declared(root: &Path, service: &ServiceName) -> Result<Option<Declaration>> {
-    if !root.join(paths::SYSTEMD_BOOTED).exists() {
+    if !is_booted(root) {
         // Every service of systemd's has it, systemd.exec(5).
         #[expect(clippy::disallowed_methods, reason = "it decides between a policy and an error")]
         let is_service_of_systemd = std::env::var_os("INVOCATION_ID").is_some();

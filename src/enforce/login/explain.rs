@@ -17,6 +17,7 @@ use crate::host::cgroup;
 use crate::host::machine::Machine;
 use crate::host::pam::{self, Module, Stack};
 use crate::host::pam_service::{MANAGER, Opens, opens};
+use crate::host::pid1::is_booted;
 use crate::host::unit_file::ServiceUnits;
 use crate::paths;
 use crate::policy::{Filled, LoginRule, Origin, Policy, RuleOf};
@@ -234,7 +235,7 @@ impl Opener for Expected {
 /// Whether logind does what `pam_systemd.so` asks of it, which does not ask where it never ran (`sd_booted(3)` says
 /// no more than that there is systemd). It is started when it is asked, unless it is masked.
 fn logind_answers(root: &Path) -> Result<bool> {
-    if !root.join(paths::LOGIND_RUNS).exists() || !root.join(paths::SYSTEMD_BOOTED).exists() {
+    if !root.join(paths::LOGIND_RUNS).exists() || !is_booted(root) {
         return Ok(false);
     }
     let Ok(service) = ServiceName::new(LOGIND) else { return Ok(false) };

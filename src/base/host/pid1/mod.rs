@@ -30,6 +30,7 @@ use zvariant::Value as Variant;
 use zvariant::serialized::Context;
 use zvariant::{NATIVE_ENDIAN, to_bytes};
 
+use crate::paths;
 use crate::text::shown;
 use crate::units::SliceName;
 pub use asking::{Asking, Listed, Question};
@@ -50,6 +51,12 @@ const LARGEST: u64 = 64 << 10;
 pub const ASKING: u32 = 0;
 /// The longest error text that is passed on, in characters.
 const MAX_TEXT: usize = 300;
+
+/// Whether PID 1 is systemd: `sd_booted(3)`.
+#[must_use]
+pub fn is_booted(root: &Path) -> bool {
+    root.join(paths::SYSTEMD_BOOTED).exists()
+}
 
 /// systemd's manager object, reached through its private socket. Each method connects anew.
 #[derive(Debug, Clone)]
