@@ -264,6 +264,12 @@ fn in_dollar_quotes(byte: u8) -> String {
     }
 }
 
+/// So many of a thing: `1 host`, `2 hosts`.
+#[must_use]
+pub fn counted(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// What follows the ones that are named: ` and 2 more`.
 #[must_use]
 pub fn and_more(others: usize) -> String {

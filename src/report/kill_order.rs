@@ -19,7 +19,7 @@ use crate::host::oom::{Oom, Oomd, Reclaim};
 use crate::host::processes::Process;
 use crate::host::tree::{Id, Tree};
 use crate::policy::Policy;
-use crate::text::shown;
+use crate::text::{counted, shown};
 use crate::units::OOM_SCORE_ADJUST;
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
@@ -85,9 +85,11 @@ impl<'a> Order<'a> {
         match takes {
             KilledWith::Itself => String::new(),
             KilledWith::Cgroup { id, processes } => {
-                format!("{}: {}, memory.oom.group", self.name(id), count(processes))
+                format!("{}: {}, memory.oom.group", self.name(id), counted(processes, "process", "processes"))
             }
-            KilledWith::Unit { name, processes } => format!("{name}: {}, OOMPolicy=stop", count(processes)),
+            KilledWith::Unit { name, processes } => {
+                format!("{name}: {}, OOMPolicy=stop", counted(processes, "process", "processes"))
+            }
         }
     }
 
@@ -388,8 +390,4 @@ pub fn oom_json(order: &Order<'_>, missed: &[String]) -> String {
         "earlyoom": earlyoom,
     });
     json_text(&value)
-}
-
-fn count(processes: usize) -> String {
-    if processes == 1 { "1 process".to_owned() } else { format!("{processes} processes") }
 }

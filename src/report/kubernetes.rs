@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use super::table::{PLAIN, Table};
 use crate::effect::kubernetes::{Export, Node, Pod, Reserved, Tier, weight};
 use crate::effect::memory::size;
-use crate::text::shown;
+use crate::text::{counted, shown};
 
 /// What each file begins with: the next export replaces those that do, and no other.
 pub const KUBERNETES_HEADER: &str =
@@ -55,15 +55,12 @@ pub fn exported_text(export: &Export) -> String {
         return "no slice of the policy holds a service that is known here: there is nothing to export\n"
             .to_owned();
     };
-    let counted = |number: usize, what: &str| {
-        if number == 1 { format!("1 {what}") } else { format!("{number} {what}es") }
-    };
     let all = u64::from(export.node.cpus) * 1000;
     let rest = all.saturating_sub(reserved.cpu);
     format!(
         "{}, {}; {} of {} CPUs are the pods', whose kubepods.slice weighs {} then\n",
-        counted(export.tiers.len(), "PriorityClass"),
-        counted(export.pods.len(), "patch"),
+        counted(export.tiers.len(), "PriorityClass", "PriorityClasses"),
+        counted(export.pods.len(), "patch", "patches"),
         in_cpus(rest),
         export.node.cpus,
         weight(rest)

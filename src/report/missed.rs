@@ -6,7 +6,7 @@ use crate::effect::share::not_computed;
 use crate::host::Unread;
 use crate::host::cgroup_directory::{DEEPEST, MOST};
 use crate::host::tree::Tree;
-use crate::text::{and_more, shown};
+use crate::text::{and_more, counted, shown};
 
 /// So many of a kind are named.
 const NAMED: usize = 3;
@@ -16,7 +16,7 @@ const NAMED: usize = 3;
 pub fn missed(tree: &Tree, processes: &[Unread]) -> Vec<String> {
     let kinds = [("process", "processes", processes), ("cgroup", "cgroups", &tree.unread)];
     let mut lines: Vec<String> =
-        kinds.into_iter().filter_map(|(one, many, unread)| counted(one, many, unread)).collect();
+        kinds.into_iter().filter_map(|(one, many, unread)| named(one, many, unread)).collect();
     lines.extend(tree.cut.iter().map(|cut| {
         let more = cut.left.map_or("more".to_owned(), |left| format!("{} more", thousands(left)));
         let place = tree.absolute(cut.id);
@@ -36,10 +36,9 @@ pub fn missed_shares(tree: &Tree) -> Option<String> {
 }
 
 /// `3 processes: 12 (reading /proc/12/stat: Permission denied (os error 13)), …`
-fn counted(one: &str, many: &str, unread: &[Unread]) -> Option<String> {
+fn named(one: &str, many: &str, unread: &[Unread]) -> Option<String> {
     let each = unread.iter().take(NAMED).map(|unread| format!("{} ({})", unread.what.shown(), unread.why));
-    let kind = if unread.len() == 1 { one } else { many };
     let named = each.collect::<Vec<_>>().join(", ");
     let more = and_more(unread.len().saturating_sub(NAMED));
-    (!unread.is_empty()).then(|| format!("{} {kind}: {named}{more}", unread.len()))
+    (!unread.is_empty()).then(|| format!("{}: {named}{more}", counted(unread.len(), one, many)))
 }

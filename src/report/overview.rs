@@ -10,7 +10,7 @@ use super::table::DIM;
 use crate::doctor::finding::{Finding, Fix, Severity};
 use crate::effect::{Status, UnitKind, UnitStatus};
 use crate::policy::{InForce, Loaded};
-use crate::text::shown;
+use crate::text::{counted, shown};
 
 /// So many of a kind are named, and the others counted.
 const NAMED: usize = 3;
@@ -80,22 +80,16 @@ fn some(all: &[String], separator: &str, what: &str) -> String {
 
 fn in_force(status: &Status) -> String {
     let (all, differing) = (status.compared(), status.differing());
-    let settings = match all {
-        1 => "1 setting".to_owned(),
-        all => format!("{all} settings"),
-    };
     if all == 0 {
         return "nothing".to_owned();
     }
+    let settings = counted(all, "setting", "settings");
     let part = if differing == 0 { settings } else { format!("{} of {settings}", all - differing) };
     let active = |kind| status.units.iter().filter(move |unit| unit.active && unit.kind == kind);
-    let count = |number: usize, one: &str| match number {
-        1 => format!("1 {one}"),
-        number => format!("{number} {one}s"),
-    };
-    let slices = count(active(UnitKind::Slice).count(), "slice");
-    let services = count(active(UnitKind::Service).count(), "service");
-    let users = count(active(UnitKind::Login).filter(|unit| unit.user.is_some()).count(), "user");
+    let slices = counted(active(UnitKind::Slice).count(), "slice", "slices");
+    let services = counted(active(UnitKind::Service).count(), "service", "services");
+    let users = active(UnitKind::Login).filter(|unit| unit.user.is_some()).count();
+    let users = counted(users, "user", "users");
     format!("{part}: {slices}, {services}, logins of {users}")
 }
 

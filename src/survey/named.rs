@@ -14,7 +14,7 @@ use crate::host::tree::{Id, Tree};
 use crate::host::unit_file;
 use crate::paths;
 use crate::spelling::did_you_mean;
-use crate::text::{Foreign, and_more, shown};
+use crate::text::{Foreign, and_more, counted, shown};
 use crate::units::ServiceName;
 
 /// The endings that a unit's name may be given without, in the order in which they are tried.
@@ -143,11 +143,10 @@ fn elsewhere(root: &Path, name: &str) -> Option<String> {
     }
     let mut places: Vec<(Foreign, usize)> = places.into_iter().collect();
     places.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let count = |count: usize| if count == 1 { "1 process".to_owned() } else { format!("{count} processes") };
     let named = places
         .iter()
         .take(MOST_PLACES)
-        .map(|(place, number)| format!("{} in {}", count(*number), place.shown()));
+        .map(|(place, number)| format!("{} in {}", counted(*number, "process", "processes"), place.shown()));
     let named = named.collect::<Vec<_>>().join(", ");
     let more = and_more(places.len().saturating_sub(MOST_PLACES));
     Some(if places.is_empty() {

@@ -1,14 +1,14 @@
 //! What "fairslice status --json" has printed, of one host: read back from a file that may hold anything.
 #![forbid(unsafe_code)]
 
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use serde_json::Deserializer;
 
 use crate::text::Foreign;
 
 /// The version of the shape that is read: `status_json`'s.
-const VERSION: u64 = super::super::status_json::JSON_VERSION;
+const VERSION: u64 = crate::report::status_json::JSON_VERSION;
 const NO_STATUS: &str = "is no output of \"fairslice status --json\"";
 
 /// One host.
@@ -29,7 +29,7 @@ pub(super) struct PolicyState {
 }
 
 /// In the order of what is worse.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum InForce {
     Nothing,

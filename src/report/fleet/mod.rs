@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use self::document::{Document, InForce, SettingState, Text, UnitState, documents};
 use super::json::json_text;
 use super::table::{PLAIN, Table};
-use crate::text::{Foreign, and_more, shown};
+use crate::text::{Foreign, and_more, counted, shown};
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
 const JSON_VERSION: u32 = 1;
@@ -139,8 +139,7 @@ impl Host {
         };
         match policy.errors.len() {
             0 => word.to_owned(),
-            1 => format!("{word}, 1 error"),
-            errors => format!("{word}, {errors} errors"),
+            errors => format!("{word}, {}", counted(errors, "error", "errors")),
         }
     }
 
@@ -169,14 +168,9 @@ impl Host {
                 })
             })
             .collect();
-        let in_force = match policy.in_force {
-            InForce::Current => "current",
-            InForce::LastGood => "last_good",
-            InForce::Nothing => "nothing",
-        };
         json!({
             "host": self.name, "file": self.file, "time": self.document.time, "well": self.is_well(),
-            "policy": { "in_force": in_force, "errors": policy.errors },
+            "policy": { "in_force": policy.in_force, "errors": policy.errors },
             "compared": self.settings().count(), "missed": missed.len(), "differing": differing,
         })
     }
@@ -198,7 +192,7 @@ pub fn fleet_text(fleet: &Fleet) -> String {
     table.write_to(&mut text);
     let all = fleet.hosts.len();
     let well = fleet.hosts.iter().filter(|host| host.is_well()).count();
-    let hosts = if all == 1 { "1 host".to_owned() } else { format!("{all} hosts") };
+    let hosts = counted(all, "host", "hosts");
     let verdict = if well == all {
         format!("{hosts}, all as declared")
     } else {
