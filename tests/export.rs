@@ -11,15 +11,14 @@
     clippy::unwrap_used
 )]
 
-mod common;
+mod fixture;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use common::write;
+use fixture::{fairslice, write};
 use tempfile::TempDir;
 
 const UPDATE: &str = "UPDATE_EXPORT";
@@ -40,14 +39,6 @@ fn machine(policy: &str) -> TempDir {
 
 fn policy(name: &str) -> String {
     fs::read_to_string(case(name).join("policy.toml")).unwrap()
-}
-
-/// The exit code, stdout and stderr.
-fn fairslice(root: &Path, arguments: &[&str]) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fairslice"));
-    let output = command.arg("--root").arg(root).args(arguments).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
 const NODE: [&str; 4] = ["--node-cpus", "16", "--node-memory", "32G"];
@@ -145,7 +136,7 @@ fn requests_are_what_explain_share_says_of_the_same_weights() {
 
 #[test]
 fn services_that_a_prefix_holds_are_those_with_unit_files() {
-    let machine = common::machine("fairslice");
+    let machine = fixture::common::machine("fairslice");
     let root = machine.path();
     let unit = |name: &str, text: &str| write(root, &format!("etc/systemd/system/{name}"), text);
     unit("local-worker@.service", "[Service]\nExecStart=/bin/true\n");

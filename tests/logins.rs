@@ -1,14 +1,12 @@
 //! `fairslice explain login` and `fairslice apply --logins`, on a tree of its own with this machine's users.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
-mod common;
+mod fixture;
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
-use common::write;
 use fairslice::policy;
+use fixture::{fairslice, write};
 use serde_json::Value;
 
 const POLICY: &str = r#"
@@ -57,17 +55,6 @@ fn machine() -> tempfile::TempDir {
     fs::create_dir_all(root.join("run/fairslice")).unwrap();
     fs::write(root.join("run/fairslice/policy.compiled"), compiled).unwrap();
     directory
-}
-
-fn fairslice(root: &Path, arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_fairslice"))
-        .arg("--root")
-        .arg(root)
-        .args(arguments)
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
 #[test]
