@@ -52,8 +52,8 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
     let loaded = survey::declared(root);
     let broken = complain(&loaded);
     let before = Before::read(root, &loaded.policy)?;
-    let plan = cpu::plan(before.policy, before.machine, &before.live);
     if options.dry_run {
+        let plan = cpu::plan(before.policy, &before.live);
         let cpu = Some(CpuDrill::planned(&before, plan)?);
         say_view(&DrillView { cpu, kills: None }, options.json)?;
         return Ok(broken);
@@ -64,10 +64,10 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
     }
     let lock = lock(root, Duration::ZERO)?;
     // Somebody may have taken their time to answer.
-    let before = Before::read(root, &loaded.policy)?;
+    let before = if options.yes { before } else { Before::read(root, &loaded.policy)? };
     let mut view = DrillView::default();
     if options.cpu || !options.kill_order {
-        let plan = cpu::plan(before.policy, before.machine, &before.live);
+        let plan = cpu::plan(before.policy, &before.live);
         view.cpu = Some(drill_cpu(&before, plan, &lock)?);
     }
     let kills = options.kill_order.then(|| {

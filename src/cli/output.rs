@@ -60,13 +60,13 @@ pub(super) fn write_all(path: &Path, files: &BTreeMap<String, String>, header: &
         _ => {}
     }
     let directory = open(path)?;
-    for name in files.keys().filter(|name| !is_ours(&directory, name, header).unwrap_or(false)) {
+    let earlier = earlier(&directory, header).with_context(failed)?;
+    for name in files.keys().filter(|name| !earlier.contains(name)) {
         if statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
             let file = shown(&path.join(name)).to_string();
             bail!("{file} is of no earlier export: nothing is written; move it, or name another directory");
         }
     }
-    let earlier = earlier(&directory, header).with_context(failed)?;
     let mut new: Vec<(OsString, &str)> = Vec::new();
     let written = files.iter().try_for_each(|(name, text)| {
         new.push((beside(OsStr::new(name)), name));

@@ -1,6 +1,7 @@
 //! What the policy comes to on the machine: pure functions.
 #![forbid(unsafe_code)]
 
+mod declared_cpu;
 pub mod drill;
 pub mod held;
 pub mod ignored;

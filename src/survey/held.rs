@@ -18,13 +18,15 @@ pub fn held(root: &Path, policy: &Policy) -> BTreeSet<ServiceName> {
         ServicePattern::Exact(name) => Some(name.clone()),
         ServicePattern::Prefix(_) => None,
     });
-    let mut names: BTreeSet<ServiceName> = exact.chain(policy.services.keys().cloned()).collect();
-    if let Ok(units) = ServiceUnits::read(root) {
-        let is_masked = |name: &ServiceName| units.find(name).ok().flatten().is_some_and(|unit| unit.masked);
-        names.extend(units.names().cloned());
-        names.retain(|name| policy.slice_of(name).is_some() && !is_masked(name));
-    }
-    names.retain(|name| policy.slice_of(name).is_some());
+    let units = ServiceUnits::read(root).ok();
+    let is_masked = |name: &ServiceName| {
+        let unit = units.as_ref().and_then(|units| units.find(name).ok()?);
+        unit.is_some_and(|unit| unit.masked)
+    };
+    let known = units.iter().flat_map(ServiceUnits::names).cloned();
+    let mut names: BTreeSet<ServiceName> =
+        exact.chain(policy.services.keys().cloned()).chain(known).collect();
+    names.retain(|name| policy.slice_of(name).is_some() && !is_masked(name));
     let instantiated: BTreeSet<ServiceName> = names.iter().filter_map(ServiceName::template).collect();
     names.retain(|name| !instantiated.contains(name));
     names

@@ -9,12 +9,12 @@ use std::iter;
 use std::path::{Path, PathBuf};
 
 use super::Of;
+use crate::effect::declared_cpu::DeclaredCpu;
 use crate::effect::share::{Busy, shares};
 use crate::effect::{Carried, given, slices, total_weight_now};
 use crate::host::cpu_set::CpuSet;
-use crate::host::machine::Machine;
 use crate::host::tree::{Cgroup, Cpu, CpuMax, Id, Tree};
-use crate::policy::{Policy, Resources};
+use crate::policy::Policy;
 use crate::survey::RunningService;
 use crate::survey::snapshot::Snapshot;
 use crate::units::span::SECOND;
@@ -39,14 +39,7 @@ pub struct Load {
     /// Weight and limit that it has now; `None` where its slice does not hand on the controller.
     pub cpu: Option<Cpu>,
     /// Those that are declared.
-    declared: Declared,
-}
-
-/// What a policy says of a cgroup's CPU time; what it leaves open is as it is.
-#[derive(Debug, Clone, Copy, Default)]
-struct Declared {
-    weight: Option<u64>,
-    max: Option<CpuMax>,
+    declared: DeclaredCpu,
 }
 
 /// The loads of a drill.
@@ -83,7 +76,7 @@ pub struct Found<T> {
 impl Load {
     /// One that has a slice for itself.
     fn of_slice(of: Of, slice: SliceName) -> Self {
-        Self { of, slice: slice.clone(), declared_slice: slice, cpu: None, declared: Declared::default() }
+        Self { of, slice: slice.clone(), declared_slice: slice, cpu: None, declared: DeclaredCpu::default() }
     }
 
     /// The weight and the limit of its scope, as PID 1 takes them. The kernel's own weight is not set: with a weight
@@ -122,35 +115,11 @@ fn is_near(one: f64, other: f64) -> bool {
     (one - other).abs() <= TOLERANCE
 }
 
-impl Declared {
-    fn of(resources: &Resources, machine: Machine) -> Self {
-        Self::from(resources.settings().map(|setting| (setting.property.key, setting.value)), machine)
-    }
-
-    fn from(settings: impl Iterator<Item = (&'static str, SettingValue)>, machine: Machine) -> Self {
-        let mut declared = Self::default();
-        for (key, value) in settings {
-            let number = machine.number(&value);
-            if key == CPU_WEIGHT.key {
-                declared.weight = Some(number);
-            } else if key == CPU_QUOTA.key {
-                declared.max = Some(CpuMax { quota: number, period: SECOND });
-            }
-        }
-        declared
-    }
-
-    fn over(self, live: Option<Cpu>) -> Cpu {
-        let live = live.unwrap_or(Cpu { weight: Weight::DEFAULT.get(), max: None });
-        Cpu { weight: self.weight.unwrap_or(live.weight), max: self.max.or(live.max) }
-    }
-}
-
 /// What is started: a load for every service of which the policy says something about CPU time and for every login,
 /// next to it, with its weight and limit; and one in each slice of the policy's in which nothing of that runs.
 #[must_use]
-pub fn plan(policy: &Policy, machine: Machine, live: &Snapshot) -> Plan {
-    let mut loads = services(policy, machine, live);
+pub fn plan(policy: &Policy, live: &Snapshot) -> Plan {
+    let mut loads = services(policy, live);
     let logins = live.users.iter().map(|user| Load::of_slice(Of::login(user), SliceName::of_user(user.uid)));
     loads.extend(logins);
     let empty = |slice: &&SliceName| {
@@ -162,10 +131,10 @@ pub fn plan(policy: &Policy, machine: Machine, live: &Snapshot) -> Plan {
     most(loads)
 }
 
-fn services(policy: &Policy, machine: Machine, live: &Snapshot) -> Vec<Load> {
+fn services(policy: &Policy, live: &Snapshot) -> Vec<Load> {
     let service = |service: &RunningService| {
         let rule = policy.service(&service.name).resources;
-        let declared = Declared::of(&rule, machine);
+        let declared = DeclaredCpu::of(rule.settings().map(|setting| setting.value));
         let held = policy.slice_of(&service.name);
         if held.is_none() && declared.weight.is_none() && declared.max.is_none() {
             return None;
@@ -228,7 +197,6 @@ pub fn common_cpus(tree: &Tree, loads: &[Load], own: &CpuSet) -> CpuSet {
 pub fn declared(
     policy: &Policy,
     carried: &BTreeMap<SliceName, Carried>,
-    machine: Machine,
     live: &Snapshot,
     loads: &[Load],
     cpu: u32,
@@ -245,7 +213,7 @@ pub fn declared(
         id
     };
     let ids: Vec<Id> = loads.iter().map(|load| place(&mut tree, load)).collect();
-    for (slice, declared) in declared_slices(policy, carried, machine, live) {
+    for (slice, declared) in declared_slices(policy, carried, live) {
         if let Some(id) = tree.find(&slice.cgroup()) {
             tree.set_cpu(id, declared.over(tree[id].cpu));
         }
@@ -261,7 +229,7 @@ fn with_slice(tree: &mut Tree, slice: &SliceName) -> Id {
     let parent = slice.parent().map_or(Tree::ROOT, |parent| with_slice(tree, &parent));
     let name = slice.cgroup().file_name().unwrap_or_default().to_owned();
     let id = tree.add(parent, name, Cgroup::default());
-    tree.set_cpu(id, Declared::default().over(None));
+    tree.set_cpu(id, DeclaredCpu::default().over(None));
     id
 }
 
@@ -269,19 +237,18 @@ fn with_slice(tree: &mut Tree, slice: &SliceName) -> Id {
 fn declared_slices(
     policy: &Policy,
     carried: &BTreeMap<SliceName, Carried>,
-    machine: Machine,
     live: &Snapshot,
-) -> Vec<(SliceName, Declared)> {
+) -> Vec<(SliceName, DeclaredCpu)> {
     let own = slices(policy, carried).into_iter().map(|slice| {
-        let given = given(policy, slice, carried.get(slice)).into_iter();
-        (slice.clone(), Declared::from(given.map(|given| (given.property.key, given.value)), machine))
+        let given = given(policy, slice, carried.get(slice));
+        (slice.clone(), DeclaredCpu::of(given.into_iter().map(|given| given.value)))
     });
-    let total = total_weight_now(policy, live).map(SettingValue::Cpu);
-    let total = total.map(|weight| (CPU_WEIGHT.key, weight)).into_iter();
-    let others = policy.logins.total.settings().map(|setting| (setting.property.key, setting.value));
-    let logins = (SliceName::user(), Declared::from(total.chain(others), machine));
+    let total = total_weight_now(policy, live).map(SettingValue::Cpu).into_iter();
+    let others = policy.logins.total.settings().map(|setting| setting.value);
+    let logins = (SliceName::user(), DeclaredCpu::of(total.chain(others)));
     let users = live.users.iter().map(|user| {
-        let declared = Declared::of(&user.rule(policy).resources, machine);
+        let rule = user.rule(policy);
+        let declared = DeclaredCpu::of(rule.resources.settings().map(|setting| setting.value));
         (SliceName::of_user(user.uid), declared)
     });
     own.chain([logins]).chain(users).collect()
@@ -392,7 +359,7 @@ mod tests {
     use crate::survey::snapshot::{LiveCgroup, User};
     use crate::units::ServiceName;
 
-    const MACHINE: Machine = Machine { ram: 1 << 30, tasks: 1000 };
+    const RAM: u64 = 1 << 30;
     const POLICY: &str = "[slice.\"a-b.slice\"]\nmatch = [\"x-*\"]\ncpu_weight = 200\n\
                           [slice.\"c.slice\"]\ncpu_weight = 100\n[logins]\ncpu_weight = 100\ntotal_weight = 100\n";
 
@@ -428,8 +395,8 @@ mod tests {
     }
 
     fn due(policy: &Policy, live: &Snapshot, loads: &[Load]) -> Vec<f64> {
-        let carried = crate::effect::ancestors(policy, MACHINE.ram);
-        declared(policy, &carried, MACHINE, live, loads, 1)
+        let carried = crate::effect::ancestors(policy, RAM);
+        declared(policy, &carried, live, loads, 1)
     }
 
     fn texts(rows: &[Row]) -> Vec<String> {
@@ -445,7 +412,7 @@ mod tests {
     fn every_service_and_login_has_a_load_beside_it() {
         let (policy, live) =
             (policy(POLICY), live(200, &["x-1.service", "x-2.service", "y.service"], "a-b.slice"));
-        let plan = plan(&policy, MACHINE, &live);
+        let plan = plan(&policy, &live);
         // Of y.service nothing is declared, and c.slice is not there.
         assert_eq!(
             texts(&rows(&plan.loads, &due(&policy, &live, &plan.loads), None)),
@@ -460,7 +427,7 @@ mod tests {
         );
         assert!(plan.loads.iter().all(|load| load.resources().is_empty()));
         // An empty slice has a load of its own.
-        let empty = super::plan(&policy, MACHINE, &self::live(200, &["y.service"], "system.slice")).loads;
+        let empty = super::plan(&policy, &self::live(200, &["y.service"], "system.slice")).loads;
         let of: Vec<String> = empty.iter().map(|load| load.of.name()).collect();
         assert_eq!(of, ["user-7.slice (7)", "a-b.slice"]);
     }
@@ -472,7 +439,7 @@ mod tests {
         live.services[1].cgroup = Path::new("a.slice/a-b.slice").join("x-2.service");
         let held = live.tree.find(Path::new("a.slice/a-b.slice")).unwrap();
         live.tree.add(held, "x-2.service", Cgroup { populated: true, ..Cgroup::default() });
-        let loads = plan(&policy, MACHINE, &live).loads;
+        let loads = plan(&policy, &live).loads;
         let declared = due(&policy, &live, &loads);
         let third = 1.0 / 3.0;
         let found = Found { predicted: &[third; 3][..], measured: &[0.30, 0.36, 0.34] };
@@ -543,7 +510,7 @@ mod tests {
     fn of_too_many_each_slice_keeps_its_first() {
         let names: Vec<String> = (10..40).map(|number| format!("x-{number}.service")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let plan = plan(&policy(POLICY), MACHINE, &live(200, &names, "a-b.slice"));
+        let plan = plan(&policy(POLICY), &live(200, &names, "a-b.slice"));
         assert_eq!((plan.loads.len(), plan.left_out.len()), (MOST, 31 - MOST));
         assert!(plan.loads.iter().any(|load| matches!(load.of, Of::Login(7, _))));
     }

@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::SYSTEM;
+use crate::effect::declared_cpu::DeclaredCpu;
 use crate::effect::share::{Busy, Shares, shares};
 use crate::effect::{Carried, given, headcount, slices, total_weight};
-use crate::host::tree::{Cgroup, Cpu, CpuMax, Id, Tree};
+use crate::host::tree::{Cgroup, Id, Tree};
 use crate::policy::Policy;
-use crate::units::{CpuQuota, CpuWeight, ServiceName, SettingValue, SliceName, Weight};
+use crate::units::{ServiceName, SettingValue, SliceName};
 
 /// The part of the machine's CPU time that each gets, 0 to 1, while all of them want it.
 pub(super) struct Contention {
@@ -28,28 +29,28 @@ impl Contention {
         let mut ids: BTreeMap<SliceName, Id> = BTreeMap::new();
         for name in slices(policy, carried) {
             let settings = given(policy, name, carried.get(name));
-            let values: Vec<SettingValue> = settings.into_iter().map(|given| given.value).collect();
+            let values = settings.into_iter().map(|given| given.value);
             let parent = name.parent().and_then(|parent| ids.get(&parent).copied()).unwrap_or(Tree::ROOT);
-            ids.insert(name.clone(), tree.add(parent, name.as_str(), competing(&values)));
+            ids.insert(name.clone(), tree.add(parent, name.as_str(), competing(values)));
         }
         let mut busy = BTreeSet::new();
         // What runs there besides what the policy names.
         let host = match ids.iter().find(|(name, _)| name.as_str() == SYSTEM) {
             Some((_, id)) => *id,
-            None => tree.add(Tree::ROOT, SYSTEM, competing(&[])),
+            None => tree.add(Tree::ROOT, SYSTEM, competing([])),
         };
-        busy.insert(tree.add(host, "others", competing(&[])));
+        busy.insert(tree.add(host, "others", competing([])));
         let logins = match ids.get(&SliceName::user()) {
             Some(id) => *id,
-            None => tree.add(Tree::ROOT, SliceName::user().as_str(), competing(&of_logins(policy))),
+            None => tree.add(Tree::ROOT, SliceName::user().as_str(), competing(of_logins(policy))),
         };
-        busy.insert(tree.add(logins, "others", competing(&[])));
+        busy.insert(tree.add(logins, "others", competing([])));
         let mut places = BTreeMap::new();
         for (service, slice) in services {
             let Some(parent) = ids.get(slice) else { continue };
             let resources = policy.service(service).resources;
-            let values: Vec<SettingValue> = resources.settings().map(|setting| setting.value).collect();
-            let id = tree.add(*parent, service.as_str(), competing(&values));
+            let values = resources.settings().map(|setting| setting.value);
+            let id = tree.add(*parent, service.as_str(), competing(values));
             busy.insert(id);
             places.insert(service.clone(), id);
         }
@@ -66,28 +67,13 @@ impl Contention {
 }
 
 /// What `user.slice` has while nobody in particular is logged in.
-fn of_logins(policy: &Policy) -> Vec<SettingValue> {
+fn of_logins(policy: &Policy) -> impl Iterator<Item = SettingValue> + use<'_> {
     let nobody = headcount(&[], Vec::new());
     let weight = total_weight(&policy.logins, Some(&nobody)).map(SettingValue::Cpu);
-    weight.into_iter().chain(policy.logins.total.settings().map(|setting| setting.value)).collect()
+    weight.into_iter().chain(policy.logins.total.settings().map(|setting| setting.value))
 }
 
 /// A cgroup with what these say about CPU time.
-fn competing(values: &[SettingValue]) -> Cgroup {
-    let weight = values.iter().find_map(|value| match value {
-        SettingValue::Cpu(CpuWeight::Idle) => Some(0),
-        SettingValue::Cpu(CpuWeight::Weight(weight)) => Some(weight.get()),
-        _ => None,
-    });
-    let max = values.iter().find_map(|value| match value {
-        SettingValue::Quota(quota) => bandwidth(*quota),
-        _ => None,
-    });
-    let cpu = Cpu { weight: weight.unwrap_or(Weight::DEFAULT.get()), max };
-    Cgroup { cpu: Some(cpu), populated: true, ..Cgroup::default() }
-}
-
-fn bandwidth(quota: CpuQuota) -> Option<CpuMax> {
-    let quota = quota.microseconds();
-    (quota != u64::MAX).then_some(CpuMax { quota, period: 1_000_000 })
+fn competing(values: impl IntoIterator<Item = SettingValue>) -> Cgroup {
+    Cgroup { cpu: Some(DeclaredCpu::of(values).over(None)), populated: true, ..Cgroup::default() }
 }

@@ -13,7 +13,7 @@ use super::Before;
 use super::loads::{Loads, Place, Work, be_first_to_go, scope_name};
 use crate::effect::ancestors;
 use crate::effect::drill::cpu::{Found, Load, Plan, Row, common_cpus, declared, normalised, predicted, rows};
-use crate::effect::drill::look::{Look, choose};
+use crate::effect::drill::look::{Look, Refusal, choose};
 use crate::enforce::lock::Lock;
 use crate::host::cgroup;
 use crate::host::cpu_set::CpuSet;
@@ -48,13 +48,13 @@ pub struct CpuDrill {
 }
 
 impl CpuDrill {
-    /// What would be started, on the CPU that is least busy now or any.
+    /// What would be started: on any CPU, all are due the same on each.
     ///
     /// # Errors
     /// The slices have no CPU in common.
     pub fn planned(before: &Before<'_>, plan: Plan) -> Result<Self> {
         let all = common(before, &plan.loads);
-        let cpu = all.iter().next().context("the slices have no CPU in common (AllowedCPUs=)")?;
+        let cpu = all.iter().next().ok_or(Refusal::NoCommonCpu).map_err(anyhow::Error::msg)?;
         let due = due(before, &plan.loads, cpu);
         let rows = rows(&plan.loads, &due, None);
         Ok(Self { plan, cpu, rows, ran: None })
@@ -167,7 +167,7 @@ impl Scene {
 
 fn due(before: &Before<'_>, loads: &[Load], cpu: u32) -> Vec<f64> {
     let Before { policy, machine, live, .. } = before;
-    declared(policy, &ancestors(policy, machine.ram), *machine, live, loads, cpu)
+    declared(policy, &ancestors(policy, machine.ram), live, loads, cpu)
 }
 
 fn common(before: &Before<'_>, loads: &[Load]) -> CpuSet {
