@@ -168,7 +168,7 @@ fn run() -> Result<()> {
 /// The tree of files.
 fn machine(root: &Path) -> Result<()> {
     write(root, "etc/fairslice/policy.toml", POLICY)?;
-    write(root, "proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable: 9000000 kB\n")?;
+    write(root, "proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable: 9000000 kB\nSwapTotal: 0 kB\n")?;
     write(root, "proc/self/cgroup", "0::/\n")?;
     write(root, "sys/devices/system/cpu/online", "0-1\n")?;
     let mut slices: Vec<String> =
