@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb binaries commands launcher source release reproducible sbom demo image images test lint unit export-test pam-test asan-test build-test root-test package-test vm-test vm-trixie vm-bookworm vm-forky vm-cloud repo bench-launch bench-login bench-status clean
+.PHONY: help deb binaries commands launcher source release reproducible sbom demo image images test lint unit export-test pam-test asan-test build-test root-test package-test vm-test vm-trixie vm-bookworm vm-forky vm-cloud vm-upgrade repo bench-launch bench-login bench-status clean
 
 # Whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -183,14 +183,18 @@ vm-test: ## the package on Debian 13 and Debian 12, both at the same time
 	$(call say,the package on real machines)
 	@$(MAKE) --no-print-directory --jobs=2 vm-trixie vm-bookworm
 
-vm-trixie: WHICH := not bookworm and not forky and not test_7_repository
-vm-bookworm: WHICH := bookworm
+vm-trixie: WHICH := not bookworm and not forky and not test_7
+vm-bookworm: WHICH := bookworm and not test_7
 vm-forky: WHICH := forky
 vm-forky: ## what a newer systemd or kernel may change, on Debian testing; no part of "make test"
 vm-cloud: WHICH := test_7_repository
 vm-cloud: ## a machine that cloud-init makes from the repository, and its upgrades; no part of "make test"
-vm-trixie vm-bookworm vm-forky vm-cloud:
-	@$(SUDO) env FAIRSLICE_DEB=$$(echo target/debian/fairslice_*.deb) FAIRSLICE_PART=$(or $(FAIRSLICE_PART),1/1) $(PYTHON) -m pytest -p no:cacheprovider -v --tb=short \
+# EARLIER is the package of an earlier release.
+EARLIER :=
+vm-upgrade: WHICH := test_7_upgrade and not forky
+vm-upgrade: ## from an earlier release that is in use, on Debian 13 and 12: EARLIER=….deb; no part of "make test"
+vm-trixie vm-bookworm vm-forky vm-cloud vm-upgrade:
+	@$(SUDO) env FAIRSLICE_EARLIER=$(EARLIER) FAIRSLICE_DEB=$$(echo target/debian/fairslice_*.deb) FAIRSLICE_PART=$(or $(FAIRSLICE_PART),1/1) $(PYTHON) -m pytest -p no:cacheprovider -v --tb=short \
 	    --durations=20 tests/vm -k "$(WHICH)" 2>&1 | sed -u 's/^/$(@:vm-%=%): /'
 
 # The programs that are measured are those of the package.

@@ -24,7 +24,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 
 use self::out::{print, print_error, say};
 use crate::effect::ignored::{Here, ignored};
@@ -119,6 +120,12 @@ enum Command {
         #[command(flatten)]
         how: How,
     },
+    /// Print what completes this command's words in a shell
+    Completion {
+        /// Which one
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
     /// Take back what the policy has come to: what removing the package calls
     #[command(hide = true)]
     Withdraw,
@@ -183,6 +190,7 @@ pub fn main() -> ExitCode {
         Command::Export(to) => export::run(&root, &to),
         Command::Adopt { which, how } => adopt::adopt(&root, which, &how),
         Command::Release { which, how } => adopt::release(&root, &which, &how),
+        Command::Completion { shell } => complete(shell),
         Command::Withdraw => apply::withdraw(&root),
         Command::Hold => apply::hold(&root),
         Command::Installed => overview::installed(&root),
@@ -282,6 +290,13 @@ fn check(root: &Path, files: &[PathBuf], export: Option<export::Format>, size: &
         print(&format!("\n{}", export::losses(root, &loaded.policy, size)?))?;
     }
     Ok(if diagnostics.is_empty() { 0 } else { FOUND })
+}
+
+fn complete(shell: Shell) -> Result<u8> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), env!("CARGO_PKG_NAME"), &mut text);
+    print(&String::from_utf8(text)?)?;
+    Ok(0)
 }
 
 fn print_policy(root: &Path) -> Result<u8> {

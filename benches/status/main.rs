@@ -168,7 +168,7 @@ fn run() -> Result<()> {
 /// The tree of files.
 fn machine(root: &Path) -> Result<()> {
     write(root, "etc/fairslice/policy.toml", POLICY)?;
-    write(root, "proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable: 9000000 kB\n")?;
+    write(root, "proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable: 9000000 kB\nSwapTotal: 0 kB\n")?;
     write(root, "proc/self/cgroup", "0::/\n")?;
     write(root, "sys/devices/system/cpu/online", "0-1\n")?;
     let mut slices: Vec<String> =
@@ -211,7 +211,7 @@ fn machine(root: &Path) -> Result<()> {
 
 fn cgroup(root: &Path, path: &str, pid: Option<usize>) -> Result<()> {
     let controllers = "cpuset cpu io memory pids\n";
-    let handed_on = "cpu io memory pids\n";
+    let handed_on = "cpu memory pids\n";
     let pressure =
         "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n";
     let procs = pid.map(|pid| format!("{pid}\n")).unwrap_or_default();
@@ -223,6 +223,8 @@ fn cgroup(root: &Path, path: &str, pid: Option<usize>) -> Result<()> {
         ("cgroup.procs", &procs),
         ("pids.current", "1\n"),
         ("pids.max", "max\n"),
+        ("pids.events", "max 0\n"),
+        ("pids.events.local", "max 0\n"),
         ("cpu.weight", weight),
         ("cpu.max", "max 100000\n"),
         ("cpu.stat", "usage_usec 1000\nuser_usec 600\nsystem_usec 400\n"),

@@ -79,6 +79,18 @@ fn add_property(scene: &Scene<'_>, chain: &mut Chain, unit: &Unit, slice: &Slice
     });
 }
 
+/// What brings a service to where PID 1 has it, if it does not run there: until then PID 1 enables controllers for it in
+/// the slice that it is to be in alone.
+#[must_use]
+pub(super) fn brings_home(scene: &Scene<'_>, name: &str) -> Option<Fix> {
+    let service = ServiceName::new(name).ok()?;
+    let unit = scene.units.get(name)?;
+    let slice = SliceName::new(unit.text(SLICE)?).ok()?;
+    let cgroup = scene.cgroup_of(&service)?;
+    let (_, _, fix) = why_elsewhere(scene, &service, unit, cgroup);
+    (!cgroup.parent()?.ends_with(slice.cgroup())).then_some(fix)
+}
+
 /// The cgroup that the unit has, and where its main process is. The root slice is `None`.
 fn add_live(
     scene: &Scene<'_>,

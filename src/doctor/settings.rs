@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::cost;
+use super::placement::brings_home;
 use super::remedy::is_vendors;
 use crate::doctor::chain::{Chain, Link, Override, Scene, Stage};
 use crate::doctor::finding::{Code, Finding, Fix, Place, Subjects};
@@ -333,7 +334,11 @@ pub(super) fn absent(
             (at, Fix::Edit("boot a kernel that has the controller, without cgroup v1".to_owned()))
         }
         Absent::Threaded(id) => (at, Fix::Command(format!("systemctl restart {}", quoted(&tree.name(*id))))),
-        Absent::NotEnabled(_) => (at, if is_declared { Fix::Apply } else { again() }),
+        Absent::NotEnabled(_) => {
+            let fix =
+                brings_home(scene, unit).unwrap_or_else(|| if is_declared { Fix::Apply } else { again() });
+            (at, fix)
+        }
         Absent::NoDisk => {
             let fix = format!("name a device or a mount point that is there for {}", property.key);
             (at, Fix::Edit(fix))

@@ -268,7 +268,7 @@ fn memory(tree: &Tree, id: Id, counts: &Counts, kind: LimitKind) -> Option<Holdi
     let (limit, used, times, waited) = match kind {
         LimitKind::High => (memory.high, memory.current, high, waited),
         LimitKind::Max => (memory.max, memory.current, oom, waited),
-        _ => (memory.swap_max, memory.swap_current, 0, None),
+        _ => (memory.swap_limit(), memory.swap_current, 0, None),
     };
     (limit != u64::MAX).then_some(Holding {
         kind,

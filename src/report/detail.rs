@@ -131,7 +131,7 @@ fn memory(picture: &Picture, id: Id, detail: &Detail<'_>, display: Display, text
     add("low", memory.low, protection.map(|protection| protection.low));
     add("high", memory.high, ceiling.map(|ceiling| bytes_of(ceiling.high)));
     add("max", memory.max, ceiling.map(|ceiling| bytes_of(ceiling.max)));
-    add("swap max", memory.swap_max, ceiling.map(|ceiling| bytes_of(ceiling.swap)));
+    add("swap max", memory.swap_limit(), ceiling.map(|ceiling| bytes_of(ceiling.swap)));
     table.write_to(text);
     // Writing to a string cannot fail.
     let (current, swap) = (size(memory.current), size(memory.swap_current));

@@ -29,7 +29,7 @@ fn limits(tree: &Tree, id: Id) -> [(&'static str, Setting, Option<MemoryLimit>);
     [
         ("high", |memory| memory.high, holds.high),
         ("max", |memory| memory.max, holds.max),
-        ("swap.max", |memory| memory.swap_max, holds.swap),
+        ("swap.max", |memory| memory.swap_limit(), holds.swap),
     ]
 }
 
@@ -114,7 +114,7 @@ pub fn memory_of_text(tree: &Tree, protections: &Protections, multi_gen_lru: boo
                 size(low.effective),
                 size(memory.high),
                 size(memory.max),
-                size(memory.swap_max),
+                size(memory.swap_limit()),
             ],
         );
     }
@@ -193,7 +193,7 @@ pub fn memory_json(
             .filter(|(_, memory)| {
                 memory.min > 0
                     || memory.low > 0
-                    || [memory.high, memory.max, memory.swap_max].iter().any(|limit| *limit != u64::MAX)
+                    || [memory.high, memory.max, memory.swap_limit()].iter().any(|limit| *limit != u64::MAX)
             })
             .map(|(id, _)| one_json(tree, protections, id))
             .collect(),

@@ -161,7 +161,7 @@ fn memory(memory: MemoryAttributes) -> Value {
     json!({
         "current": memory.current, "swap_current": memory.swap_current,
         "min": limit(memory.min), "low": limit(memory.low),
-        "high": limit(memory.high), "max": limit(memory.max), "swap_max": limit(memory.swap_max),
+        "high": limit(memory.high), "max": limit(memory.max), "swap_max": limit(memory.swap_limit()),
     })
 }
 

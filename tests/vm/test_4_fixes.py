@@ -114,6 +114,11 @@ CASES = {
         + unit("fix.service", service("Slice=fixing.slice\\nAllowedCPUs=0"), start=False), "fix.service",
         undo=f"{SERVICE}; systemctl stop fixing.slice",
     ),
+    "a quota of a service that is to run elsewhere": Case(
+        "FS020", unit("fix.service", service("Slice=fixing.slice")) + "; "
+        + unit("fix.service", service("Slice=fixed.slice\\nCPUQuota=25%%"), start=False), "fix.service",
+        undo=f"{SERVICE}; systemctl stop fixing.slice fixed.slice",
+    ),
     "a service in a threaded cgroup": Case(
         "FS020", unit("fixing.slice", "DisableControllers=memory io") + "; mkdir /sys/fs/cgroup/fixing.slice/fix.service;"
         " echo threaded > /sys/fs/cgroup/fixing.slice/fix.service/cgroup.type; "

@@ -161,7 +161,7 @@ impl Domain {
         match first.filter(|(left, ..)| *left <= free.ram.saturating_add(free.swap)) {
             None => Self::machine(scene),
             Some((_, of, memory)) => {
-                Self { of, total: memory.max.saturating_add(memory.swap_max.min(scene.swap)) }
+                Self { of, total: memory.max.saturating_add(memory.swap_limit().min(scene.swap)) }
             }
         }
     }
@@ -178,7 +178,7 @@ impl Free<'_> {
     fn below(&self, tree: &Tree, id: Id, memory: &MemoryAttributes) -> u64 {
         let used = memory.current.saturating_sub((self.cache)(id));
         let swap = tree.upwards(id).filter_map(|above| tree[above].memory.as_ref());
-        let swap = swap.map(|memory| memory.swap_max.saturating_sub(memory.swap_current));
+        let swap = swap.map(|memory| memory.swap_limit().saturating_sub(memory.swap_current));
         memory.max.saturating_sub(used).saturating_add(swap.fold(self.swap, u64::min))
     }
 }
@@ -397,7 +397,7 @@ pub(crate) mod tests {
             high: none,
             max: none,
             swap_current,
-            swap_max: none,
+            swap_max: Some(none),
             oom_group: false,
         }
     }
@@ -448,7 +448,7 @@ pub(crate) mod tests {
     fn memory_and_score_add_up_in_thousandths_of_what_there_is() {
         let mut tree = Tree::new(Cgroup::default());
         add(&mut tree, A, memory(0));
-        let limited = MemoryAttributes { max: 200 * MIB, swap_max: 50 * MIB, ..memory(0) };
+        let limited = MemoryAttributes { max: 200 * MIB, swap_max: Some(50 * MIB), ..memory(0) };
         let limited = add(&mut tree, "y.slice", limited);
         let inside = add(&mut tree, "y.slice/c.service", memory(0));
         let mut zombie = process(9, A, 900, 0);
@@ -505,7 +505,7 @@ pub(crate) mod tests {
         // Page cache is no use to hold on to.
         assert_eq!(domain(limited(900, 1000), limited(10, 200), 1500, 0, 500), is("c.service", 200));
         // Swap that only one of them may use.
-        let swapless = MemoryAttributes { swap_max: 0, ..limited(0, 300) };
+        let swapless = MemoryAttributes { swap_max: Some(0), ..limited(0, 300) };
         assert_eq!(domain(limited(0, 250), swapless, 1500, 100, 0), is("c.service", 300));
         // Of equals the innermost.
         assert_eq!(domain(limited(0, 200), limited(0, 200), 1500, 0, 0), is("c.service", 200));

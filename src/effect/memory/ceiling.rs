@@ -49,7 +49,7 @@ pub fn ceiling(tree: &Tree, id: Id) -> Ceiling {
     Ceiling {
         high: tightest(|memory| memory.high),
         max: tightest(|memory| memory.max),
-        swap: tightest(|memory| memory.swap_max),
+        swap: tightest(|memory| memory.swap_limit()),
     }
 }
 
@@ -65,7 +65,7 @@ mod tests {
         let limited = MemoryAttributes { high: 100, max: 300, ..NONE };
         let outer = tree.add(Tree::ROOT, "a", cgroup(limited));
         let inner =
-            tree.add(outer, "b", cgroup(MemoryAttributes { high: 200, max: 300, swap_max: 0, ..NONE }));
+            tree.add(outer, "b", cgroup(MemoryAttributes { high: 200, max: 300, swap_max: Some(0), ..NONE }));
         let ceiling = ceiling(&tree, inner);
         assert_eq!(ceiling.high, Some(MemoryLimit { bytes: 100, of: outer }));
         assert_eq!(ceiling.max, Some(MemoryLimit { bytes: 300, of: inner }));

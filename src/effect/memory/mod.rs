@@ -20,7 +20,7 @@ mod fixture {
         high: u64::MAX,
         max: u64::MAX,
         swap_current: 0,
-        swap_max: u64::MAX,
+        swap_max: Some(u64::MAX),
         oom_group: false,
     };
 

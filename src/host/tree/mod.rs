@@ -146,10 +146,18 @@ pub struct MemoryAttributes {
     pub max: u64,
     /// `memory.swap.current`; 0 on a kernel without swap accounting.
     pub swap_current: u64,
-    /// `memory.swap.max`
-    pub swap_max: u64,
+    /// `memory.swap.max`; `None` on a kernel without swap accounting: [`MemoryAttributes::swap_limit`].
+    pub swap_max: Option<u64>,
     /// `memory.oom.group`: its processes are killed all together.
     pub oom_group: bool,
+}
+
+impl MemoryAttributes {
+    /// The most swap that it may use, in bytes; [`u64::MAX`] is no limit.
+    #[must_use]
+    pub fn swap_limit(&self) -> u64 {
+        self.swap_max.unwrap_or(u64::MAX)
+    }
 }
 
 /// Something about some cgroups of one [`Tree`].
@@ -387,8 +395,7 @@ impl Tree {
 }
 
 impl Cgroup {
-    /// What an attribute says, of those that have been read: with `memory.swap.max`, no limit is not told from no
-    /// such attribute.
+    /// What an attribute says, of those that have been read.
     #[must_use]
     pub fn attribute(&self, name: &str) -> Option<String> {
         let number = match name {
@@ -397,6 +404,7 @@ impl Cgroup {
             "memory.low" => self.memory?.low,
             "memory.high" => self.memory?.high,
             "memory.max" => self.memory?.max,
+            "memory.swap.max" => self.memory?.swap_max?,
             _ => return None,
         };
         Some(cgroup::text(number))

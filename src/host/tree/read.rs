@@ -17,6 +17,7 @@ use super::{Cgroup, Controllers, Cpu, CpuMax, Cut, Each, Id, MemoryAttributes, S
 use crate::host::cgroup::{self, attribute};
 use crate::host::cgroup_directory::{DEEPEST, MOST, cgroups_in, is_gone, open_cgroup};
 use crate::host::cpu_set::CpuSet;
+use crate::host::oom;
 use crate::host::parallel;
 use crate::host::unread::Unread;
 use crate::paths;
@@ -131,7 +132,9 @@ impl Tree {
     /// Reads the memory attributes of these cgroups; siblings are best next to each other.
     pub fn read_memory(&mut self, root: &Path, of: impl IntoIterator<Item = Id>) {
         let of: Vec<Id> = of.into_iter().filter(|id| self[*id].controllers.memory).collect();
-        let read = self.read_each(root, &of, |_, directory| directory.memory());
+        // Where a machine has no swap, as those of clouds do, nothing is in it.
+        let has_swap = oom::swap(root) != Some(0);
+        let read = self.read_each(root, &of, |_, directory| directory.memory(has_swap));
         for (id, memory) in of.into_iter().zip(read) {
             if let Some(cgroup) = self.cgroups.get_mut(id.0) {
                 cgroup.memory = memory;
@@ -397,7 +400,7 @@ impl CgroupDirectory<'_> {
         Some(if is_idle { 0 } else { weight })
     }
 
-    fn memory(&self) -> Option<MemoryAttributes> {
+    fn memory(&self, has_swap: bool) -> Option<MemoryAttributes> {
         let amount = |name| match self.text(name)?.as_str() {
             "max" => Some(u64::MAX),
             bytes => bytes.parse().ok(),
@@ -408,8 +411,8 @@ impl CgroupDirectory<'_> {
             low: amount("memory.low")?,
             high: amount("memory.high")?,
             max: amount("memory.max")?,
-            swap_current: amount("memory.swap.current").unwrap_or(0),
-            swap_max: amount("memory.swap.max").unwrap_or(u64::MAX),
+            swap_current: has_swap.then(|| amount("memory.swap.current")).flatten().unwrap_or(0),
+            swap_max: amount("memory.swap.max"),
             oom_group: self.text("memory.oom.group").is_some_and(|text| text == "1"),
         })
     }

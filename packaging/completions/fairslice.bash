@@ -1,0 +1,2 @@
+# Loaded at the first Tab: the words are those of the command that is installed.
+eval "$(fairslice completion bash)"
