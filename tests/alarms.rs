@@ -42,7 +42,7 @@ fn promtool(arguments: &[&str], directory: &Path, input: &str) -> String {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("no promtool: tests/prepare test");
+        .unwrap_or_else(|error| panic!("promtool: {error}: tests/prepare test unpacks it"));
     promtool.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
