@@ -7,6 +7,7 @@ mod fixture;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use fixture::{SERVICES, cgroup, common, fairslice, load, write};
 use serde_json::Value;
@@ -112,8 +113,9 @@ fn metrics_and_errors(root: &Path) -> (i32, Vec<Sample>, String) {
     (code, parse(&text), err)
 }
 
-/// Those about findings, and all others.
-fn parted(samples: Vec<Sample>) -> (Vec<Sample>, Vec<Sample>) {
+/// Those about findings, and all others that are the same in the next look.
+fn parted(mut samples: Vec<Sample>) -> (Vec<Sample>, Vec<Sample>) {
+    samples.retain(|(name, ..)| name != "fairslice_look_timestamp_seconds");
     samples.into_iter().partition(|(name, ..)| name.starts_with("fairslice_findings"))
 }
 
@@ -161,6 +163,8 @@ fn every_figure_is_a_sample() {
         ("setting_holds", &[("unit", "user-0.slice"), ("user", "root"), ("setting", "oom_score_adj")], 1.0),
         ("cpu_weight_declared", &[("unit", "foundry.slice")], 200.0),
         ("cpu_weight", &[("cgroup", "/foundry.slice"), ("unit", "foundry.slice")], 100.0),
+        ("cpu_usage_seconds", &slice, 0.001),
+        ("cpus_online", &[], 2.0),
         ("memory_current_bytes", &slice, f64::from(600 << 20)),
         ("oom_score", &[("unit", "local-fs.service")], 333.0),
         ("oom_rank", &[("unit", "local-fs.service")], 4.0),
@@ -173,6 +177,45 @@ fn every_figure_is_a_sample() {
     let ranked =
         |unit: &str| samples.iter().any(|(name, l, _)| name == "fairslice_oom_rank" && l["unit"] == unit);
     assert!(!ranked("ssh.service") && ranked("user-0.slice"));
+}
+
+#[test]
+fn the_time_of_the_look_is_told() {
+    let machine = machine();
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let before = now();
+    let (_, samples) = metrics(machine.path());
+    let told = value(&samples, "look_timestamp_seconds", &[]);
+    assert!((before - 0.001..=now()).contains(&told), "{told}");
+}
+
+/// What is kept does not depend on what is used now.
+#[test]
+fn a_protection_is_declared_and_kept_or_not() {
+    let machine = machine();
+    let root = machine.path();
+    write(
+        root,
+        "etc/fairslice/policy.d/50-min.toml",
+        "[slice.\"foundry-services.slice\"]\nmemory_min = \"25%\"\n",
+    );
+    let foundry = "foundry.slice";
+    for (cgroup, min) in [(foundry, "268435456\n"), (SERVICES, "536870912\n")] {
+        load(root, cgroup, 100 << 20, 0);
+        write(root, &format!("sys/fs/cgroup/{cgroup}/memory.min"), min);
+    }
+    for (of_foundry, kept) in [("268435456\n", 256), ("0\n", 0), ("536870912\n", 512)] {
+        write(root, &format!("sys/fs/cgroup/{foundry}/memory.min"), of_foundry);
+        let (_, samples) = metrics(root);
+        for unit in [foundry, "foundry-services.slice"] {
+            let labels = [("unit", unit), ("user", ""), ("setting", "memory_min")];
+            for (name, mib) in [("declared", 512), ("kept", kept)] {
+                let name = format!("memory_protection_{name}_bytes");
+                let told = value(&samples, &name, &labels);
+                assert!((told - f64::from(mib << 20)).abs() < 1e-9, "{unit} {name} {told}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -143,8 +143,9 @@ fn openmetrics(root: &Path, loaded: &Loaded, options: &Options) -> Result<u8> {
     if !options.names.is_empty() {
         bail!("--format=openmetrics is about the whole machine: no NAME");
     }
+    let time = SystemTime::now();
     let (picture, found) = look_with_doctor(root, loaded)?;
-    deliver(&report::openmetrics(&picture, loaded, &found), options.output.as_deref())?;
+    deliver(&report::openmetrics(time, &picture, loaded, &found), options.output.as_deref())?;
     Ok(u8::from(!loaded.diagnostics.is_empty() || picture.status.differing() > 0))
 }
 
@@ -243,7 +244,7 @@ fn picture(
         (id, Sample { usage, cpu, figures: Figures::default() })
     });
     let seen = seen.collect();
-    let mut picture = Picture::new(machine, usage::memory_used(root), tree, status, seen);
+    let mut picture = Picture::new(machine, cpus, usage::memory_used(root), tree, status, seen);
     let scores = fill_figures(root, &mut picture, scores, extent, cpus);
     Ok(View { picture, scores, named: found })
 }
@@ -315,6 +316,7 @@ fn figures<'a>(
         Figures {
             share: shares.as_ref().map(|shares| shares.of(id)),
             protection: has_memory.then(|| protections.of(id)),
+            kept: has_memory.then(|| protections.kept(tree, id)),
             ceiling: has_memory.then(|| ceiling(tree, id)),
             oom: screen::oom(pids.iter().filter_map(|pid| scores.get(pid).copied()), sorted),
         }

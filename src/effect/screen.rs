@@ -27,6 +27,8 @@ const SOME_PRESSURE: f64 = 1.0;
 pub struct Picture {
     /// What percentages are of.
     pub machine: Machine,
+    /// How many CPUs are online.
+    pub cpus: u32,
     /// Bytes of RAM that are not available to a new process.
     pub memory_used: Option<u64>,
     /// Every cgroup.
@@ -59,6 +61,8 @@ pub struct Figures {
     pub share: Option<f64>,
     /// The memory that is effectively kept for it.
     pub protection: Option<Protection>,
+    /// What of the protection that it sets would be kept for it if it used as much.
+    pub kept: Option<Protection>,
     /// The memory that it can have at most.
     pub ceiling: Option<Ceiling>,
     /// The process in it that is killed first.
@@ -118,6 +122,7 @@ impl Picture {
     #[must_use]
     pub fn new(
         machine: Machine,
+        cpus: u32,
         memory_used: Option<u64>,
         tree: Tree,
         status: Status,
@@ -126,7 +131,7 @@ impl Picture {
         let units = status.units.iter().enumerate();
         let units =
             units.filter_map(|(index, unit)| Some((tree.find(unit.cgroup.as_deref()?)?, index))).collect();
-        Self { machine, memory_used, tree, status, seen, unread: Vec::new(), units }
+        Self { machine, cpus, memory_used, tree, status, seen, unread: Vec::new(), units }
     }
 
     /// What the policy says of a cgroup.

@@ -54,6 +54,8 @@ pub struct Compared {
     pub key: &'static str,
     /// As declared.
     pub declared: String,
+    /// The same in the kernel's units, percentages of this machine; `None` for what [`Machine::number`] has none of.
+    pub number: Option<u64>,
     /// As the kernel has it; `None` where it has none.
     pub live: Option<String>,
     /// Whether the one is the other.
@@ -204,6 +206,7 @@ impl Compare<'_> {
         Compared {
             key: property.key,
             declared: value.to_string(),
+            number: Some(self.machine.number(value)),
             holds: live.is_some_and(|live| holds(property, value, live, self.machine)),
             live: live.map(|live| match value {
                 SettingValue::Bandwidth(_) => said(property, value, live),
@@ -220,6 +223,7 @@ fn placement(slice: &SliceName, origin: &Origin, cgroup: Option<&Path>) -> Compa
     Compared {
         key: "slice",
         declared: slice.to_string(),
+        number: None,
         live: parent.map(|parent| cgroup::place(parent).shown().to_string()),
         holds: parent == Some(&slice.cgroup()),
         origin: origin.to_string(),
@@ -233,6 +237,7 @@ fn of_service(own: &Sourced<ServiceValue>, live: Option<&Attributes>) -> Compare
     Compared {
         key: setting.key,
         declared: own.value.to_string(),
+        number: None,
         holds: live.map_or(setting.of_process, |live| own.value.holds(live)),
         live: live.cloned(),
         origin: own.origin.to_string(),
@@ -249,6 +254,7 @@ fn score(
     Some(Compared {
         key: "oom_score_adj",
         declared: declared.value.to_string(),
+        number: None,
         live: live.map(|live| live.to_string()),
         holds: live.is_none_or(|live| holds(live, declared.value)),
         origin: declared.origin.to_string(),

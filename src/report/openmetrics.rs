@@ -9,12 +9,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::doctor::severity;
 use super::status_json::in_force;
 use crate::doctor::finding::{Code, Finding};
 use crate::effect::UnitStatus;
-use crate::effect::memory::bytes_of;
+use crate::effect::memory::{Guard, bytes_of};
 use crate::effect::screen::{Picture, Sample};
 use crate::host::tree::{Cgroup, Id};
 use crate::policy::{InForce, Loaded};
@@ -30,11 +31,16 @@ pub struct Diagnosis {
 }
 
 /// Everything that [`Picture::seen`] has, every setting of the policy, and how much the doctor has found.
-/// What comes and goes with each session is left out: a user's slice is one figure.
+/// What comes and goes with each session is left out: a user's slice is one figure. `time` is when that was begun
+/// to be looked at.
 #[must_use]
-pub fn openmetrics(picture: &Picture, loaded: &Loaded, found: &Diagnosis) -> String {
+pub fn openmetrics(time: SystemTime, picture: &Picture, loaded: &Loaded, found: &Diagnosis) -> String {
     let mut text = String::new();
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    Family::new(&mut text, "look_timestamp_seconds", "seconds", "When this was looked at, in Unix time.")
+        .sample(&[], format_args!("{seconds:.3}"));
     policy(picture, loaded, &mut text);
+    protections(picture, &mut text);
     findings(found, &mut text);
     let of_cgroups = |of: &dyn Fn(&Cgroup, &Sample) -> Option<f64>, family: &mut Family<'_>| {
         for (id, cgroup, look) in lasting(picture) {
@@ -55,6 +61,9 @@ pub fn openmetrics(picture: &Picture, loaded: &Loaded, found: &Diagnosis) -> Str
         "Part of the machine's CPU time when everything is busy.",
         &|_, look| look.figures.share,
     );
+    gauge("cpu_usage_seconds", "seconds", "CPU time that was used since the cgroup was made.", &|_, look| {
+        Some(float(look.usage.cpu?.used) / 1e6)
+    });
     gauge("memory_current_bytes", "bytes", "memory.current of the cgroup.", &|cgroup, _| {
         Some(float(cgroup.memory?.current))
     });
@@ -68,13 +77,13 @@ pub fn openmetrics(picture: &Picture, loaded: &Loaded, found: &Diagnosis) -> Str
         "memory_high_effective_bytes",
         "bytes",
         "Tightest memory.high on the way to the root.",
-        &|_, look| limit(bytes_of(look.figures.ceiling?.high)),
+        &|_, look| Some(limit(bytes_of(look.figures.ceiling?.high))),
     );
     gauge(
         "memory_max_effective_bytes",
         "bytes",
         "Tightest memory.max on the way to the root.",
-        &|_, look| limit(bytes_of(look.figures.ceiling?.max)),
+        &|_, look| Some(limit(bytes_of(look.figures.ceiling?.max))),
     );
     gauge("oom_score", "", "Highest oom_score of the processes.", &|_, look| {
         Some(f64::from(look.figures.oom?.score))
@@ -86,6 +95,7 @@ pub fn openmetrics(picture: &Picture, loaded: &Loaded, found: &Diagnosis) -> Str
         &|_, look| Some(float(u64::try_from(look.figures.oom?.rank?).ok()?)),
     );
     pressure(picture, &mut text);
+    Family::new(&mut text, "cpus_online", "", "CPUs that there are.").sample(&[], picture.cpus);
     text.push_str("# EOF\n");
     text
 }
@@ -100,10 +110,9 @@ fn policy(picture: &Picture, loaded: &Loaded, text: &mut String) {
         .sample(&[], loaded.diagnostics.len());
     Family::new(text, "settings_differing", "", "Settings of active units that are not as declared.")
         .sample(&[], picture.status.differing());
-    let active = || picture.status.units.iter().filter(|unit| unit.active);
     let mut holds =
         Family::new(text, "setting_holds", "", "1 where the live value is the declared one, else 0.");
-    for unit in active() {
+    for unit in active(picture) {
         for setting in &unit.settings {
             let labels = [&owner(unit)[..], &[("setting", setting.key.into())]].concat();
             holds.sample(&labels, u8::from(setting.holds));
@@ -111,14 +120,40 @@ fn policy(picture: &Picture, loaded: &Loaded, text: &mut String) {
     }
     let mut declared =
         Family::new(text, "cpu_weight_declared", "", "CPU weight that the policy says; 0 is idle.");
-    for unit in active() {
+    for unit in active(picture) {
         let weights =
             unit.settings.iter().filter(|setting| matches!(setting.key, "cpu_weight" | "total_weight"));
-        for setting in weights {
-            let weight = if setting.declared == "idle" { "0" } else { &setting.declared };
+        for weight in weights.filter_map(|setting| setting.number) {
             declared.sample(&owner(unit), weight);
         }
     }
+}
+
+fn active(picture: &Picture) -> impl Iterator<Item = &UnitStatus> {
+    picture.status.units.iter().filter(|unit| unit.active)
+}
+
+/// Each that the policy declares for what runs, and what of it would be kept if the unit used as much: never more.
+fn protections(picture: &Picture, text: &mut String) {
+    let mut all = Vec::new();
+    for unit in active(picture) {
+        let id = unit.cgroup.as_deref().and_then(|cgroup| picture.tree.find(cgroup));
+        let Some(look) = id.and_then(|id| picture.seen.get(&id)) else { continue };
+        for setting in &unit.settings {
+            let Some((guard, declared)) = Guard::by_key(setting.key).zip(setting.number) else { continue };
+            let kept = look.figures.kept.unwrap_or_default().by(guard).min(declared);
+            let labels = [&owner(unit)[..], &[("setting", setting.key.into())]].concat();
+            all.push((labels, declared, kept));
+        }
+    }
+    let mut family = |name, help, bytes: fn(&(_, u64, u64)) -> u64| {
+        let mut family = Family::new(text, name, "bytes", help);
+        for each in &all {
+            family.sample(&each.0, limit(bytes(each)));
+        }
+    };
+    family("memory_protection_declared_bytes", "Memory protection that the policy says.", |each| each.1);
+    family("memory_protection_kept_bytes", "What of it is kept if the unit uses as much.", |each| each.2);
 }
 
 /// The sum is there with 0 as well, and is not where it may be too small.
@@ -181,9 +216,8 @@ fn float(number: u64) -> f64 {
 }
 
 /// No limit is infinite.
-#[allow(clippy::unnecessary_wraps, reason = "one of several of this type")]
-fn limit(bytes: u64) -> Option<f64> {
-    Some(if bytes == u64::MAX { f64::INFINITY } else { float(bytes) })
+fn limit(bytes: u64) -> f64 {
+    if bytes == u64::MAX { f64::INFINITY } else { float(bytes) }
 }
 
 /// One metric: its heading is written with its first sample.

@@ -89,7 +89,7 @@ fn unit_json(unit: &UnitStatus) -> Value {
 }
 
 fn setting_json(setting: &Compared) -> Value {
-    let Compared { key, declared, live, holds, origin } = setting;
+    let Compared { key, declared, live, holds, origin, .. } = setting;
     json!({ "setting": key, "declared": declared, "live": live, "holds": holds, "origin": origin })
 }
 

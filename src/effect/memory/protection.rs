@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use crate::host::tree::{Id, MemoryAttributes, Tree};
+use crate::units::Property;
 
 /// The two settings that protect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +106,13 @@ impl Guard {
         }
     }
 
+    /// The one that a key of the policy sets.
+    #[must_use]
+    pub fn by_key(key: &str) -> Option<Self> {
+        let property = Property::by_key(key)?;
+        Self::BOTH.into_iter().find(|guard| guard.property() == property.unit)
+    }
+
     /// The cgroup attribute.
     #[must_use]
     pub fn attribute(self) -> &'static str {
@@ -193,6 +201,20 @@ impl Protections {
         let effective = own.effective.min(wanted);
         let because = is_less(effective, wanted).then(|| why_less(tree, &chain, wanted)).flatten();
         Some(Outcome { wanted, effective, because })
+    }
+
+    /// What of the protection that a cgroup sets would be kept if it used as much: [`u64::MAX`] where it sets `max`
+    /// and all that it uses is kept.
+    #[must_use]
+    pub fn kept(&self, tree: &Tree, id: Id) -> Protection {
+        let by = |guard: Guard| {
+            let has_no_limit = tree[id].memory.is_some_and(|memory| guard.setting(&memory) == u64::MAX);
+            match self.outcome(tree, id, guard) {
+                Some(outcome) if has_no_limit && outcome.because.is_none() => u64::MAX,
+                outcome => outcome.map_or(0, |outcome| outcome.effective),
+            }
+        };
+        Protection { min: by(Guard::Min), low: by(Guard::Low) }
     }
 
     fn chain_with(&self, tree: &Tree, id: Id, guard: Guard, more: u64) -> Vec<ProtectionLink> {
