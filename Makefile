@@ -38,7 +38,7 @@ export STARTED
 say = @printf '\n== [%d s] %s\n' "$$(($$(date +%s) - STARTED))" "$(1)"
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
 
 deb: PREPARED := build
 deb: DEBIAN := target/debian

@@ -204,7 +204,7 @@ fn build_tools() -> Result<PathBuf> {
     ensure!(built, "the C programs do not build: apt-get install gcc libc6-dev");
     // Debian's musl comes without the kernel's headers; those of the C library's package do.
     let own = format!("/usr/include/{ARCH}-linux-gnu");
-    let kernel = ["-idirafter", "/usr/include", "-idirafter", &own];
+    let kernel = ["-idirafter", "/usr/include", "-idirafter", own.as_str()];
     compile("musl-gcc", &kernel, "chain.c", "chain-musl");
     Ok(tools)
 }
