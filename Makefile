@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb binaries commands launcher source release reproducible sbom demo image images test lint unit export-test alarm-test pam-test asan-test build-test root-test package-test vm-test vm-trixie vm-bookworm vm-forky vm-cloud vm-upgrade repo bench-launch bench-login bench-status clean
+.PHONY: help deb deb-arm64 binaries commands launcher source release reproducible sbom demo image images test lint unit export-test alarm-test pam-test asan-test build-test root-test package-test package-test-arm64 vm-test vm-trixie vm-bookworm vm-forky vm-cloud vm-upgrade repo bench-launch bench-login bench-status clean
 
 # Whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -16,8 +16,15 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # What is compiled for: dpkg's own variable where a package is made, of another architecture too.
 CPU = $(shell dpkg-architecture -qDEB_HOST_GNU_CPU)
 TARGET = $(CPU)-unknown-linux-gnu
+ARCHITECTURE = $(shell dpkg-architecture -qDEB_HOST_ARCH)
+# What a package is made of: one for another architecture leaves this one's alone.
+PACKAGED = target/package/$(ARCHITECTURE)
+# Another architecture's libpam: "tests/prepare arm64" unpacks it, and dpkg does not know of it.
+LIBRARIES = $(wildcard $(CURDIR)/target/tools/$(ARCHITECTURE)/lib)
 # Flags that lintian looks for: immediate binding, and no path of this machine in a binary.
-RELEASE_FLAGS := -C link-arg=-Wl,-z,now --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(HOME)=~
+RELEASE_FLAGS := -C link-arg=-Wl,-z,now --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(HOME)=~ \
+    $(addprefix -L native=,$(LIBRARIES))
+LINKER = --config "target.$(1).linker = '$(shell dpkg-architecture -qDEB_HOST_GNU_TYPE)-gcc'"
 # The launcher is on the path of every service start: static and at fixed addresses it adds half of what
 # it would add otherwise, and with musl half of that again, where Rust's part for musl is installed. (rustc
 # would look for make's own job server.) What a static PIE costs: CONTRIBUTING.md, Rules.
@@ -31,17 +38,24 @@ export STARTED
 say = @printf '\n== [%d s] %s\n' "$$(($$(date +%s) - STARTED))" "$(1)"
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
 
+deb: PREPARED := build
+deb: DEBIAN := target/debian
 deb: ## the Debian package, target/debian/fairslice_*.deb
+deb-arm64: PREPARED := arm64
+deb-arm64: DEBIAN := target/debian-arm64
+deb-arm64: FOR := --host-arch arm64
+deb-arm64: ## the same for arm64, compiled here: target/debian-arm64; no part of "make test"
+deb deb-arm64:
 	$(call say,what a build needs)
-	@tests/prepare build
+	@tests/prepare $(PREPARED)
 	$(call say,the package)
-	@rm -rf target/debian && mkdir -p target/debian && dh_clean
-	@MAKEFLAGS= PACKAGE_DIRECTORY=target/debian dpkg-buildpackage --build=binary --no-sign --no-check-builddeps --no-pre-clean \
-	    --buildinfo-file=target/debian/fairslice.buildinfo --buildinfo-option=-utarget/debian \
-	    --changes-file=target/debian/fairslice.changes --changes-option=-utarget/debian > target/debian/log 2>&1 || { cat target/debian/log; exit 1; }
-	@ls -l target/debian/fairslice_*.deb
+	@rm -rf $(DEBIAN) && mkdir -p $(DEBIAN) && dh_clean
+	@MAKEFLAGS= PACKAGE_DIRECTORY=$(DEBIAN) dpkg-buildpackage $(FOR) --build=binary --no-sign --no-check-builddeps --no-pre-clean \
+	    --buildinfo-file=$(DEBIAN)/fairslice.buildinfo --buildinfo-option=-u$(DEBIAN) \
+	    --changes-file=$(DEBIAN)/fairslice.changes --changes-option=-u$(DEBIAN) > $(DEBIAN)/log 2>&1 || { cat $(DEBIAN)/log; exit 1; }
+	@ls -l $(DEBIAN)/fairslice_*.deb
 
 # What is shipped carries the list of its dependencies ("cargo auditable", in the section .dep-v0), for "cargo audit bin"
 # and "trivy". One call of cargo for all but the launcher: what they share is compiled once. The launcher shares little,
@@ -49,16 +63,16 @@ deb: ## the Debian package, target/debian/fairslice_*.deb
 binaries: commands launcher
 
 commands:
-	RUSTFLAGS="$(RELEASE_FLAGS)" cargo auditable build --release --locked --target $(TARGET) \
+	RUSTFLAGS="$(RELEASE_FLAGS)" cargo auditable build --release --locked --target $(TARGET) $(call LINKER,$(TARGET)) \
 	    -p fairslice -p pam_fairslice --bin fairslice --bin fairslice-generator --lib
-	install -D -t target/release target/$(TARGET)/release/fairslice target/$(TARGET)/release/fairslice-generator
-	install -m 644 target/$(TARGET)/release/libpam_fairslice.so target/release/pam_fairslice.so
+	install -D -t $(PACKAGED) target/$(TARGET)/release/fairslice target/$(TARGET)/release/fairslice-generator
+	install -m 644 target/$(TARGET)/release/libpam_fairslice.so $(PACKAGED)/pam_fairslice.so
 
 launcher:
 	target=$$($(LAUNCHER_TARGET)) && \
-	RUSTFLAGS="$(RELEASE_FLAGS) $(LAUNCHER_FLAGS)" cargo auditable build --profile launcher --locked --target $$target \
+	RUSTFLAGS="$(RELEASE_FLAGS) $(LAUNCHER_FLAGS)" cargo auditable build --profile launcher --locked --target $$target $(call LINKER,$$target) \
 	    -p fairslice --no-default-features --bin fairslice-launch && \
-	install -D target/$$target/launcher/fairslice-launch target/release/fairslice-launch
+	install -D target/$$target/launcher/fairslice-launch $(PACKAGED)/fairslice-launch
 
 source: ## the source package with its crates, target/source/fairslice_*.dsc
 	@tests/prepare build
@@ -75,16 +89,16 @@ reproducible: source ## the package twice from its source, in other surroundings
 sbom: ## what is in the package, for each program: target/debian/*.cdx.json (CycloneDX)
 	@tests/prepare sbom
 	@for program in fairslice fairslice-launch fairslice-generator pam_fairslice.so; do \
-	    auditable2cdx target/release/$$program > target/debian/$$program.cdx.json; \
+	    auditable2cdx $(PACKAGED)/$$program > target/debian/$$program.cdx.json; \
 	done
 	@ls -l target/debian/*.cdx.json
 
 # KEY is a key of gpg's, with its secret part; URL is where the directory will be served.
 KEY :=
 URL := https://packages.example.org/fairslice
-repo: ## a signed apt repository of target/debian/*.deb, in target/repo: KEY=… URL=…; without KEY, a key for tests
+repo: ## a signed apt repository of the packages of "make deb" and "make deb-arm64", in target/repo: KEY=… URL=…; without KEY, a key for tests
 	@tests/prepare repo
-	@packaging/repository target/repo "$(URL)" "$(KEY)" target/debian/fairslice_*.deb
+	@packaging/repository target/repo "$(URL)" "$(KEY)" target/debian/fairslice_*.deb $(wildcard target/debian-arm64/fairslice_*.deb)
 	@find target/repo -type f | sort
 
 demo: ## all of it, measured on a real machine that is booted for it
@@ -173,15 +187,21 @@ build-test: ## two users who build one workspace, and what max_age removes of bu
 
 package-test: ## the package's launcher, its module with its generator, its binaries, and lintian
 	$(call say,the launcher as it is packaged)
-	@FAIRSLICE_LAUNCH=$(CURDIR)/target/release/fairslice-launch cargo test --locked --quiet --test launch --test transparency
+	@FAIRSLICE_LAUNCH=$(CURDIR)/$(PACKAGED)/fairslice-launch cargo test --locked --quiet --test launch --test transparency
 	$(call say,the module and the generator as they are packaged)
-	@$(SUDO) env FAIRSLICE_MODULE=$(CURDIR)/target/release/pam_fairslice.so FAIRSLICE_GENERATOR=$(CURDIR)/target/release/fairslice-generator \
+	@$(SUDO) env FAIRSLICE_MODULE=$(CURDIR)/$(PACKAGED)/pam_fairslice.so FAIRSLICE_GENERATOR=$(CURDIR)/$(PACKAGED)/fairslice-generator \
 	    $$(cargo test --locked --no-run --message-format short -p pam_fairslice --test libpam 2>&1 | \
 	    sed -n 's/.*Executable.*(\(.*\))/\1/p') --quiet --ignored package::
 	$(call say,the binaries)
 	@$(PYTHON) tests/package.py target/debian/fairslice_*.deb
 	$(call say,lintian)
 	@lintian --allow-root --fail-on error,warning,info --tag-display-limit 0 target/debian/fairslice_*.deb
+
+package-test-arm64: ## binaries of the package for arm64, and lintian; no part of "make test"
+	$(call say,the binaries)
+	@$(PYTHON) tests/package.py target/debian-arm64/fairslice_*.deb
+	$(call say,lintian)
+	@lintian --allow-root --fail-on error,warning,info --tag-display-limit 0 target/debian-arm64/fairslice_*.deb
 
 vm-test: ## the package on Debian 13 and Debian 12, both at the same time
 	$(call say,the package on real machines)

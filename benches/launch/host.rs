@@ -1,5 +1,6 @@
 //! What is started, and the machine that it sees.
 
+use std::env::consts::ARCH;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -202,7 +203,8 @@ fn build_tools() -> Result<PathBuf> {
         && compile("cc", &[], "chain.c", "chain");
     ensure!(built, "the C programs do not build: apt-get install gcc libc6-dev");
     // Debian's musl comes without the kernel's headers; those of the C library's package do.
-    let kernel = ["-idirafter", "/usr/include", "-idirafter", "/usr/include/x86_64-linux-gnu"];
+    let own = format!("/usr/include/{ARCH}-linux-gnu");
+    let kernel = ["-idirafter", "/usr/include", "-idirafter", own.as_str()];
     compile("musl-gcc", &kernel, "chain.c", "chain-musl");
     Ok(tools)
 }

@@ -1,5 +1,6 @@
 //! The machine that the sessions are opened on, and what each contender has in its PAM configuration.
 
+use std::env::consts::ARCH;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::ErrorKind;
@@ -282,8 +283,8 @@ fn enter_namespace(work: &Path, peers: &Path) -> Result<()> {
 
 /// The module of `libpam-tmpdir`, which is unpacked below `peers`, `/` where it is installed.
 fn tmpdir(peers: &Path) -> Result<String> {
-    let security = ["usr/lib/x86_64-linux-gnu/security", "lib/x86_64-linux-gnu/security"];
-    Ok(find(peers, "pam_tmpdir.so", &security)?.display().to_string())
+    let security = ["usr/lib", "lib"].map(|lib| format!("{lib}/{ARCH}-linux-gnu/security"));
+    Ok(find(peers, "pam_tmpdir.so", &security.each_ref().map(String::as_str))?.display().to_string())
 }
 
 /// Debian 12 has its files outside `/usr` in the package, Debian 13 has not.

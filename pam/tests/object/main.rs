@@ -37,7 +37,9 @@ fn only_libpam_and_libc_come_with_it_and_only_the_hooks_are_seen() {
     let module = module.to_str().unwrap();
     let dynamic = output("readelf", &["--dynamic", "--wide", module]);
     let needed = dynamic.lines().filter_map(|line| line.split_once("Shared library: [")?.1.strip_suffix(']'));
-    assert_eq!(needed.collect::<Vec<_>>(), ["libpam.so.0", "libc.so.6", "ld-linux-x86-64.so.2"]);
+    // The loader's name is the architecture's.
+    let needed: Vec<_> = needed.filter(|name| !name.starts_with("ld-linux-")).collect();
+    assert_eq!(needed, ["libpam.so.0", "libc.so.6"]);
     let symbols = output("nm", &["--dynamic", "--defined-only", "--format=just-symbols", module]);
     let hooks = ["acct_mgmt", "authenticate", "chauthtok", "close_session", "open_session", "setcred"];
     assert_eq!(symbols.lines().collect::<Vec<_>>(), hooks.map(|hook| format!("pam_sm_{hook}")));

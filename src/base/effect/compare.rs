@@ -2,11 +2,8 @@
 #![forbid(unsafe_code)]
 
 use crate::host::cgroup;
-use crate::host::machine::Machine;
+use crate::host::machine::{Machine, page};
 use crate::units::{Property, SettingValue};
-
-/// The kernel counts memory limits in pages: it rounds what is written down to one.
-const PAGE: u64 = 4096;
 
 /// Whether `live`, a cgroup attribute's text, says what was declared.
 #[must_use]
@@ -46,12 +43,13 @@ pub fn agrees(property: Property, known: u64, live: &str) -> bool {
 }
 
 fn same(is_memory: bool, one: u64, other: u64) -> bool {
-    if is_memory { in_pages(one) == in_pages(other) } else { one == other }
+    if is_memory { same_in_pages(one, other, page()) } else { one == other }
 }
 
-/// No limit is one still.
-fn in_pages(bytes: u64) -> u64 {
-    if bytes == u64::MAX { bytes } else { bytes - bytes % PAGE }
+/// The kernel counts memory limits in pages: it rounds what is written down to one. No limit is one still.
+fn same_in_pages(one: u64, other: u64, page: u64) -> bool {
+    let rounded = |bytes: u64| if bytes == u64::MAX { bytes } else { bytes - bytes % page };
+    rounded(one) == rounded(other)
 }
 
 #[cfg(test)]
@@ -90,9 +88,17 @@ mod tests {
         let memory = |amount| SettingValue::Memory(Memory(amount));
         let percent = Amount::Percent(Percent::from_permyriad(6875).unwrap());
         let bytes = MACHINE.ram * 6875 / 10_000;
-        assert!(holds(MEMORY_MAX, &memory(percent), &(bytes - bytes % 4096).to_string(), MACHINE));
+        assert!(holds(MEMORY_MAX, &memory(percent), &(bytes - bytes % page()).to_string(), MACHINE));
         assert!(!holds(MEMORY_MAX, &memory(percent), "max", MACHINE));
-        assert!(holds(MEMORY_MAX, &memory(Amount::Absolute(5000)), "4096", MACHINE));
+        for (one, other, page, is) in [
+            (5000, 4096, 4096, true),
+            (5000, 8192, 4096, false),
+            (100_000, 65_536, 65_536, true),
+            (100_000, 65_536, 4096, false),
+            (u64::MAX, u64::MAX - 1, 4096, false),
+        ] {
+            assert_eq!(same_in_pages(one, other, page), is, "{one} {other} {page}");
+        }
         assert!(holds(MEMORY_MAX, &memory(Amount::Infinity), "max", MACHINE));
         assert!(holds(TASKS_MAX, &SettingValue::Tasks(Tasks(Amount::Absolute(512))), "512", MACHINE));
         assert!(!holds(TASKS_MAX, &SettingValue::Tasks(Tasks(Amount::Absolute(512))), "garbage", MACHINE));

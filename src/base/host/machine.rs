@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use nix::unistd::{SysconfVar, sysconf};
 
 use super::cgroup;
 use crate::text::shown;
@@ -59,6 +60,13 @@ impl Machine {
             SettingValue::Tasks(tasks) => amount(tasks.0, self.tasks),
         }
     }
+}
+
+/// Bytes of a page of memory: arm64 has kernels with 16 and 64 KiB.
+#[must_use]
+pub fn page() -> u64 {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    page.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(4096)
 }
 
 /// A line of `/proc/meminfo`, in bytes: `proc_meminfo(5)`.

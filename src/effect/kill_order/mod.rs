@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::restart::outlives_stop;
 use crate::host::cgroup;
+use crate::host::machine::page;
 use crate::host::processes::Process;
 use crate::host::tree::{Id, MemoryAttributes, Tree};
 use crate::host::units::Units;
@@ -23,7 +24,6 @@ pub use scores::keeping_order;
 
 /// `OOM_SCORE_ADJ_MIN`: never killed.
 pub const NEVER: i16 = -1000;
-const PAGE: u64 = 4096;
 
 /// What the order of kills is computed from.
 #[derive(Debug, Clone, Copy)]
@@ -198,14 +198,14 @@ impl Badness {
     /// What is compared: pages, with a thousandth of all pages for each point of the score.
     #[must_use]
     pub fn points(self) -> i64 {
-        let pages = |bytes: u64| i64::try_from(bytes / PAGE).unwrap_or(i64::MAX);
+        let pages = |bytes: u64| i64::try_from(bytes / page()).unwrap_or(i64::MAX);
         pages(self.memory).saturating_add((pages(self.total) / 1000).saturating_mul(self.adj.into()))
     }
 
     /// The same in thousandths of what there is, -999 to 2000.
     #[must_use]
     pub fn score(self) -> i64 {
-        let pages = i64::try_from((self.total / PAGE).max(1)).unwrap_or(i64::MAX);
+        let pages = i64::try_from((self.total / page()).max(1)).unwrap_or(i64::MAX);
         self.points().saturating_mul(1000) / pages
     }
 }
