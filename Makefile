@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb binaries commands launcher source release reproducible sbom demo image images test lint unit export-test pam-test asan-test build-test root-test package-test vm-test vm-trixie vm-bookworm vm-forky vm-cloud repo bench-launch bench-login bench-status clean
+.PHONY: help deb binaries commands launcher source release reproducible sbom demo image images test lint unit export-test report-test pam-test asan-test build-test root-test package-test vm-test vm-trixie vm-bookworm vm-forky vm-cloud repo bench-launch bench-login bench-status clean
 
 # Whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -104,7 +104,7 @@ images:
 PART = $(shell echo $$(($$(git rev-list --count HEAD 2> /dev/null || echo 0) % 3 + 1)))/3
 test: ## everything that CI runs
 	@tests/prepare test
-	@$(MAKE) --no-print-directory lint unit export-test
+	@$(MAKE) --no-print-directory lint unit export-test report-test
 	@$(MAKE) --no-print-directory --jobs=2 deb images
 	@$(MAKE) --no-print-directory pam-test asan-test root-test build-test package-test
 	@$(MAKE) --no-print-directory vm-test FAIRSLICE_PART=$(PART)
@@ -140,6 +140,11 @@ unit: ## unit and integration tests: no root, no machine
 export-test: ## what is exported for Kubernetes, by the schemas of all its versions
 	$(call say,what is exported for Kubernetes)
 	@$(PYTHON) tests/kubernetes/validate.py
+
+report-test: ## pages of "fairslice report" in a browser: layout, contrast, names, paper
+	@tests/prepare report
+	$(call say,pages in a browser)
+	@cargo test --locked --quiet --test report -- --ignored --nocapture
 
 pam-test: ## the module through libpam, as root
 	$(call say,the module through libpam)
