@@ -156,7 +156,10 @@ def look(browser, page):
                     and not node.get("ignored") and not node.get("name", {}).get("value") and node["role"]["value"] != "table"]
         if nameless:
             wrong.append(f"{of}: {len(nameless)} figures or regions have no name for a screen reader")
-        picture = base64.b64decode(browser.ask("Page.captureScreenshot", captureBeyondViewport=True)["data"])
+        # A picture that is higher cannot be taken.
+        height = min(browser.value("document.documentElement.scrollHeight"), 8000)
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        picture = base64.b64decode(browser.ask("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)["data"])
         (page.parent / f"{page.stem}-{width}-{scheme}.png").write_bytes(picture)
         print(f"{of}: {found['texts']} texts, contrast {found['lowest']:.1f} at least, {found['figures']} figures")
     paper = base64.b64decode(browser.ask("Page.printToPDF", preferCSSPageSize=True, printBackground=False)["data"])
@@ -164,7 +167,7 @@ def look(browser, page):
     sizes = re.findall(rb"/MediaBox\s*\[0 0 (\d+)[.\d]* (\d+)[.\d]*\]", paper)
     pages = len(re.findall(rb"/Type\s*/Page\b(?!s)", paper))
     print(f"{page.name}: {pages} pages of A4")
-    if set(sizes) - {(b"594", b"841"), (b"595", b"841"), (b"595", b"842")} or not 1 <= pages <= 40:
+    if set(sizes) - {(b"594", b"841"), (b"595", b"841"), (b"595", b"842")} or not 1 <= pages <= 200:
         wrong.append(f"{page.name}: {pages} pages of {set(sizes)}")
     return wrong
 

@@ -79,7 +79,7 @@ pub(super) fn left_out(all: &Tiles) -> String {
 pub(super) fn write(markup: &mut Markup, picture: &Picture, form: Form, with_style: bool) {
     let all = form.tiles(picture);
     let (width, height) = form.size();
-    let (legend, below) = legend(form);
+    let (legend, below) = legend(form, picture, &all);
     let view = format!("0 0 {width} {}", height + below);
     let class = format!("picture {}", form.name());
     let [title_id, description_id] = ["title", "description"].map(|part| format!("{}-{part}", form.name()));
@@ -235,16 +235,19 @@ struct Entry {
     y: f64,
 }
 
-/// The entries, line by line, and how high they are.
-fn legend(form: Form) -> (Vec<Entry>, f64) {
+/// The entries of what there is in the picture, line by line, and how high they are.
+fn legend(form: Form, picture: &Picture, all: &Tiles) -> (Vec<Entry>, f64) {
     let (width, top) = form.size();
     let levels = LEVELS.iter().map(|(class, _, text)| (*class, *text));
+    let is_unknown = picture.seen.values().any(|look| look.cpu.is_none());
+    let is_folded = all.tiles.iter().any(|tile| matches!(tile.what, Part::Folded(_)));
     let others = [
-        ("un", "use not known"),
-        ("foot", "tasks wait: part of 10 s"),
-        ("differs", "! not as declared"),
-        ("folded", "too small to be seen"),
+        (is_unknown, UNKNOWN, "use not known"),
+        (true, "foot", "tasks wait: part of 10 s"),
+        (true, "differs", "! not as declared"),
+        (is_folded, "folded", "too small to be seen"),
     ];
+    let others = others.into_iter().filter(|(is_there, ..)| *is_there).map(|(_, class, text)| (class, text));
     let (mut x, mut y) = (0.0, top + 12.0);
     let mut entries = Vec::new();
     for (class, text) in levels.chain(others) {
