@@ -289,7 +289,7 @@ fn a_browser_shows_it_and_nothing_leaves_it() {
         let (code, _, err) = fairslice(root, &arguments);
         assert!(code < 2, "{name}: {err}");
     };
-    for name in ["fairslice", "team", "kubernetes"] {
+    for name in ["fairslice", "kubernetes"] {
         let machine = fixture::common::machine(name);
         write_page(&format!("{name}.html"), machine.path(), &[]);
     }
