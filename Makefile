@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb deb-arm64 binaries commands launcher source release reproducible sbom demo image images test lint unit export-test alarm-test pam-test asan-test build-test root-test package-test package-test-arm64 vm-test vm-trixie vm-bookworm vm-forky vm-cloud vm-upgrade repo bench-launch bench-login bench-status clean
+.PHONY: help deb deb-arm64 binaries commands launcher source release reproducible sbom demo image images test lint unit export-test alarm-test report-test pam-test asan-test build-test root-test package-test package-test-arm64 vm-test vm-trixie vm-bookworm vm-forky vm-cloud vm-upgrade repo bench-launch bench-login bench-status clean
 
 # Whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -116,9 +116,11 @@ images:
 # Emulated machines take an hour and a half for all that is tried on them. What does not depend on the release is
 # tried a third at a time: each commit's turn is another, and "make vm-test" is all of it.
 PART = $(shell echo $$(($$(git rev-list --count HEAD 2> /dev/null || echo 0) % 3 + 1)))/3
+# A browser takes two minutes to install and to try: with the first part only.
+BROWSER = $(if $(filter 1/%,$(PART)),report-test)
 test: ## everything that CI runs
 	@tests/prepare test
-	@$(MAKE) --no-print-directory lint unit export-test alarm-test
+	@$(MAKE) --no-print-directory lint unit export-test alarm-test $(BROWSER)
 	@$(MAKE) --no-print-directory --jobs=2 deb images
 	@$(MAKE) --no-print-directory pam-test asan-test root-test build-test package-test
 	@$(MAKE) --no-print-directory vm-test FAIRSLICE_PART=$(PART)
@@ -158,6 +160,11 @@ export-test: ## what is exported for Kubernetes, by the schemas of all its versi
 alarm-test: ## the alarms and the dashboard for Prometheus, by promtool
 	$(call say,alarms and dashboard)
 	@cargo test --locked --quiet --test alarms -- --ignored
+
+report-test: ## pages of "fairslice report" in a browser: layout, contrast, names, paper
+	@tests/prepare report
+	$(call say,pages in a browser)
+	@cargo test --locked --quiet --test report -- --ignored --nocapture
 
 pam-test: ## the module through libpam, as root
 	$(call say,the module through libpam)

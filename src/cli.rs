@@ -12,6 +12,7 @@ mod import;
 mod out;
 mod output;
 mod overview;
+mod page;
 mod private_dir;
 mod status;
 
@@ -21,7 +22,7 @@ use std::io;
 use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, bail};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
@@ -34,6 +35,7 @@ use crate::enforce::lock::Lock;
 use crate::enforce::own;
 use crate::host::account;
 use crate::host::cgroup;
+use crate::host::clock;
 use crate::host::disk::Disks;
 use crate::host::machine::Machine;
 use crate::host::oom;
@@ -41,7 +43,7 @@ use crate::host::tree::{self, Tree};
 use crate::host::units;
 use crate::paths;
 use crate::policy::{self, Diagnostic, InForce, Loaded};
-use crate::report;
+use crate::report::{self, Stamp};
 use crate::survey;
 use crate::survey::unmatched::{self, Unmatched};
 use crate::text::shown;
@@ -85,6 +87,8 @@ enum Command {
     Policy,
     /// Show slices, units and logins: what they use, what they are due, what is not as declared
     Status(status::Options),
+    /// Write one page for a review: tree, settings, memory, kill order, findings and policy, as HTML
+    Report(page::Options),
     /// Show what "fairslice status --json" said of many hosts in one table, the worst first
     Fleet(fleet::Options),
     /// Say what you are due of this machine and get, which limits hold you, and who set each
@@ -179,6 +183,7 @@ pub fn main() -> ExitCode {
         Command::Check { files, export, size } => check(&root, &files, export, &size),
         Command::Policy => print_policy(&root),
         Command::Status(options) => status::status(&root, &options),
+        Command::Report(options) => page::run(&root, &options),
         Command::Fleet(options) => fleet::run(&options),
         Command::Me(form) => explain::process::me(&root, &form),
         Command::Doctor(arguments) => doctor::run(&root, &arguments),
@@ -303,6 +308,11 @@ fn print_policy(root: &Path) -> Result<u8> {
     let loaded = survey::declared(root);
     print(&report::policy(&loaded.policy))?;
     Ok(complain(&loaded))
+}
+
+/// Whose report it is, and of when.
+fn stamp(root: &Path) -> Stamp {
+    Stamp { host: clock::host_name(root), time: clock::utc(SystemTime::now()) }
 }
 
 /// Says on stderr what could not be looked at.

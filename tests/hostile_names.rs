@@ -66,6 +66,7 @@ const WHAT: [(&[&str], &[&str]); 25] = [
     (&["explain", "oom"], &[]),
     (&["explain", "process"], &["9001"]),
     (&["me"], &[]),
+    (&["report"], &[]),
     (&["fleet"], &["fleet.json"]),
     (&["export", "kubernetes"], &["k8s"]),
     (&["drill"], &["--dry-run"]),

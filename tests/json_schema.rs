@@ -16,7 +16,7 @@ use fairslice::effect::drill::cpu::{self, Found, Row};
 use fairslice::effect::drill::{Of, kills};
 use fairslice::enforce::drill::{CpuDrill, KillDrill};
 use fairslice::host::account::Account;
-use fairslice::report::{DrillView, drill_json};
+use fairslice::report::{DrillView, Stamp, drill_json};
 use fairslice::text::Foreign;
 use fairslice::units::{OomScoreAdj, ServiceName};
 use fairslice::{paths, policy};
@@ -336,8 +336,9 @@ fn drill() {
         plan: kills::Plan { left_out, ..Default::default() },
         rows: vec![killed(&fs, 1), killed(&login(b"\xff"), 2)],
     };
+    let stamp = Stamp { host: Some(Foreign::new(b"\xff")), time: "2026-11-30T08:15:00Z".to_owned() };
     for view in [DrillView { cpu: Some(cpu), kills: None }, DrillView { cpu: None, kills: Some(kills) }] {
-        schema.check(&drill_json(&view));
+        schema.check(&drill_json(&stamp, &view));
     }
     assert_eq!(schema.unseen(), [""; 0]);
 }

@@ -93,6 +93,7 @@ fn contenders(fairslice: &Path, root: &Path) -> Vec<Contender> {
             "other-9000.service",
         ),
         contender("fairslice doctor", &[&fairslice, "--root", &below, "doctor"], "FS013"),
+        contender("fairslice report", &[&fairslice, "--root", &below, "report"], "9,880 more"),
         contender("find, directories", &["find", &tree, "-type", "d"], "other-9000.service"),
         contender(
             "find, and a read of cpu.weight",
@@ -160,6 +161,7 @@ fn run() -> Result<()> {
                 times[3].percentile(50) / times[2].percentile(50),
                 2.0
             ),
+            ("ms, fairslice report, 10,000 cgroups", times[4].percentile(50) / 1000.0, 3000.0),
         ])
     );
     Ok(())

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use fairslice::host::assigned::in_shell;
 use fairslice::host::pid1::Manager;
 use fairslice::host::{cgroup, pam as stack, sshd as daemon};
-use fairslice::report::{Fleet, fleet_json, fleet_text};
+use fairslice::report::{Drilled, Fleet, fleet_json, fleet_text};
 use fairslice::text::Foreign;
 use tempfile::{TempDir, tempdir};
 
@@ -37,6 +37,14 @@ pub(super) fn dbus(said: &[u8]) {
         assert!(Instant::now() < deadline, "waited for what does not come");
         pid1.join().unwrap();
     });
+}
+
+/// A file that may be of a drill.
+pub(super) fn drill(file: &[u8]) {
+    match Drilled::read(file) {
+        Ok(drill) => assert!(file.len() >= drill.time.len()),
+        Err(why) => assert_can_be_shown(&why),
+    }
 }
 
 /// What hosts have sent of themselves: there is a line for each, or one that says why not.

@@ -60,6 +60,7 @@ pub const PARSERS: &[(&str, Parser)] = &[
         }),
     ),
     ("dbus", Bytes(machine::dbus)),
+    ("drill", Bytes(machine::drill)),
     ("exec_line", Text(unit::exec_line)),
     (
         "flat_keyed",

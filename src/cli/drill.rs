@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use super::out::{print, print_error};
-use super::{FOUND, complain, lock};
+use super::{FOUND, complain, lock, stamp};
 use crate::effect::drill::{cpu, kills};
 use crate::enforce::drill::{self, Before, CpuDrill, Work, drill_cpu, drill_kills};
 use crate::report::{self, DrillView};
@@ -55,7 +55,7 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
     if options.dry_run {
         let plan = cpu::plan(before.policy, &before.live);
         let cpu = Some(CpuDrill::planned(&before, plan)?);
-        say_view(&DrillView { cpu, kills: None }, options.json)?;
+        say_view(root, &DrillView { cpu, kills: None }, options.json)?;
         return Ok(broken);
     }
     before.check()?;
@@ -84,7 +84,7 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
         Some(Err(error)) => Some(error),
         None => None,
     };
-    say_view(&view, options.json)?;
+    say_view(root, &view, options.json)?;
     if let Some(error) = failed {
         return Err(error);
     }
@@ -98,8 +98,8 @@ pub(super) fn load(root: &Path, load: &Load) -> Result<u8> {
     Ok(0)
 }
 
-fn say_view(view: &DrillView, json: bool) -> Result<()> {
-    let text = if json { report::drill_json(view) } else { report::drill_text(view) };
+fn say_view(root: &Path, view: &DrillView, json: bool) -> Result<()> {
+    let text = if json { report::drill_json(&stamp(root), view) } else { report::drill_text(view) };
     Ok(print(&text)?)
 }
 

@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use std::env;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::doctor::{missed_parts, say_missed_of};
 use super::out::{print, say};
-use super::{complain, output, say_missed};
+use super::{complain, output, say_missed, stamp};
 use crate::doctor::look;
 use crate::effect::memory::{ceiling, protection};
 use crate::effect::screen::{self, Figures, Picture, Sample, What};
@@ -25,9 +25,9 @@ use crate::host::machine::Machine;
 use crate::host::processes::{self, Processes};
 use crate::host::tree::{self, Id, Tree};
 use crate::host::usage::{self, CpuTime, OomScores, Usage};
-use crate::host::{cgroup, clock, oom};
+use crate::host::{cgroup, oom};
 use crate::policy::Loaded;
-use crate::report::{self, Detail, Diagnosis, Display, Stamp};
+use crate::report::{self, Detail, Diagnosis, Display};
 use crate::survey;
 use crate::survey::named::{self, Named};
 use crate::survey::snapshot::{self, Snapshot};
@@ -101,8 +101,7 @@ pub(super) fn status(root: &Path, options: &Options) -> Result<u8> {
     let mut missed = report::missed(&picture.tree, &unread);
     missed.extend(report::missed_shares(&picture.tree));
     let text = if json {
-        let stamp = Stamp { host: clock::host_name(root), time: clock::utc(SystemTime::now()) };
-        report::status_json(&stamp, &picture, &loaded, &details, &missed)
+        report::status_json(&stamp(root), &picture, &loaded, &details, &missed)
     } else if details.is_empty() {
         report::screen(&picture, display())
     } else {
@@ -152,29 +151,54 @@ fn openmetrics(root: &Path, loaded: &Loaded, options: &Options) -> Result<u8> {
 /// Everything, and what the doctor finds, out of one look. Where the doctor cannot look, stderr says so,
 /// and the rest is read without it.
 pub(super) fn look_with_doctor(root: &Path, loaded: &Loaded) -> Result<(Picture, Diagnosis)> {
+    let (look, found) = examine(root, loaded);
+    Ok((everything(root, loaded, look.map(|look| (look.machine, look.live)), None)?, found))
+}
+
+/// What the doctor finds, and what it has looked at; `None` where it cannot look, of which stderr says why.
+pub(super) fn examine(root: &Path, loaded: &Loaded) -> (Option<look::Look>, Diagnosis) {
     if let Some(found) = look::on_v1(root) {
-        let picture = look(root, loaded, Extent::Everything, None)?.picture;
-        return Ok((picture, Diagnosis { findings: found.findings, is_whole: true }));
+        return (None, Diagnosis { findings: found.findings, is_whole: true });
     }
     match look::Look::at(root, Some(loaded)) {
         Ok(look) => {
             say_missed_of(&look);
             let findings = look.examine(Some(loaded)).findings;
-            let found = Diagnosis { findings, is_whole: missed_parts(&look).is_empty() };
-            let scores = OomScores::begin(root);
-            let looked = picture(root, loaded, look.machine, look.live, scores, Extent::Everything, None)?;
-            Ok((looked.picture, found))
+            let is_whole = missed_parts(&look).is_empty();
+            (Some(look), Diagnosis { findings, is_whole })
         }
         Err(error) => {
-            let picture = look(root, loaded, Extent::Everything, None)?.picture;
             say(format_args!("fairslice: not looked at: what \"fairslice doctor\" finds: {error:#}"));
-            Ok((picture, Diagnosis::default()))
+            (None, Diagnosis::default())
         }
     }
 }
 
+/// Everything, out of what is there if that was read before; with `before`, also what of the CPUs is used.
+pub(super) fn everything(
+    root: &Path,
+    loaded: &Loaded,
+    known: Option<(Machine, Snapshot)>,
+    before: Option<&Before>,
+) -> Result<Picture> {
+    let view = match known {
+        Some((machine, live)) => {
+            picture(root, loaded, machine, live, OomScores::begin(root), Extent::Everything, before)
+        }
+        None => look(root, loaded, Extent::Everything, before),
+    };
+    Ok(view?.picture)
+}
+
 /// The CPU time of each cgroup at an earlier moment.
-type Before = HashMap<PathBuf, CpuTime>;
+pub(super) type Before = HashMap<PathBuf, CpuTime>;
+
+/// That of now.
+pub(super) fn before(root: &Path, tree: &Tree) -> Before {
+    let ids = screen::everything(tree);
+    let times = usage::cpu_times(root, tree, &ids);
+    ids.into_iter().filter_map(|id| Some((tree.path(id), *times.get(id)?))).collect()
+}
 
 fn cpu_times(picture: &Picture) -> Before {
     let time = |(id, look): (&Id, &Sample)| Some((picture.tree.path(*id), look.usage.cpu?));

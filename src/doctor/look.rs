@@ -41,20 +41,24 @@ use crate::units::{ServiceName, SliceName};
 pub struct Look {
     /// What is declared; nothing where the policy is left out.
     pub policy: Policy,
-    carried: BTreeMap<SliceName, Carried>,
+    /// What the ancestors of its slices carry.
+    pub carried: BTreeMap<SliceName, Carried>,
     expected: BTreeMap<String, Vec<Assignment>>,
     /// Its RAM.
     pub machine: Machine,
     /// What PID 1 says of its units.
     pub units: Units,
-    processes: Vec<Process>,
+    /// Every process, by number.
+    pub processes: Vec<Process>,
     /// The cgroup tree, and who is logged in.
     pub live: Snapshot,
     facts: Facts,
     /// Every one that there is.
     services: BTreeSet<ServiceName>,
-    oom: Oom,
-    multi_gen_lru: bool,
+    /// Who kills when memory runs out.
+    pub oom: Oom,
+    /// Whether the multi-gen LRU is on.
+    pub multi_gen_lru: bool,
     disks: Disks,
     /// Read where a disk has BFQ.
     io_weights: Each<IoWeights>,

@@ -14,7 +14,9 @@ pub mod score;
 pub mod screen;
 pub mod share;
 mod status;
+pub mod tiles;
 mod total_weight;
+pub mod treemap;
 
 pub use fairslice_base::effect::*;
 pub use status::{Compared, Status, UnitKind, UnitStatus};

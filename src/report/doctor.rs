@@ -125,7 +125,7 @@ pub(super) fn severity(severity: Severity) -> (&'static str, Style) {
 }
 
 /// What to do, in words or as a command line.
-fn remedy(fix: &Fix) -> String {
+pub(super) fn remedy(fix: &Fix) -> String {
     match (command(fix), fix) {
         (Some(command), _) => command,
         (None, Fix::Edit(words)) => words.clone(),
@@ -134,7 +134,7 @@ fn remedy(fix: &Fix) -> String {
 }
 
 /// The command line that fixes it, where one does.
-fn command(fix: &Fix) -> Option<String> {
+pub(super) fn command(fix: &Fix) -> Option<String> {
     match fix {
         Fix::Apply => Some("fairslice apply".to_owned()),
         Fix::Restart(units) => Some(match units.as_slice() {

@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 
 use super::json::json_text;
 use super::share::percent;
+use super::status_json::Stamp;
 use super::table::{PLAIN, Table};
 use crate::effect::drill::cpu::{Row, TOLERANCE};
 use crate::effect::drill::{Of, kills};
 use crate::enforce::drill::{CpuDrill, KillDrill};
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
-const JSON_VERSION: u32 = 1;
+pub(super) const JSON_VERSION: u32 = 1;
 const BAD: Style = AnsiColor::Red.on_default().bold();
 
 /// What came of it.
@@ -36,9 +37,11 @@ pub fn drill_text(view: &DrillView) -> String {
 
 /// The same for programs: `docs/json`.
 #[must_use]
-pub fn drill_json(view: &DrillView) -> String {
+pub fn drill_json(stamp: &Stamp, view: &DrillView) -> String {
     json_text(&json!({
         "version": JSON_VERSION,
+        "host": stamp.host,
+        "time": stamp.time,
         "cpu": view.cpu.as_ref().map(cpu_json),
         "kill_order": view.kills.as_ref().map(kills_json),
     }))
@@ -71,7 +74,7 @@ fn cpu_text(drill: &CpuDrill) -> String {
     text
 }
 
-fn verdict(row: &Row) -> &'static str {
+pub(super) fn verdict(row: &Row) -> &'static str {
     match (row.found, row.is_as_declared(), row.is_as_predicted()) {
         (None, ..) => "-",
         (Some(_), true, true) => "yes",

@@ -58,7 +58,7 @@ impl<'a> Order<'a> {
 
     /// The next ones where memory runs out, with their ranks, from 1; after those, the next ones that are asked
     /// for. With each, whether it is asked for.
-    fn victims(&self) -> Vec<(usize, Victim<'a>, bool)> {
+    pub(super) fn victims(&self) -> Vec<(usize, Victim<'a>, bool)> {
         let asks_for = self.asks_for();
         let all = victims(&self.scene, self.domain).into_iter().enumerate();
         let mut all = all.map(|(place, victim)| (place + 1, victim, asks_for(victim.process)));
@@ -68,7 +68,7 @@ impl<'a> Order<'a> {
         next
     }
 
-    fn spared(&self) -> Vec<(&'a Process, Spared<'a>)> {
+    pub(super) fn spared(&self) -> Vec<(&'a Process, Spared<'a>)> {
         let mut all = spared(&self.scene, self.domain);
         let asks_for = self.asks_for();
         all.retain(|(process, _)| asks_for(process));
@@ -81,7 +81,7 @@ impl<'a> Order<'a> {
         watched(&self.scene).into_iter().map(|watched| (watched.clone(), first(&watched))).collect()
     }
 
-    fn takes(&self, takes: KilledWith<'_>) -> String {
+    pub(super) fn takes(&self, takes: KilledWith<'_>) -> String {
         match takes {
             KilledWith::Itself => String::new(),
             KilledWith::Cgroup { id, processes } => {
@@ -93,7 +93,7 @@ impl<'a> Order<'a> {
         }
     }
 
-    fn why(&self, why: Spared<'_>) -> String {
+    pub(super) fn why(&self, why: Spared<'_>) -> String {
         let said = |unit: &str| match (self.set_by)(unit, OOM_SCORE_ADJUST) {
             Some(place) => format!("{OOM_SCORE_ADJUST}= of {unit} ({place})"),
             None => format!("{OOM_SCORE_ADJUST}= of {unit}"),
@@ -115,14 +115,7 @@ impl<'a> Order<'a> {
 /// The next ten to be killed, who never is, the policy's services in this order, and who else kills.
 #[must_use]
 pub fn oom_text(order: &Order<'_>) -> String {
-    let mut text = heading(order);
-    if order.oom.panics {
-        text.push_str("vm.panic_on_oom is set: the kernel stops the machine instead of killing\n");
-    }
-    if order.oom.kills_allocating {
-        text.push_str("vm.oom_kill_allocating_task is set: the kernel kills whoever asks for memory last\n");
-    }
-    text.push('\n');
+    let mut text = heading(order).join("\n") + "\n\n";
     let mut table = Table::new([
         ">#",
         "PROCESS",
@@ -157,41 +150,54 @@ pub fn oom_text(order: &Order<'_>) -> String {
     never(order, &mut text);
     declared(order, &mut text);
     text.push('\n');
-    others(order, &mut text);
+    for (style, line) in others(order) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{style}{}{style:#}", shown(&line));
+    }
     text
 }
 
-fn heading(order: &Order<'_>) -> String {
+/// Where memory runs out, and what the kernel is told to do else than kill, a line each.
+pub(super) fn heading(order: &Order<'_>) -> Vec<String> {
     let (tree, domain) = (order.scene.tree, order.domain);
     let name = |id| shown(&order.name(id)).to_string();
     let holder = name(domain.of);
     let limit = tree[domain.of].memory.map_or(0, |memory| memory.max);
     let swap = size(domain.total.saturating_sub(limit));
-    match order.of {
+    let mut lines = vec![match order.of {
         Some(of) if of == domain.of => {
-            format!("when memory runs out in {holder}: {} and {swap} of swap\n", size(limit))
+            format!("when memory runs out in {holder}: {} and {swap} of swap", size(limit))
         }
         Some(of) if domain.of == Tree::ROOT && ceiling(tree, of).max.is_some() => format!(
-            "memory for {} runs out in the machine, before any memory.max is met: {} of RAM and {} of swap\n",
+            "memory for {} runs out in the machine, before any memory.max is met: {} of RAM and {} of swap",
             name(of),
             size(order.scene.ram),
             size(order.scene.swap)
         ),
         Some(of) if domain.of == Tree::ROOT => format!(
-            "neither {} nor a slice above it has a memory.max: when the machine's memory runs out\n",
+            "neither {} nor a slice above it has a memory.max: when the machine's memory runs out",
             name(of)
         ),
         Some(of) => format!(
-            "memory for {} runs out in {holder}, which has {} and {swap} of swap\n",
+            "memory for {} runs out in {holder}, which has {} and {swap} of swap",
             name(of),
             size(limit)
         ),
         None => format!(
-            "when the machine's memory runs out: {} of RAM and {} of swap\n",
+            "when the machine's memory runs out: {} of RAM and {} of swap",
             size(order.scene.ram),
             size(order.scene.swap)
         ),
+    }];
+    if order.oom.panics {
+        lines.push("vm.panic_on_oom is set: the kernel stops the machine instead of killing".to_owned());
     }
+    if order.oom.kills_allocating {
+        lines.push(
+            "vm.oom_kill_allocating_task is set: the kernel kills whoever asks for memory last".to_owned(),
+        );
+    }
+    lines
 }
 
 fn never(order: &Order<'_>, text: &mut String) {
@@ -228,74 +234,60 @@ fn declared(order: &Order<'_>, text: &mut String) {
     table.write_to(text);
 }
 
-/// systemd-oomd and earlyoom. Writing to a string cannot fail.
-fn others(order: &Order<'_>, text: &mut String) {
+/// systemd-oomd and earlyoom, a line each; what does not run is of less interest.
+pub(super) fn others(order: &Order<'_>) -> Vec<(Style, String)> {
+    let mut lines = Vec::new();
     let watched = order.watched();
     match &order.oom.oomd {
-        None if watched.is_empty() => {
-            let _ = writeln!(text, "{DIM}systemd-oomd does not run{DIM:#}");
-        }
-        None => {
-            for (watched, _) in watched {
-                let property = property(watched.rule);
-                let _ = writeln!(
-                    text,
-                    "systemd-oomd does not run, and {} has {property}=kill",
-                    shown(watched.unit)
-                );
-            }
-        }
+        None if watched.is_empty() => lines.push((DIM, "systemd-oomd does not run".to_owned())),
+        None => lines.extend(watched.into_iter().map(|(watched, _)| {
+            let property = property(watched.rule);
+            (PLAIN, format!("systemd-oomd does not run, and {} has {property}=kill", watched.unit))
+        })),
         Some(oomd) => {
-            let _ = writeln!(
-                text,
-                "systemd-oomd runs: SwapUsedLimit={}, DefaultMemoryPressureLimit={} for {}",
-                shown(&oomd.swap_used_limit),
-                shown(&oomd.pressure_limit),
-                shown(&oomd.pressure_duration)
+            let Oomd { swap_used_limit, pressure_limit, pressure_duration } = oomd;
+            let line = format!(
+                "systemd-oomd runs: SwapUsedLimit={swap_used_limit}, \
+                 DefaultMemoryPressureLimit={pressure_limit} for {pressure_duration}"
             );
-            for (watched, first) in watched {
-                let (unit, property) = (watched.unit, property(watched.rule));
-                let takes = match (first, watched.rule) {
-                    (Some(id), rule) => oomd_choice(order, rule, id),
-                    (None, Rule::Swap) => {
-                        format!("nothing: no cgroup has more than {SWAPPED_LEAST} % of the swap")
-                    }
-                    (None, Rule::Pressure) => "nothing".to_owned(),
-                };
-                let when = match watched.rule {
-                    Rule::Swap => String::new(),
-                    Rule::Pressure => pressure_limit(&watched, oomd),
-                };
-                let _ = writeln!(text, "  {}, {property}=kill{when}: takes {}", shown(unit), shown(&takes));
-            }
+            lines.push((PLAIN, line));
+            lines.extend(
+                watched.into_iter().map(|(watched, first)| (PLAIN, oomds(order, oomd, &watched, first))),
+            );
         }
     }
-    let _ = match order
-        .oom
-        .earlyoom
-        .as_ref()
-        .map(|earlyoom| (earlyoom, earlyoom_takes(earlyoom, order.scene.processes)))
-    {
-        None => writeln!(text, "{DIM}earlyoom.service does not run{DIM:#}"),
-        Some((earlyoom, Ok(Some(first)))) => writeln!(
-            text,
-            "earlyoom runs (pid {}): takes {} (pid {}) of {}, oom_score {}",
-            earlyoom.pid,
-            shown(&first.name),
-            first.pid,
-            shown(&cgroup::place(&first.cgroup)),
-            first.oom_score
-        ),
-        Some((earlyoom, Ok(None))) => writeln!(text, "earlyoom runs (pid {}): takes nothing", earlyoom.pid),
-        Some((earlyoom, Err(error))) => {
-            writeln!(
-                text,
-                "earlyoom runs (pid {}), with a pattern that is not understood: {}",
-                earlyoom.pid,
-                shown(&error.to_string())
-            )
-        }
+    let of_earlyoom = order.oom.earlyoom.as_ref();
+    lines.push(
+        match of_earlyoom.map(|earlyoom| (earlyoom.pid, earlyoom_takes(earlyoom, order.scene.processes))) {
+            None => (DIM, "earlyoom.service does not run".to_owned()),
+            Some((pid, Ok(Some(first)))) => {
+                let (name, place) = (shown(&first.name), cgroup::place(&first.cgroup));
+                let Process { pid: of, oom_score, .. } = first;
+                let of = format!("{name} (pid {of}) of {}, oom_score {oom_score}", shown(&place));
+                (PLAIN, format!("earlyoom runs (pid {pid}): takes {of}"))
+            }
+            Some((pid, Ok(None))) => (PLAIN, format!("earlyoom runs (pid {pid}): takes nothing")),
+            Some((pid, Err(error))) => {
+                (PLAIN, format!("earlyoom runs (pid {pid}), with a pattern that is not understood: {error}"))
+            }
+        },
+    );
+    lines
+}
+
+/// What systemd-oomd would take first of what it watches.
+fn oomds(order: &Order<'_>, oomd: &Oomd, watched: &Watched<'_>, first: Option<Id>) -> String {
+    let (unit, property) = (watched.unit, property(watched.rule));
+    let takes = match (first, watched.rule) {
+        (Some(id), rule) => oomd_choice(order, rule, id),
+        (None, Rule::Swap) => format!("nothing: no cgroup has more than {SWAPPED_LEAST} % of the swap"),
+        (None, Rule::Pressure) => "nothing".to_owned(),
     };
+    let when = match watched.rule {
+        Rule::Swap => String::new(),
+        Rule::Pressure => pressure_limit(watched, oomd),
+    };
+    format!("  {unit}, {property}=kill{when}: takes {takes}")
 }
 
 /// The unit's own, and the default of what it does not say.

@@ -18,7 +18,7 @@ const JSON_VERSION: u32 = 1;
 const BAD: Style = AnsiColor::Red.on_default().bold();
 
 /// What the multi-gen LRU makes of `memory.low`.
-const DELAYED: &str =
+pub(super) const DELAYED: &str =
     "memory.low only delays reclaim: the multi-gen LRU is on (/sys/kernel/mm/lru_gen/enabled)\n";
 
 type Setting = fn(&MemoryAttributes) -> u64;
@@ -33,36 +33,65 @@ fn limits(tree: &Tree, id: Id) -> [(&'static str, Setting, Option<MemoryLimit>);
     ]
 }
 
+/// What one memory setting of a cgroup says, and what it comes to.
+pub(super) struct Outcome {
+    /// `min`, `swap.max`
+    pub(super) setting: &'static str,
+    pub(super) set: u64,
+    pub(super) effective: u64,
+    /// Of a protection, how much of what is used it keeps.
+    pub(super) now: Option<u64>,
+    /// What makes it come to something else.
+    pub(super) because: Option<String>,
+}
+
+/// Every cgroup that sets something, each after its parent, with what it sets.
+pub(super) fn outcomes(tree: &Tree, protections: &Protections) -> Vec<(Id, Vec<Outcome>)> {
+    let each = cgroups(tree).into_iter().map(|(id, memory)| (id, outcomes_of(tree, protections, id, memory)));
+    each.filter(|(_, outcomes)| !outcomes.is_empty()).collect()
+}
+
+fn outcomes_of(tree: &Tree, protections: &Protections, id: Id, memory: &MemoryAttributes) -> Vec<Outcome> {
+    let guards = Guard::BOTH.into_iter().filter_map(|guard| {
+        let outcome = protections.outcome(tree, id, guard)?;
+        Some(Outcome {
+            setting: short(guard),
+            set: guard.setting(memory),
+            effective: outcome.effective,
+            now: Some(protections.of(id).by(guard).min(memory.current)),
+            because: outcome.because.map(|because| reason(tree, guard, because)),
+        })
+    });
+    let ceilings = limits(tree, id).into_iter().filter_map(|(name, setting, holds)| {
+        let (set, limit) = (setting(memory), holds?);
+        let because = (limit.of != id).then(|| name_of(tree, limit.of));
+        (set != u64::MAX).then_some(Outcome {
+            setting: name,
+            set,
+            effective: limit.bytes,
+            now: None,
+            because,
+        })
+    });
+    guards.chain(ceilings).collect()
+}
+
 /// A line for each setting of every cgroup that sets one: what it says and what it comes to.
 #[must_use]
 pub fn memory_text(tree: &Tree, protections: &Protections, multi_gen_lru: bool) -> String {
     let mut table = Table::new(["UNIT", ">USED", "SETTING", ">SET", ">EFFECTIVE", ">NOW", "BECAUSE OF"]);
     let mut empty = true;
-    for (id, memory) in cgroups(tree) {
+    for (id, outcomes) in outcomes(tree, protections) {
         let mut name = name_of(tree, id);
-        let mut used = size(memory.current);
-        let mut row = |style: Style, cells: [String; 5]| {
-            let [setting, set, effective, now, because] = cells;
-            let cells =
-                [std::mem::take(&mut name), std::mem::take(&mut used), setting, set, effective, now, because];
-            table.row(style, cells);
+        let mut used = tree[id].memory.map(|memory| size(memory.current)).unwrap_or_default();
+        for Outcome { setting, set, effective, now, because } in outcomes {
+            let style = if because.is_some() { BAD } else { PLAIN };
+            let now = now.map(size).unwrap_or_default();
+            let (name, used) = (std::mem::take(&mut name), std::mem::take(&mut used));
+            let cells = [name, used, setting.to_owned(), size(set), size(effective), now];
+            let [name, used, setting, set, effective, now] = cells;
+            table.row(style, [name, used, setting, set, effective, now, because.unwrap_or_default()]);
             empty = false;
-        };
-        for guard in Guard::BOTH {
-            let Some(outcome) = protections.outcome(tree, id, guard) else { continue };
-            let now = protections.of(id).by(guard).min(memory.current);
-            let because = outcome.because.map(|because| reason(tree, guard, because)).unwrap_or_default();
-            let style = if outcome.because.is_some() { BAD } else { PLAIN };
-            let (set, effective) = (size(guard.setting(memory)), size(outcome.effective));
-            row(style, [short(guard).to_owned(), set, effective, size(now), because]);
-        }
-        for (name, setting, holds) in limits(tree, id) {
-            let (set, Some(limit)) = (setting(memory), holds) else { continue };
-            if set != u64::MAX {
-                let because = if limit.of == id { String::new() } else { name_of(tree, limit.of) };
-                let style = if limit.of == id { PLAIN } else { BAD };
-                row(style, [name.to_owned(), size(set), size(limit.bytes), String::new(), because]);
-            }
         }
     }
     let mut text = String::new();

@@ -78,7 +78,8 @@ fn some(all: &[String], separator: &str, what: &str) -> String {
     named.join(separator) + &more
 }
 
-fn in_force(status: &Status) -> String {
+/// How much of what is declared is in force, and of what.
+pub(super) fn in_force(status: &Status) -> String {
     let (all, differing) = (status.compared(), status.differing());
     if all == 0 {
         return "nothing".to_owned();
@@ -99,7 +100,8 @@ fn not_in_force(unit: &UnitStatus) -> String {
     format!("{} {}", unit.name, keys.join(", "))
 }
 
-fn findings(found: &Diagnosis) -> String {
+/// How much the doctor has found, and the worst of it.
+pub(super) fn findings(found: &Diagnosis) -> String {
     let unknown = if found.is_whole { "" } else { " (not everything could be looked at)" };
     let Some(worst) = found.findings.first() else { return format!("nothing{unknown}") };
     let of = |severity| found.findings.iter().filter(|finding| finding.code.severity() == severity).count();

@@ -9,6 +9,11 @@ use crate::policy::{Declared, LoginRule, Origin, Policy, Resources, Sourced};
 /// The policy as TOML; each line ends in the file and the line that it comes from.
 #[must_use]
 pub fn policy(policy: &Policy) -> String {
+    tables(policy).iter().map(Table::text).collect::<Vec<_>>().join("\n")
+}
+
+/// Its tables that say something.
+pub(super) fn tables(policy: &Policy) -> Vec<Table> {
     let mut tables = Vec::new();
     for (name, slice) in &policy.slices {
         let mut table = Table::new(format!("slice.{}", key(name)));
@@ -83,13 +88,14 @@ pub fn policy(policy: &Policy) -> String {
         tables.push(table);
     }
     tables.retain(|table| !table.lines.is_empty());
-    tables.iter().map(Table::text).collect::<Vec<_>>().join("\n")
+    tables
 }
 
-struct Table {
-    name: String,
+/// One of TOML's.
+pub(super) struct Table {
+    pub(super) name: String,
     /// What is set, and where.
-    lines: Vec<(String, String)>,
+    pub(super) lines: Vec<(String, String)>,
 }
 
 impl Table {

@@ -8,9 +8,9 @@ use anstyle::{AnsiColor, Style};
 use super::bars::{Display, bar, cut, percent, short};
 use super::status::differences;
 use crate::effect::UnitStatus;
-use crate::effect::screen::{Picture, Row, Sample, What};
+use crate::effect::screen::{OomRank, Picture, Row, Sample, What};
 use crate::host::pressure::Stalls;
-use crate::host::tree::{Id, Tree};
+use crate::host::tree::{Cgroup, Id, Tree};
 use crate::text::shown;
 
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -128,13 +128,10 @@ impl Columns {
     fn cells(&self, picture: &Picture, id: Id, unicode: bool) -> Vec<String> {
         let cgroup = &picture.tree[id];
         let look = picture.seen.get(&id).copied().unwrap_or_default();
-        let weight = match cgroup.cpu {
-            Some(cpu) if cpu.weight == 0 => "idle".to_owned(),
-            Some(cpu) => cpu.weight.to_string(),
-            None => "-".to_owned(),
-        };
-        let mut cells =
-            vec![format!(" {weight:>6}"), format!(" {:>5}", or_dash(look.figures.share.map(percent)))];
+        let mut cells = vec![
+            format!(" {:>6}", weight(cgroup)),
+            format!(" {:>5}", or_dash(look.figures.share.map(percent))),
+        ];
         if self.use_of_cpu {
             cells.push(format!(" {:>5}", or_dash(look.cpu.map(percent))));
         }
@@ -145,14 +142,27 @@ impl Columns {
         if self.score {
             cells.push(format!(" {:>5}", oom.map(|oom| oom.score.to_string()).unwrap_or_default()));
         }
-        let rank = match oom.map(|oom| oom.rank) {
-            None => String::new(),
-            Some(None) => "-".to_owned(),
-            Some(Some(rank @ ..=999)) => format!("#{rank}"),
-            Some(Some(_)) => ">999".to_owned(),
-        };
-        cells.push(format!(" {rank:>4}"));
+        cells.push(format!(" {:>4}", rank(oom)));
         cells
+    }
+}
+
+/// The weight that a cgroup has.
+pub(super) fn weight(cgroup: &Cgroup) -> String {
+    match cgroup.cpu {
+        Some(cpu) if cpu.weight == 0 => "idle".to_owned(),
+        Some(cpu) => cpu.weight.to_string(),
+        None => "-".to_owned(),
+    }
+}
+
+/// Its place in the kill order: nothing where it has no process of its own.
+pub(super) fn rank(oom: Option<OomRank>) -> String {
+    match oom.map(|oom| oom.rank) {
+        None => String::new(),
+        Some(None) => "-".to_owned(),
+        Some(Some(rank @ ..=999)) => format!("#{rank}"),
+        Some(Some(_)) => ">999".to_owned(),
     }
 }
 
@@ -183,23 +193,42 @@ fn stalls(stalls: Option<Stalls>) -> String {
 
 /// What is used, how much of it is protected, and of how much: the ceiling, or the RAM.
 fn memory(picture: &Picture, id: Id, look: &Sample, unicode: bool) -> [String; 3] {
-    let used = if id == Tree::ROOT {
-        picture.memory_used
-    } else {
-        picture.tree[id].memory.map(|memory| memory.current)
+    let Some(memory) = MemoryUse::of(picture, id, look) else {
+        return [format!(" {:>5}", "-"), " ".repeat(BAR + 1), " ".repeat(6)];
     };
-    let Some(used) = used else { return [format!(" {:>5}", "-"), " ".repeat(BAR + 1), " ".repeat(6)] };
-    let protected = look.figures.protection.map_or(0, |protection| protection.min.max(protection.low));
-    let ram = picture.machine.ram;
-    let ceiling = look.figures.ceiling.map_or(u64::MAX, |ceiling| ceiling.of_memory());
-    let whole = ceiling.min(ram);
-    let of = if ceiling <= ram || id == Tree::ROOT { short(whole) } else { String::new() };
+    let MemoryUse { used, protected, whole, is_limited } = memory;
+    let of = if is_limited || id == Tree::ROOT { short(whole) } else { String::new() };
     let style = if used >= whole { BAD } else { Style::new() };
     [
         format!(" {style}{:>5}{style:#}", short(used)),
         format!(" {}", bar(used, protected, whole, BAR, unicode)),
         format!(" {of:>5}"),
     ]
+}
+
+/// Bytes that a cgroup uses, and of how many.
+pub(super) struct MemoryUse {
+    pub(super) used: u64,
+    /// How much is protected, used or not.
+    pub(super) protected: u64,
+    /// The ceiling, or the RAM.
+    pub(super) whole: u64,
+    /// Whether it is a ceiling.
+    pub(super) is_limited: bool,
+}
+
+impl MemoryUse {
+    pub(super) fn of(picture: &Picture, id: Id, look: &Sample) -> Option<Self> {
+        let used = if id == Tree::ROOT {
+            picture.memory_used
+        } else {
+            picture.tree[id].memory.map(|memory| memory.current)
+        };
+        let protected = look.figures.protection.map_or(0, |protection| protection.min.max(protection.low));
+        let ram = picture.machine.ram;
+        let ceiling = look.figures.ceiling.map_or(u64::MAX, |ceiling| ceiling.of_memory());
+        Some(Self { used: used?, protected, whole: ceiling.min(ram), is_limited: ceiling <= ram })
+    }
 }
 
 fn or_dash(text: Option<String>) -> String {

@@ -57,7 +57,8 @@ pub(super) fn name(unit: &UnitStatus) -> String {
     }
 }
 
-fn live(setting: &Compared) -> String {
+/// What is live, as what is declared is said.
+pub(super) fn live(setting: &Compared) -> String {
     setting.live.as_deref().map_or_else(|| "-".to_owned(), |live| readable(setting.key, live))
 }
 

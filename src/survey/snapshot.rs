@@ -21,7 +21,7 @@ use crate::units::of_service::{IO_SCHEDULING_CLASS, NICE};
 use crate::units::{OomScoreAdj, PROPERTIES, ServiceName, SliceName};
 
 /// What is live of that which the policy names, or of everything: see [`Extent`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Snapshot {
     /// Every cgroup.
     pub tree: Tree,
@@ -42,7 +42,7 @@ const OTHERS: [&str; 5] =
 pub type Attributes = BTreeMap<&'static str, String>;
 
 /// One cgroup.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct LiveCgroup {
     /// What it says of itself.
     pub attributes: Attributes,
@@ -51,7 +51,7 @@ pub struct LiveCgroup {
 }
 
 /// A user who is logged in, or lingers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct User {
     /// The user's number.
     pub uid: u32,

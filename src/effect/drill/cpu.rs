@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::Of;
 use crate::effect::declared_cpu::DeclaredCpu;
-use crate::effect::share::{Busy, shares};
+use crate::effect::share::{Busy, not_computed, shares};
 use crate::effect::{Carried, given, slices, total_weight_now};
 use crate::host::cpu_set::CpuSet;
 use crate::host::tree::{Cgroup, Cpu, CpuMax, Id, Tree};
@@ -202,23 +202,74 @@ pub fn declared(
     cpu: u32,
 ) -> Vec<f64> {
     let mut tree = live.tree.clone();
-    let on: CpuSet = [cpu].into_iter().collect();
-    let place = |tree: &mut Tree, load: &Load| {
-        let slice = with_slice(tree, &load.declared_slice);
-        // A name that no unit has.
-        let name = format!("{}/", load.of.unit());
-        let id = tree.add(slice, name, Cgroup { tasks: Some(1), populated: true, ..Cgroup::default() });
-        tree.bind_threads(id, on.clone(), 1);
+    let place = |load: &Load| {
+        let id = add(&mut tree, load, &load.declared_slice, cpu);
         tree.set_cpu(id, load.declared.over(load.cpu));
         id
     };
-    let ids: Vec<Id> = loads.iter().map(|load| place(&mut tree, load)).collect();
+    let ids: Vec<Id> = loads.iter().map(place).collect();
     for (slice, declared) in declared_slices(policy, carried, live) {
         if let Some(id) = tree.find(&slice.cgroup()) {
             tree.set_cpu(id, declared.over(tree[id].cpu));
         }
     }
     parts(&tree, &ids, &ids)
+}
+
+/// The part of each load by what is in force, where nothing else runs: what a drill would predict.
+#[must_use]
+pub fn effective(live: &Snapshot, loads: &[Load], cpu: u32) -> Vec<f64> {
+    let mut tree = live.tree.clone();
+    let place = |load: &Load| {
+        let id = add(&mut tree, load, &load.slice, cpu);
+        if let Some(of_load) = load.cpu {
+            tree.set_cpu(id, of_load);
+        }
+        id
+    };
+    let ids: Vec<Id> = loads.iter().map(place).collect();
+    parts(&tree, &ids, &ids)
+}
+
+/// What a load is due, or a slice with all that is in it, while no drill is run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Due {
+    /// Whom it stands for, or which slice.
+    pub of: Of,
+    /// How many slices it is in.
+    pub depth: usize,
+    /// Its part of what all loads would get together, by the policy.
+    pub declared: f64,
+    /// The same by what is in force.
+    pub effective: f64,
+}
+
+/// A row for each load that a drill would start, and for each slice that they would be in; `None` where the loads have no
+/// CPU in common, or shares are not computed.
+#[must_use]
+pub fn due_now(policy: &Policy, carried: &BTreeMap<SliceName, Carried>, live: &Snapshot) -> Option<Vec<Due>> {
+    let loads = plan(policy, live).loads;
+    let cpu = common_cpus(&live.tree, &loads, live.tree.online.as_ref()?).iter().next()?;
+    if not_computed(&live.tree).is_some() {
+        return None;
+    }
+    let (declared, effective) = (declared(policy, carried, live, &loads, cpu), effective(live, &loads, cpu));
+    let found = Found { predicted: effective.as_slice(), measured: effective.as_slice() };
+    let due = rows(&loads, &declared, Some(found)).into_iter().filter_map(|row| {
+        let Row { of, depth, declared, found } = row;
+        Some(Due { of, depth, declared, effective: found?.predicted })
+    });
+    Some(due.collect())
+}
+
+/// Adds the cgroup of a load, with a thread that keeps to this CPU.
+fn add(tree: &mut Tree, load: &Load, slice: &SliceName, cpu: u32) -> Id {
+    let slice = with_slice(tree, slice);
+    // A name that no unit has.
+    let name = format!("{}/", load.of.unit());
+    let id = tree.add(slice, name, Cgroup { tasks: Some(1), populated: true, ..Cgroup::default() });
+    tree.bind_threads(id, [cpu].into_iter().collect(), 1);
+    id
 }
 
 /// The cgroup of a slice, which is added where there is none.

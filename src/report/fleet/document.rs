@@ -57,13 +57,13 @@ pub(super) struct SettingState {
 /// A string, or the bytes of one that is no UTF-8.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
-pub(super) enum Text {
+pub(in crate::report) enum Text {
     Utf8(String),
     Bytes(Vec<u8>),
 }
 
 impl Text {
-    pub(super) fn foreign(&self) -> Foreign {
+    pub(in crate::report) fn foreign(&self) -> Foreign {
         match self {
             Self::Utf8(text) => Foreign::from(text.as_str()),
             Self::Bytes(bytes) => Foreign::new(bytes.as_slice()),

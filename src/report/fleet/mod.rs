@@ -1,7 +1,7 @@
 //! Many hosts in one table: what is in force on each, the worst first.
 #![forbid(unsafe_code)]
 
-mod document;
+pub(super) mod document;
 
 use std::cmp::Reverse;
 use std::fmt::Write as _;

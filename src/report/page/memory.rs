@@ -1,0 +1,89 @@
+//! What memory settings come to.
+#![forbid(unsafe_code)]
+
+use super::markup::Markup;
+use super::{Page, note, table};
+use crate::effect::memory::size;
+use crate::effect::screen::Picture;
+use crate::host::tree::Id;
+use crate::report::memory::{DELAYED, Outcome, outcomes};
+use crate::report::screen::{MemoryUse, name};
+
+const HEAD: [&str; 8] =
+    ["Unit", "Used of what it can have", ">Used", "Setting", ">Set", ">Effective", ">Kept now", "Because of"];
+/// The width of a bar for all that it can have, in CSS's pixels.
+const BAR: f64 = 160.0;
+
+pub(super) fn write(section: &mut Markup, page: &Page<'_>) {
+    let picture = page.picture;
+    let all = outcomes(&picture.tree, page.protections);
+    if all.is_empty() {
+        note(section, "No cgroup has a memory setting.");
+        return;
+    }
+    note(
+        section,
+        "min and low keep memory from reclaim, as far as each slice above allows; high and max are ceilings, and of those \
+         above each other the tightest holds. What comes to something else than it says is marked, with what makes it so.",
+    );
+    table::table(section, "Memory settings", &HEAD, |table| {
+        for (id, outcomes) in &all {
+            table.element("tbody", &[], |body| write_cgroup(body, picture, *id, outcomes));
+        }
+    });
+    section.literal(
+        "<p class=\"key\"><span class=\"key-effective\"></span>used <span class=\"key-kept\"></span>of that protected</p>",
+    );
+    let has_low = || all.iter().flat_map(|(_, outcomes)| outcomes).any(|outcome| outcome.setting == "low");
+    if page.multi_gen_lru && has_low() {
+        note(section, DELAYED.trim_end());
+    }
+}
+
+fn write_cgroup(body: &mut Markup, picture: &Picture, id: Id, outcomes: &[Outcome]) {
+    let rows = outcomes.len().to_string();
+    let look = picture.seen.get(&id).copied().unwrap_or_default();
+    let memory = MemoryUse::of(picture, id, &look);
+    for (at, outcome) in outcomes.iter().enumerate() {
+        let Outcome { setting, set, effective, now, because } = outcome;
+        body.element("tr", &[], |row| {
+            if at == 0 {
+                table::name_of_rows(row, &name(picture, id, picture.unit(id)), outcomes.len());
+                row.element("td", &[("rowspan", &rows)], |cell| {
+                    if let Some(memory) = &memory {
+                        bar(cell, memory);
+                    }
+                });
+                let used = memory.as_ref().map(|memory| size(memory.used)).unwrap_or_default();
+                row.line("td", &[("rowspan", &rows), ("class", "n")], &used);
+            }
+            table::text(row, setting);
+            for bytes in [Some(*set), Some(*effective), *now] {
+                table::number(row, &bytes.map(size).unwrap_or_default());
+            }
+            table::verdict(row, because.as_deref().unwrap_or_default(), because.is_some());
+        });
+    }
+}
+
+/// What is used, and how much of that is protected, of the ceiling or the RAM.
+#[allow(clippy::cast_precision_loss, reason = "a part of a bar")]
+fn bar(cell: &mut Markup, memory: &MemoryUse) {
+    let MemoryUse { used, protected, whole, .. } = *memory;
+    let view = format!("0 0 {BAR} 16");
+    let width = format!("{BAR}");
+    let attributes =
+        [("class", "plot"), ("viewBox", view.as_str()), ("width", &width), ("height", "16"), ("role", "img")];
+    cell.element("svg", &attributes, |svg| {
+        let kept = protected.min(used);
+        let title = format!("uses {} of {}, of which {} are protected", size(used), size(whole), size(kept));
+        svg.line("title", &[], &title);
+        let mut part = |class: &str, bytes: u64, y: &str, height: &str| {
+            let width = format!("{:.1}", (bytes as f64 / whole.max(1) as f64).min(1.0) * BAR);
+            svg.empty("rect", &[("class", class), ("y", y), ("width", &width), ("height", height)]);
+        };
+        part("whole", whole, "7", "2");
+        part("effective", used, "4", "8");
+        part("kept", kept, "4", "8");
+    });
+}
