@@ -54,7 +54,7 @@ const TEXT: &str =
 const WORDS: [&[u8]; 2] = [TEXT.as_bytes(), b"\xff\xfe\x1b[2J\n"];
 /// What each command is told to look at, so that it has something to say. A command that is not here
 /// makes the test fail.
-const WHAT: [(&[&str], &[&str]); 25] = [
+const WHAT: [(&[&str], &[&str]); 26] = [
     (&["check"], &[]),
     (&["policy"], &[]),
     (&["status"], &[]),

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::env;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};

@@ -199,7 +199,7 @@ impl PayloadScene<'_> {
         match setting {
             "MemoryMax" => memory(|memory| memory.max),
             "MemoryHigh" => memory(|memory| memory.high),
-            "MemorySwapMax" => memory(|memory| memory.swap_limit()),
+            "MemorySwapMax" => memory(MemoryAttributes::swap_limit),
             "CPUQuota" => {
                 let max = cgroup.cpu?.max?;
                 Some(format!("{}%", max.quota.saturating_mul(100) / max.period))

@@ -132,7 +132,7 @@ mod tests {
             seen.insert(id, sample(*share));
         }
         let machine = Machine { ram: 1 << 30, tasks: 100 };
-        Picture::new(machine, None, tree, Status { units: Vec::new() }, seen)
+        Picture::new(machine, 2, None, tree, Status { units: Vec::new() }, seen)
     }
 
     fn texts(picture: &Picture, tiles: &Tiles) -> Vec<String> {

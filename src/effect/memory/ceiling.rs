@@ -49,7 +49,7 @@ pub fn ceiling(tree: &Tree, id: Id) -> Ceiling {
     Ceiling {
         high: tightest(|memory| memory.high),
         max: tightest(|memory| memory.max),
-        swap: tightest(|memory| memory.swap_limit()),
+        swap: tightest(MemoryAttributes::swap_limit),
     }
 }
 
