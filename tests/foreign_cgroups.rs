@@ -49,7 +49,8 @@ fn run(root: &Path, arguments: &[&str]) -> (i32, String, String) {
     let output = command.arg("--root").arg(root).args(arguments).env("LANG", "C.UTF-8").output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     // When it was looked says nothing of what was there.
-    let is_time = |line: &&str| line.starts_with("  \"time\": ");
+    let times = ["  \"time\": ", "fairslice_look_timestamp_seconds "];
+    let is_time = |line: &&str| times.iter().any(|time| line.starts_with(time));
     let stdout: String = text(output.stdout).split_inclusive('\n').filter(|line| !is_time(line)).collect();
     (output.status.code().unwrap(), stdout, text(output.stderr))
 }

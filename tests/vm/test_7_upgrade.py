@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import measure
+import packages
 import pytest
 from machine import Machine, Session
 
@@ -40,12 +41,19 @@ def state(machine: Machine, session: Session) -> tuple[dict, str, str]:
     return measure.services(machine, SERVICES), session.run(LOGIN), machine.root(f"md5sum {POLICY}; {weights}")
 
 
-def test_what_runs_goes_on(in_use, package):
+@pytest.fixture(scope="module")
+def newer(package, tmp_path_factory):
+    """This package as a later version, whatever version the tree has."""
+    return packages.repackaged(package, tmp_path_factory.mktemp("newer"), "99.0", "# the default of a later release")
+
+
+def test_what_runs_goes_on(in_use, newer):
     machine, session = in_use
-    assert "0.1.0" in machine.root("dpkg-query -W fairslice")
+    assert "99.0" not in machine.root("dpkg-query -W fairslice")
     before = state(machine, session)
     assert all(service and service.slice == "foundry-services.slice" for service in before[0].values()), before
-    said = measure.install_package(machine, package, APT)
+    said = measure.install_package(machine, newer, APT)
+    assert "99.0" in machine.root("dpkg-query -W fairslice"), said
     assert state(machine, session) == before, said
     # The next login, by the module that has come, has what the one before has.
     assert machine.ssh("alice", LOGIN).out.splitlines()[:2] == before[1].splitlines()[:2]
