@@ -114,8 +114,8 @@ images:
 	@$(SUDO) $(PYTHON) tests/vm/image.py trixie bookworm
 
 # Emulated machines take an hour and a half for all that is tried on them. What does not depend on the release is
-# tried a third at a time: each commit's turn is another, and "make vm-test" is all of it.
-PART = $(shell echo $$(($$(git rev-list --count HEAD 2> /dev/null || echo 0) % 3 + 1)))/3
+# tried a sixth at a time: each commit's turn is another, and "make vm-test" is all of it.
+PART = $(shell echo $$(($$(git rev-list --count HEAD 2> /dev/null || echo 0) % 6 + 1)))/6
 # A browser takes two minutes to install and to try: with the first part only.
 BROWSER = $(if $(filter 1/%,$(PART)),report-test)
 test: ## everything that CI runs

@@ -256,8 +256,8 @@ fn attributes(
     directory: &CgroupDirectory<'_>,
     names: &BTreeSet<&'static str>,
 ) -> Option<Attributes> {
-    // Of most cgroups some controller is off: systemd hands it on only where a unit asks for it.
-    let is_on = |name: &&str| cgroup.controllers.has(of_attribute(name));
+    // Of most cgroups the cpuset controller is off: systemd hands it on only where a unit asks for it.
+    let is_on = |name: &&str| !OTHERS.contains(name) || cgroup.controllers.has(of_attribute(name));
     let names = names.iter().copied().filter(|name| name.contains('.')).filter(is_on);
     let text = |name| cgroup.attribute(name).or_else(|| directory.text(name));
     directory.exists().then(|| names.filter_map(|name| Some((name, text(name)?))).collect())
