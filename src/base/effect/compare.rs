@@ -46,9 +46,10 @@ fn same(is_memory: bool, one: u64, other: u64) -> bool {
     if is_memory { same_in_pages(one, other, page()) } else { one == other }
 }
 
-/// The kernel counts memory limits in pages: it rounds what is written down to one. No limit is one still.
+/// The kernel counts memory limits in pages: it rounds what is written down to one, whose size is a power of two. No
+/// limit is one still.
 fn same_in_pages(one: u64, other: u64, page: u64) -> bool {
-    let rounded = |bytes: u64| if bytes == u64::MAX { bytes } else { bytes - bytes % page };
+    let rounded = |bytes: u64| if bytes == u64::MAX { bytes } else { bytes & !page.wrapping_sub(1) };
     rounded(one) == rounded(other)
 }
 
