@@ -99,10 +99,15 @@ fn hostile() -> TempDir {
     machine
 }
 
+/// What a command prints as JSON.
+fn json(root: &Path, arguments: &[&str]) -> Value {
+    let (_, out, err) = fairslice(root, arguments);
+    serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}"))
+}
+
 /// What a drill may have measured there.
 fn drill(root: &Path, host: Value) -> Value {
-    let (_, out, err) = fairslice(root, &["drill", "--dry-run", "--json"]);
-    let mut drill: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}"));
+    let mut drill = json(root, &["drill", "--dry-run", "--json"]);
     drill["host"] = host;
     drill["time"] = "2026-11-29T10:00:00Z".into();
     drill["cpu"]["seconds"] = 4.0.into();
@@ -195,13 +200,11 @@ fn what_is_not_in_force_is_said_as_the_commands_say_it() {
     assert_eq!(code, 1);
     let said = texts(&page);
     assert!(said.contains("\nfoundry-1.example.org"), "{said}");
-    let (_, status, _) = fairslice(root, &["status", "--json"]);
-    let status: Value = serde_json::from_str(&status).unwrap();
+    let status = json(root, &["status", "--json"]);
     let differing = status["differing"].as_u64().unwrap();
     assert_eq!((differing, said.matches("\nnot in force\n").count()), (1, 1), "{said}");
     assert!(said.contains("settings is not in force\n"), "{said}");
-    let (_, doctor, _) = fairslice(root, &["doctor", "--json"]);
-    let doctor: Value = serde_json::from_str(&doctor).unwrap();
+    let doctor = json(root, &["doctor", "--json"]);
     let findings = doctor["findings"].as_array().unwrap();
     assert!(!findings.is_empty() && findings.len() == page.matches("<article").count(), "{doctor}");
     for finding in findings {

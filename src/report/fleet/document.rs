@@ -1,6 +1,8 @@
 //! What "fairslice status --json" has printed, of one host: read back from a file that may hold anything.
 #![forbid(unsafe_code)]
 
+use std::fmt::Display;
+
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Deserializer;
@@ -71,6 +73,11 @@ impl Text {
     }
 }
 
+/// What is wrong with a document of a version that is not read.
+pub(in crate::report) fn other_version(version: impl Display, read: impl Display) -> String {
+    format!("is of version {version}, and this fairslice reads version {read}")
+}
+
 /// The documents in a file, one behind the other; the error of one that is none ends them.
 pub(super) fn documents(bytes: &[u8]) -> Vec<Result<Document, String>> {
     #[derive(Deserialize)]
@@ -92,7 +99,7 @@ pub(super) fn documents(bytes: &[u8]) -> Vec<Result<Document, String>> {
             Err(error) if error.is_data() => Err(NO_STATUS.to_owned()),
             Err(error) => Err(format!("is no JSON: {error}")),
             Ok(Head { version: Some(version), units: Some(_), policy: Some(_) }) if version != VERSION => {
-                Err(format!("is of version {version}, and this fairslice reads version {VERSION}"))
+                Err(other_version(version, VERSION))
             }
             Ok(Head { version: Some(_), units: Some(_), policy: Some(_) }) => {
                 let text = bytes.get(start..end).unwrap_or_default();

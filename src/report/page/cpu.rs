@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use super::drilled::{CpuRow, Drilled, OfCpu};
+use super::drilled::{CpuRow, Drilled, OfCpu, called};
 use super::markup::Markup;
+use super::plot::{BAR, plot};
 use super::{Page, no_shares, note, table};
 use crate::effect::drill::cpu::{Due, Found, Row, TOLERANCE};
 use crate::report::drill::verdict;
@@ -14,8 +15,6 @@ use crate::text::shown;
 const HEAD: [&str; 6] = ["Unit", "0 to 100 %", ">Declared", ">Effective", ">Measured", "As declared"];
 const OF_DRILL: [&str; 6] =
     ["Unit", "0 to 100 %", ">Declared then", ">Predicted", ">Measured", "As declared"];
-/// The width of a bar for all of it, in CSS's pixels.
-const BAR: f64 = 160.0;
 
 pub(super) fn write(section: &mut Markup, page: &Page<'_>) {
     if no_shares(section, &page.picture.tree) {
@@ -113,8 +112,7 @@ fn write_other(section: &mut Markup, drill: &OfCpu) {
         table.element("tbody", &[], |body| {
             for row in &drill.rows {
                 let CpuRow { unit, user, depth, declared, predicted, measured } = row;
-                let user = user.as_ref().map(|user| format!(" ({})", shown(&user.foreign())));
-                let name = format!("{}{}", shown(unit), user.unwrap_or_default());
+                let name = called(unit, user.as_ref());
                 let is_near = measured.is_some_and(|measured| (measured - declared).abs() <= drill.tolerance);
                 let figures = Figures { declared: *declared, effective: *predicted, measured: *measured };
                 figures.write(
@@ -150,24 +148,14 @@ impl Figures {
 
     /// The same, drawn.
     fn bar(&self, cell: &mut Markup) {
-        let width = format!("{}", BAR + 2.0);
-        let view = format!("0 0 {width} 16");
-        let attributes = [
-            ("class", "plot"),
-            ("viewBox", view.as_str()),
-            ("width", &width),
-            ("height", "16"),
-            ("role", "img"),
-        ];
-        cell.element("svg", &attributes, |svg| {
-            let said = |part: Option<f64>| part.map_or_else(|| "not known".to_owned(), percent);
-            let title = format!(
-                "declared {}, effective {}, measured {}",
-                percent(self.declared),
-                said(self.effective),
-                said(self.measured)
-            );
-            svg.line("title", &[], &title);
+        let said = |part: Option<f64>| part.map_or_else(|| "not known".to_owned(), percent);
+        let title = format!(
+            "declared {}, effective {}, measured {}",
+            percent(self.declared),
+            said(self.effective),
+            said(self.measured)
+        );
+        plot(cell, BAR + 2.0, &title, |svg| {
             let mut bar = |class: &str, x: f64, y: &str, width: f64, height: &str| {
                 let [x, width] = [x, width].map(|length| format!("{length:.1}"));
                 svg.empty(

@@ -5,8 +5,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::report::drill::JSON_VERSION;
-use crate::report::fleet::document::Text;
-use crate::text::Foreign;
+use crate::report::fleet::document::{Text, other_version};
+use crate::text::{Foreign, shown};
 
 const NO_DRILL: &str = "is no output of \"fairslice drill --json\"";
 
@@ -58,6 +58,12 @@ pub(super) struct KillRow {
     pub(super) ok: bool,
 }
 
+/// What to call whom a row is about, as `Of::name` of a drill that is run.
+pub(super) fn called(unit: &str, user: Option<&Text>) -> String {
+    let user = user.map(|user| format!(" ({})", shown(&user.foreign())));
+    format!("{}{}", shown(unit), user.unwrap_or_default())
+}
+
 impl Drilled {
     /// Reads the text of such a file.
     ///
@@ -80,7 +86,7 @@ impl Drilled {
         let Head { version, cpu: IgnoredAny, kill_order: IgnoredAny } =
             serde_json::from_slice(bytes).map_err(|_| NO_DRILL.to_owned())?;
         if version != JSON_VERSION {
-            return Err(format!("is of version {version}, and this fairslice reads version {JSON_VERSION}"));
+            return Err(other_version(version, JSON_VERSION));
         }
         let document: Document = serde_json::from_slice(bytes).map_err(|_| NO_DRILL.to_owned())?;
         let Document { host, time, cpu, kill_order: kills } = document;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::cpu::which;
+use super::drilled::called;
 use super::markup::Markup;
 use super::{Page, note, table};
 use crate::effect::kill_order::{contradicted, ranked};
@@ -42,15 +43,10 @@ pub(super) fn write(section: &mut Markup, page: &Page<'_>) {
             table::table(section, "The kill order, measured", &DRILLED, |table| {
                 table.element("tbody", &[], |body| {
                     for row in &kills.rows {
-                        let user = row.user.as_ref().map(|user| format!(" ({})", shown(&user.foreign())));
                         let (first, last) = row.due;
                         let due = if first == last { first.to_string() } else { format!("{first}–{last}") };
                         body.element("tr", &[], |cells| {
-                            table::name(
-                                cells,
-                                &format!("{}{}", shown(&row.unit), user.unwrap_or_default()),
-                                0,
-                            );
+                            table::name(cells, &called(&row.unit, row.user.as_ref()), 0);
                             table::number(cells, &row.declared_score.to_string());
                             table::number(cells, &due);
                             table::number(cells, &row.predicted.to_string());

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::markup::Markup;
+use super::plot::{BAR, plot};
 use super::{Page, note, table};
 use crate::effect::memory::size;
 use crate::effect::screen::Picture;
@@ -11,8 +12,6 @@ use crate::report::screen::{MemoryUse, name};
 
 const HEAD: [&str; 8] =
     ["Unit", "Used of what it can have", ">Used", "Setting", ">Set", ">Effective", ">Kept now", "Because of"];
-/// The width of a bar for all that it can have, in CSS's pixels.
-const BAR: f64 = 160.0;
 
 pub(super) fn write(section: &mut Markup, page: &Page<'_>) {
     let picture = page.picture;
@@ -70,14 +69,9 @@ fn write_cgroup(body: &mut Markup, picture: &Picture, id: Id, outcomes: &[Outcom
 #[allow(clippy::cast_precision_loss, reason = "a part of a bar")]
 fn bar(cell: &mut Markup, memory: &MemoryUse) {
     let MemoryUse { used, protected, whole, .. } = *memory;
-    let view = format!("0 0 {BAR} 16");
-    let width = format!("{BAR}");
-    let attributes =
-        [("class", "plot"), ("viewBox", view.as_str()), ("width", &width), ("height", "16"), ("role", "img")];
-    cell.element("svg", &attributes, |svg| {
-        let kept = protected.min(used);
-        let title = format!("uses {} of {}, of which {} are protected", size(used), size(whole), size(kept));
-        svg.line("title", &[], &title);
+    let kept = protected.min(used);
+    let title = format!("uses {} of {}, of which {} are protected", size(used), size(whole), size(kept));
+    plot(cell, BAR, &title, |svg| {
         let mut part = |class: &str, bytes: u64, y: &str, height: &str| {
             let width = format!("{:.1}", (bytes as f64 / whole.max(1) as f64).min(1.0) * BAR);
             svg.empty("rect", &[("class", class), ("y", y), ("width", &width), ("height", height)]);

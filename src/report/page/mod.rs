@@ -8,6 +8,7 @@ mod kills;
 mod markup;
 mod memory;
 mod picture;
+mod plot;
 mod settings;
 mod table;
 mod tree;
@@ -110,7 +111,7 @@ pub fn tree_svg(picture: &Picture) -> Result<String, String> {
         return Err(format!("shares of the CPUs are not computed: {why}"));
     }
     let mut markup = Markup::default();
-    picture::write(&mut markup, picture, Form::Wide, true);
+    picture::write(&mut markup, picture, Form::Wide, &Form::Wide.tiles(picture), true);
     markup.literal("\n");
     Ok(markup.into_string())
 }

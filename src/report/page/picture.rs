@@ -75,11 +75,10 @@ pub(super) fn left_out(all: &Tiles) -> String {
     )
 }
 
-/// The picture and its legend, with `style` inside where nothing around it has one.
-pub(super) fn write(markup: &mut Markup, picture: &Picture, form: Form, with_style: bool) {
-    let all = form.tiles(picture);
+/// The picture of the form's tiles and its legend, with `style` inside where nothing around it has one.
+pub(super) fn write(markup: &mut Markup, picture: &Picture, form: Form, all: &Tiles, with_style: bool) {
     let (width, height) = form.size();
-    let (legend, below) = legend(form, picture, &all);
+    let (legend, below) = legend(form, picture, all);
     let view = format!("0 0 {width} {}", height + below);
     let class = format!("picture {}", form.name());
     let [title_id, description_id] = ["title", "description"].map(|part| format!("{}-{part}", form.name()));
@@ -96,7 +95,7 @@ pub(super) fn write(markup: &mut Markup, picture: &Picture, form: Form, with_sty
         let description = format!(
             "Among neighbours, the area of a tile is its part of the CPU time when everything is busy; its colour is how \
              much of that it uses. {}",
-            left_out(&all)
+            left_out(all)
         );
         svg.line("desc", &[("id", &description_id)], &description);
         if with_style {

@@ -33,12 +33,13 @@ pub(super) fn write(section: &mut Markup, picture: &Picture) {
              is (on a dark page, the lighter), the more of that it uses now. The line at its foot is how long its tasks \
              wait for a CPU, memory or I/O: all of the width is all of the last 10 seconds.",
         );
+        let [wide, narrow] = [Form::Wide, Form::Narrow].map(|form| form.tiles(picture));
         section.element("figure", &[], |figure| {
-            picture::write(figure, picture, Form::Wide, false);
-            picture::write(figure, picture, Form::Narrow, false);
+            picture::write(figure, picture, Form::Wide, &wide, false);
+            picture::write(figure, picture, Form::Narrow, &narrow, false);
             figure.element("figcaption", &[], |caption| {
-                caption.line("span", &[("class", "of-wide")], &left_out(&Form::Wide.tiles(picture)));
-                caption.line("span", &[("class", "of-narrow")], &left_out(&Form::Narrow.tiles(picture)));
+                caption.line("span", &[("class", "of-wide")], &left_out(&wide));
+                caption.line("span", &[("class", "of-narrow")], &left_out(&narrow));
             });
         });
     }
