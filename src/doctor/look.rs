@@ -57,8 +57,7 @@ pub struct Look {
     services: BTreeSet<ServiceName>,
     /// Who kills when memory runs out.
     pub oom: Oom,
-    /// Whether the multi-gen LRU is on.
-    pub multi_gen_lru: bool,
+    multi_gen_lru: bool,
     disks: Disks,
     /// Read where a disk has BFQ.
     io_weights: Each<IoWeights>,

@@ -87,8 +87,13 @@ pub(super) fn brings_home(scene: &Scene<'_>, name: &str) -> Option<Fix> {
     let unit = scene.units.get(name)?;
     let slice = SliceName::new(unit.text(SLICE)?).ok()?;
     let cgroup = scene.cgroup_of(&service)?;
-    let (_, _, fix) = why_elsewhere(scene, &service, unit, cgroup);
-    (!cgroup.parent()?.ends_with(slice.cgroup())).then_some(fix)
+    let fix = || why_elsewhere(scene, &service, unit, cgroup).2;
+    (!is_in(cgroup, &slice)).then(fix)
+}
+
+/// Whether a service's cgroup is in this slice. In a container, PID 1 is below a cgroup of the host's.
+fn is_in(cgroup: &Path, slice: &SliceName) -> bool {
+    cgroup.parent().unwrap_or(Path::new("")).ends_with(slice.cgroup())
 }
 
 /// The cgroup that the unit has, and where its main process is. The root slice is `None`.
@@ -103,11 +108,7 @@ fn add_live(
     let parent = cgroup.parent().unwrap_or(Path::new(""));
     let root = "-.slice";
     let value = shown(&cgroup::place(parent)).to_string();
-    let holds = match slice {
-        // In a container, PID 1 is below a cgroup of the host's.
-        Some(slice) => parent.ends_with(slice.cgroup()),
-        None => true,
-    };
+    let holds = slice.is_none_or(|slice| is_in(cgroup, slice));
     let is_now = value.clone();
     chain.add(
         Link { stage: Stage::Cgroup, value: Some(value), at: Some(in_cgroupfs(cgroup)), holds },

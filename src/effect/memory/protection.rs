@@ -194,9 +194,9 @@ impl Protections {
     /// What the setting of a cgroup comes to; `None` where it sets nothing.
     #[must_use]
     pub fn outcome(&self, tree: &Tree, id: Id, guard: Guard) -> Option<Outcome> {
-        let setting = guard.setting(tree[id].memory.as_ref()?);
+        let setting = Some(guard.setting(tree[id].memory.as_ref()?)).filter(|setting| *setting > 0)?;
         let chain = self.chain_if_used(tree, id, guard);
-        let own = chain.last().filter(|_| setting > 0)?;
+        let own = chain.last()?;
         let wanted = if setting == u64::MAX { own.used } else { setting };
         let effective = own.effective.min(wanted);
         let because = is_less(effective, wanted).then(|| why_less(tree, &chain, wanted)).flatten();
