@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use fairslice::paths;
 use fixture::write;
 use tempfile::TempDir;
 
@@ -171,6 +172,7 @@ fn the_units_have_the_same_sandbox() {
         of(&headcount, &metrics),
         [
             "CapabilityBoundingSet=",
+            "ExecStartPre=/bin/rm -f /run/fairslice/uncounted",
             "PrivateTmp=yes",
             "ProtectHome=yes",
             "RuntimeDirectory=fairslice",
@@ -178,4 +180,8 @@ fn the_units_have_the_same_sandbox() {
         ]
     );
     assert!(metrics.intersection(&headcount).count() > 20);
+    let path = fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/systemd").join(paths::HEADCOUNT_PATH),
+    );
+    assert!(path.unwrap().contains(&format!("PathExists=/{}\n", paths::UNCOUNTED)));
 }

@@ -29,6 +29,8 @@ pub const COMPILED: &str = "run/fairslice/policy.compiled";
 pub const RUNTIME_PROPERTIES: &str = "run/fairslice/properties";
 /// Who shares the weight of a group: a directory for each, with a file for each member who is logged in.
 pub const BUDGETS: &str = "run/fairslice/budgets";
+/// There while what a login could not have PID 1 set waits for [`HEADCOUNT_PATH`].
+pub const UNCOUNTED: &str = "run/fairslice/uncounted";
 /// Where the logins came from that the PAM module placed itself, without systemd: one file per
 /// session. Only root may look into it.
 pub const SESSIONS: &str = "run/fairslice/sessions";
@@ -89,6 +91,8 @@ pub const LAUNCH_DROP_IN: &str = "zz-fairslice-launch.conf";
 pub const SYSTEMD_BOOTED: &str = RUNTIME_UNITS;
 /// What counts the users again when the one of a user's slice is gone; `%j` is that user's number.
 pub const HEADCOUNT_UNIT: &str = "fairslice-headcount@%j.service";
+/// What counts them, too, when a login has left that in [`UNCOUNTED`].
+pub const HEADCOUNT_PATH: &str = "fairslice-headcount.path";
 /// Present if logind runs, or elogind: `logind_running` of systemd and elogind.
 pub const LOGIND_RUNS: &str = "run/systemd/seats";
 /// A file for each user who lingers, `loginctl(1)`.

@@ -79,16 +79,16 @@ fn add_property(scene: &Scene<'_>, chain: &mut Chain, unit: &Unit, slice: &Slice
     });
 }
 
-/// What brings a service to where PID 1 has it, if it does not run there: until then PID 1 enables controllers for it in
-/// the slice that it is to be in alone.
+/// The slice that PID 1 has a service in, if it does not run there, and what brings it there: until then PID 1 enables
+/// controllers for it in that slice alone.
 #[must_use]
-pub(super) fn brings_home(scene: &Scene<'_>, name: &str) -> Option<Fix> {
+pub(super) fn home(scene: &Scene<'_>, name: &str) -> Option<(SliceName, Fix)> {
     let service = ServiceName::new(name).ok()?;
     let unit = scene.units.get(name)?;
     let slice = SliceName::new(unit.text(SLICE)?).ok()?;
     let cgroup = scene.cgroup_of(&service)?;
-    let fix = || why_elsewhere(scene, &service, unit, cgroup).2;
-    (!is_in(cgroup, &slice)).then(fix)
+    let is_away = !is_in(cgroup, &slice);
+    is_away.then(|| (slice, why_elsewhere(scene, &service, unit, cgroup).2))
 }
 
 /// Whether a service's cgroup is in this slice. In a container, PID 1 is below a cgroup of the host's.

@@ -2,10 +2,11 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use super::cost;
-use super::placement::brings_home;
+use super::placement::home;
 use super::remedy::is_vendors;
 use crate::doctor::chain::{Chain, Link, Override, Scene, Stage};
 use crate::doctor::finding::{Code, Finding, Fix, Place, Subjects};
@@ -14,7 +15,7 @@ use crate::effect::{equals, given, holds, number, slices, total_weight_now};
 use crate::enforce::ceiling;
 use crate::host::cgroup;
 use crate::host::machine::Machine;
-use crate::host::tree::Tree;
+use crate::host::tree::{Id, Tree};
 use crate::host::units::Unit;
 use crate::paths;
 use crate::policy::{Diagnostic, InForce, Level, Loaded, Origin, TotalWeight};
@@ -311,14 +312,29 @@ pub(super) fn absent(
 ) -> (Absent, Option<Place>, Fix) {
     let tree = &scene.live.tree;
     let id = tree.nearest(cgroup);
-    let units = tree.upwards(id).filter_map(|id| tree.unit(id));
-    let lines: Vec<Disabling> =
-        units.flat_map(|unit| controller::disabling(unit, &scene.files(unit))).collect();
-    let why = if is_there { Absent::NoDisk } else { controller::why(tree, id, property, &lines) };
+    let why = if is_there {
+        Absent::NoDisk
+    } else {
+        why_below(scene, tree.upwards(id).filter_map(|id| tree.unit(id)), id, property)
+    };
     let name = controller::controller(property);
     let again = || scene.units.get(unit).map_or(Fix::Apply, |known| write_again(unit, known));
     let (at, fix) = match &why {
-        Absent::Disabled(lines) => (lines.first().map(|by| Place::from(&by.line)), enable(lines, again())),
+        Absent::Disabled(lines) => {
+            let fix = match home(scene, unit) {
+                None => enable(lines, again()),
+                // What is disabled where it is now does not matter there.
+                Some((slice, home)) => {
+                    let slices: Vec<SliceName> = iter::successors(Some(slice), SliceName::parent).collect();
+                    let above = slices.iter().map(SliceName::as_str).chain(["-.slice"]);
+                    match why_below(scene, iter::once(unit).chain(above), id, property) {
+                        Absent::Disabled(lines) => enable(&lines, home),
+                        _ => home,
+                    }
+                }
+            };
+            (lines.first().map(|by| Place::from(&by.line)), fix)
+        }
         Absent::CommandLine => {
             let fix = format!(
                 "take {name} out of cgroup_disable= on the kernel's command line (/etc/default/grub, then: \
@@ -335,9 +351,8 @@ pub(super) fn absent(
         }
         Absent::Threaded(id) => (at, Fix::Command(format!("systemctl restart {}", quoted(&tree.name(*id))))),
         Absent::NotEnabled(_) => {
-            let fix =
-                brings_home(scene, unit).unwrap_or_else(|| if is_declared { Fix::Apply } else { again() });
-            (at, fix)
+            let here = || if is_declared { Fix::Apply } else { again() };
+            (at, home(scene, unit).map_or_else(here, |(_, fix)| fix))
         }
         Absent::NoDisk => {
             let fix = format!("name a device or a mount point that is there for {}", property.key);
@@ -348,6 +363,18 @@ pub(super) fn absent(
         }
     };
     (why, at, fix)
+}
+
+/// Why a cgroup lacks the attribute of a property, where these units are above it, or would be.
+fn why_below<'u>(
+    scene: &Scene<'_>,
+    units: impl Iterator<Item = &'u str>,
+    id: Id,
+    property: Property,
+) -> Absent {
+    let lines: Vec<Disabling> =
+        units.flat_map(|unit| controller::disabling(unit, &scene.files(unit))).collect();
+    controller::why(&scene.live.tree, id, property, &lines)
 }
 
 /// [`Code::CeilingWaits`], of a value that is declared for a cgroup.
@@ -395,7 +422,8 @@ fn enable(lines: &[Disabling], again: Fix) -> Fix {
     let edits: Vec<String> = lines.iter().map(edit).collect();
     let then = match again {
         Fix::Command(command) => command,
-        _ => "fairslice apply".to_owned(),
+        Fix::Restart(_) => "fairslice apply --restart".to_owned(),
+        Fix::Apply | Fix::Edit(_) => "fairslice apply".to_owned(),
     };
     Fix::Edit(format!("{}, then: {}", edits.join(" and "), then.replace(" && ", "; ")))
 }

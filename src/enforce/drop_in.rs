@@ -121,6 +121,8 @@ fn every_user(policy: &Policy) -> Text {
         text.comment(format!("total_weight {what} ({origin}): counted again when a user is gone"));
         // %j is the user's number, see systemd.unit(5).
         text.set("OnSuccess", paths::HEADCOUNT_UNIT);
+        text.comment("and when PID 1 has kept a login waiting".to_owned());
+        text.set("Wants", paths::HEADCOUNT_PATH);
     }
     text
 }

@@ -7,7 +7,7 @@ logins, broken policies, attacks, boots, removal. A machine lives from the first
     … -k trixie                     one release only
     … -k forky                      Debian testing: what TESTING names
     … -k "trixie and not random_trees"  without the slowest test
-    FAIRSLICE_PART=1/3 …            a third of what is tried on one release only
+    FAIRSLICE_PART=1/3 …            a third of all but ALWAYS
 """
 
 import contextlib
@@ -32,6 +32,9 @@ THOROUGH = "trixie"
 
 # What a newer systemd or kernel may change, tried on Debian testing.
 TESTING = {"test_1_install", "test_3_headcount", "test_3_logins", "test_5_boot", "test_6_removal"}
+
+# In each part, on each release: install, log in, boot, remove.
+ALWAYS = {"test_1_install", "test_3_logins", "test_5_boot", "test_6_removal"}
 
 # What failed at first, and whether it passed the second time; and with how many a run has other reasons.
 AGAIN: dict[str, tuple[str, bool]] = {}
@@ -76,19 +79,21 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def of_part(items: list) -> list:
-    """FAIRSLICE_PART=2/3: all that is tried on each release, and of the rest the second third.
+    """FAIRSLICE_PART=2/3: what is tried in each part, and the second third of the rest.
 
-    A module stays in one piece, for its tests may need each other; of test_4_fixes, each of its rounds is one.
+    A module stays in one piece, for its tests may need each other, but for two long ones.
     """
     part, parts = map(int, os.environ.get("FAIRSLICE_PART", "1/1").split("/"))
 
-    def piece(item) -> str:
+    def piece(item) -> str | None:
         name = item.module.__name__
-        return item.name if name == "test_4_fixes" else name
+        is_in_each = name in ALWAYS and item.get_closest_marker("thorough") is None
+        if is_in_each or "package" not in item.fixturenames:
+            return None
+        return {"test_2_services": item.originalname, "test_4_fixes": item.name}.get(name, name)
 
-    thorough = sorted({piece(item) for item in items if item.get_closest_marker("thorough")})
-    others = {name for at, name in enumerate(thorough) if at % parts != part - 1}
-    return [item for item in items if not (item.get_closest_marker("thorough") and piece(item) in others)]
+    pieces = sorted({piece(item) for item in items} - {None})
+    return [item for item in items if piece(item) is None or pieces.index(piece(item)) % parts == part - 1]
 
 
 def is_wanted(item) -> bool:

@@ -1,5 +1,6 @@
 """Services of every kind behind the launcher: in place, and where it has to put them there."""
 
+import json
 import re
 import shlex
 from dataclasses import dataclass
@@ -502,6 +503,38 @@ echo {SLICE}/local-fs.service cpu.weight $(cat {SLICE}/local-fs.service/cpu.weig
 [ -n "$(cat init.scope/cgroup.procs)" ] && echo rest has processes
 fairslice status >&2 && status=$? || status=$?
 fairslice doctor >&2 && echo status and doctor: $status $? || echo status and doctor: $status $?
+"""
+
+
+@BOOKWORM
+def test_a_container_without_controllers_gets_them_as_doctor_says(installed):
+    installed.put({"/srv/container/undelegated": UNDELEGATED}, mode=0o755)
+
+    def absent(delegate: str) -> list[dict]:
+        # In a slice of its own, where nothing else wants a controller.
+        answer = installed.root(
+            f"systemd-run --quiet --wait --pipe --slice=k -p {delegate} -p Type=exec --unit k-container"
+            " env -u INVOCATION_ID unshare --mount --cgroup bash /srv/container/undelegated; true"
+        )
+        return [one for one in json.loads(answer)["findings"] if one["code"] == "FS020"]
+
+    without = absent("Delegate=no")
+    assert [one["subject"] for one in without] == ["foundry-services.slice"], without
+    assert without[0]["cause"] == "this is a container, into which the cpu controller is not delegated"
+    fix = re.fullmatch("set (Delegate=yes) for the container's unit, on the machine that it runs on", without[0]["fix"]["text"])
+    assert absent(fix[1]) == []
+
+
+UNDELEGATED = rf"""
+set -e
+mount -t tmpfs tmpfs /run
+umount /sys/fs/cgroup
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mkdir /run/etc && mount --bind /run/etc /etc/fairslice
+printf '[slice."foundry-services.slice"]\nmatch = ["local-*"]\ncpu_weight = 300\n' > /etc/fairslice/policy.toml
+fairslice-launch --unit local-fs -- sleep 1000 > /dev/null 2>&1 &
+until [ -e /sys/fs/cgroup/{SLICE}/local-fs.service ]; do sleep 0.1; done
+fairslice doctor --json
 """
 
 

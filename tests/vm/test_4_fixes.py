@@ -119,6 +119,20 @@ CASES = {
         + unit("fix.service", service("Slice=fixed.slice\\nCPUQuota=25%%"), start=False), "fix.service",
         undo=f"{SERVICE}; systemctl stop fixing.slice fixed.slice",
     ),
+    "what is disabled where a service is no more to run": Case(
+        "FS020", unit("fixing.slice", "DisableControllers=cpu", start=False) + "; "
+        + unit("fix.service", service("Slice=fixing.slice\\nCPUQuota=25%%")) + "; "
+        + unit("fix.service", service("Slice=fixed.slice\\nCPUQuota=25%%"), start=False), "fix.service",
+        undo=f"{SERVICE}; systemctl stop fixing.slice fixed.slice",
+    ),
+    "what is disabled there and where it is to run": Case(
+        "FS020", unit("fixing.slice", "DisableControllers=cpu", start=False) + "; "
+        + unit("fixed.slice", "DisableControllers=cpu", start=False) + "; "
+        + unit("fix.service", service("Slice=fixing.slice\\nCPUQuota=25%%")) + "; "
+        + unit("fix.service", service("Slice=fixed.slice\\nCPUQuota=25%%"), start=False), "fix.service",
+        r"remove (\w+)=cpu at (\S+):(\d+), then: (.*)", "sed -i '{3}d' {2}; {4}",
+        f"{SERVICE}; systemctl stop fixing.slice fixed.slice",
+    ),
     "a service in a threaded cgroup": Case(
         "FS020", unit("fixing.slice", "DisableControllers=memory io") + "; mkdir /sys/fs/cgroup/fixing.slice/fix.service;"
         " echo threaded > /sys/fs/cgroup/fixing.slice/fix.service/cgroup.type; "
@@ -358,7 +372,14 @@ ROUNDS = [
         # What is started afterwards brings the controller.
         "a set of CPUs without its controller",
     ],
-    ["a drop-in that sorts later", "a file of the generator's name, renamed", "a login older than its weight"],
+    [
+        "a drop-in that sorts later",
+        "a file of the generator's name, renamed",
+        "a login older than its weight",
+        "a quota of a service that is to run elsewhere",
+        "what is disabled where a service is no more to run",
+        "what is disabled there and where it is to run",
+    ],
     [
         "a file of the generator's name, removed",
         "a service older than its slice",

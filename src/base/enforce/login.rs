@@ -116,7 +116,13 @@ pub fn open_session(root: &Path, asked: Asked<'_>) -> Opened {
     }
     if place.is_in_own_slice() {
         let weights = weights(root, &policy, &rule, group, account.uid, deadline);
-        opened.skipped.extend(weights.err().map(|error| format!("{error:#}")));
+        if let Err(error) = weights {
+            opened.skipped.push(format!("{error:#}"));
+            // Others have counted on this one to set what it saw: PID 1 may only be slow.
+            if policy.logins.is_counted() || group.is_some() {
+                opened.skipped.extend(user_slice::leave(root).err().map(|error| format!("{error:#}")));
+            }
+        }
     }
     opened.is_said_by_another =
         !opened.skipped.is_empty() && asked.service == MANAGER && !lingers(root, &account);

@@ -24,6 +24,7 @@ use crate::host::recorded::Recorded;
 use crate::paths;
 use crate::policy::{LoginRule, Policy, RuleOf};
 use crate::survey::{Files, Means, Winner};
+use crate::text::shown;
 use crate::units::{CPU_WEIGHT, CpuWeight, Property, SettingValue, SliceName, Weight};
 
 /// How often the headcount is taken again because somebody came or went meanwhile.
@@ -262,6 +263,16 @@ fn machine_for<'v>(root: &Path, mut values: impl Iterator<Item = &'v SettingValu
     } else {
         Ok(Machine { ram: 0, tasks: 0 })
     }
+}
+
+/// Leaves it to `fairslice apply --logins` to set what differs: PID 1 starts that as soon as it gets to it.
+///
+/// # Errors
+/// The note cannot be written, or others than root can change where it lies.
+pub(super) fn leave(root: &Path) -> Result<()> {
+    own::run(root)?;
+    let note = root.join(paths::UNCOUNTED);
+    fs::write(&note, "").with_context(|| format!("writing {}", shown(&note)))
 }
 
 /// Records what is about to be set, so that it is known for ours, and removing the package can undo it.
