@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb deb-arm64 binaries commands launcher source release reproducible sbom demo image images test lint unit export-test alarm-test report-test pam-test asan-test build-test root-test package-test package-test-arm64 vm-test vm-trixie vm-bookworm vm-forky vm-cloud vm-upgrade repo bench-launch bench-login bench-status clean
+.PHONY: help deb deb-arm64 binaries commands launcher source release reproducible sbom demo image images test lint unit export-test alarm-test report-test pam-test asan-test build-test root-test package-test package-test-arm64 ansible-lint ansible-tools vm-test vm-trixie vm-bookworm vm-forky vm-cloud vm-ansible vm-upgrade repo bench-launch bench-login bench-status clean
 
 # Whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -212,6 +212,16 @@ package-test-arm64: ## binaries of the package for arm64, and lintian; no part o
 	$(call say,lintian)
 	@lintian --allow-root --fail-on error,warning,info --tag-display-limit 0 target/debian-arm64/fairslice_*.deb
 
+ROLE_TOOLS := $(CURDIR)/target/tools/ansible
+ansible-lint vm-ansible: ansible-tools
+ansible-tools:
+	@tests/prepare ansible
+
+ansible-lint: ## the Ansible role, by ansible-lint's profile for production; no part of "make test"
+	$(call say,the Ansible role)
+	@cd packaging/ansible && PYTHONPATH=$(ROLE_TOOLS) PATH=$(ROLE_TOOLS)/bin:$$PATH LC_ALL=C.UTF-8 ANSIBLE_HOME=$(CURDIR)/target/ansible \
+	    ansible-lint --offline --strict --profile production
+
 vm-test: ## the package on Debian 13 and Debian 12, both at the same time
 	$(call say,the package on real machines)
 	@$(MAKE) --no-print-directory --jobs=2 vm-trixie vm-bookworm
@@ -222,11 +232,13 @@ vm-forky: WHICH := forky
 vm-forky: ## what a newer systemd or kernel may change, on Debian testing; no part of "make test"
 vm-cloud: WHICH := test_7_repository
 vm-cloud: ## a machine that cloud-init makes from the repository, and its upgrades; no part of "make test"
+vm-ansible: WHICH := test_7_ansible
+vm-ansible: ## the Ansible role on two Debian 13 with different memory, from the repository; no part of "make test"
 # EARLIER is the package of an earlier release.
 EARLIER :=
 vm-upgrade: WHICH := test_7_upgrade and not forky
 vm-upgrade: ## from an earlier release that is in use, on Debian 13 and 12: EARLIER=….deb; no part of "make test"
-vm-trixie vm-bookworm vm-forky vm-cloud vm-upgrade:
+vm-trixie vm-bookworm vm-forky vm-cloud vm-ansible vm-upgrade:
 	@$(SUDO) env FAIRSLICE_EARLIER=$(EARLIER) FAIRSLICE_DEB=$$(echo target/debian/fairslice_*.deb) FAIRSLICE_PART=$(or $(FAIRSLICE_PART),1/1) $(PYTHON) -m pytest -p no:cacheprovider -v --tb=short \
 	    --durations=20 tests/vm -k "$(WHICH)" 2>&1 | sed -u 's/^/$(@:vm-%=%): /'
 
