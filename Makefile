@@ -150,9 +150,12 @@ lint: ## formatting, clippy, documentation, licences
 	    echo "advisories NOT checked: their database cannot be reached from here"; \
 	fi
 
+# Tests make many small files: in memory, where there is room for them, that takes a quarter of the time.
+IN_MEMORY := $(shell [ "$$(df --output=avail -k /dev/shm 2> /dev/null | tail -n 1)" -gt 1000000 ] 2> /dev/null && echo TMPDIR=/dev/shm)
+
 unit: ## unit and integration tests: no root, no machine
 	$(call say,unit and integration tests)
-	@cargo test --workspace --exclude pam_fairslice --locked --quiet
+	@$(IN_MEMORY) cargo test --workspace --exclude pam_fairslice --locked --quiet
 	@cargo test -p pam_fairslice --lib --locked --quiet
 
 export-test: ## what is exported for Kubernetes, by the schemas of all its versions

@@ -836,6 +836,20 @@ mod tests {
     }
 
     #[test]
+    fn those_with_a_cpu_each_wait_for_a_quota_as_long_as_one_another() {
+        for heavy in [6453, 6544, 10_000] {
+            let mut tree = Tree::new(Cgroup::default());
+            let quota = tree.add(Tree::ROOT, "quota", limited(0, 1_000));
+            let [idle, heavy] = [0, heavy].map(|weight| {
+                tree.add(quota, weight.to_string(), Cgroup { tasks: Some(2), ..weighing(weight) })
+            });
+            // A hundredth of a CPU, of four.
+            let all = shares(&tree, 4, &Busy::Everything);
+            assert_shares(&all, [(quota, 0.0025), (idle, 0.001_25), (heavy, 0.001_25)]);
+        }
+    }
+
+    #[test]
     fn an_idle_one_gets_what_is_left() {
         let mut tree = Tree::new(Cgroup::default());
         let (idle, busy) = (tree.add(Tree::ROOT, "a", weighing(0)), tree.add(Tree::ROOT, "b", weighing(100)));

@@ -514,27 +514,56 @@ def test_a_container_without_controllers_gets_them_as_doctor_says(installed):
         # In a slice of its own, where nothing else wants a controller.
         answer = installed.root(
             f"systemd-run --quiet --wait --pipe --slice=k -p {delegate} -p Type=exec --unit k-container"
-            " env -u INVOCATION_ID unshare --mount --cgroup bash /srv/container/undelegated; true"
+            " unshare --mount bash /srv/container/undelegated 2> /run/k-container"
         )
         return [one for one in json.loads(answer)["findings"] if one["code"] == "FS020"]
 
     without = absent("Delegate=no")
-    assert [one["subject"] for one in without] == ["foundry-services.slice"], without
+    assert [one["subject"] for one in without] == ["foundry-services.slice, foundry.slice"], without
     assert without[0]["cause"] == "this is a container, into which the cpu controller is not delegated"
     fix = re.fullmatch("set (Delegate=yes) for the container's unit, on the machine that it runs on", without[0]["fix"]["text"])
     assert absent(fix[1]) == []
 
 
-UNDELEGATED = rf"""
+# As a container manager does it: this machine's own files below an overlay, with a systemd of their own whose cgroup has
+# nobody else in it, and what controllers there are.
+UNDELEGATED = r"""
 set -e
-mount -t tmpfs tmpfs /run
-umount /sys/fs/cgroup
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
-mkdir /run/etc && mount --bind /run/etc /etc/fairslice
-printf '[slice."foundry-services.slice"]\nmatch = ["local-*"]\ncpu_weight = 300\n' > /etc/fairslice/policy.toml
-fairslice-launch --unit local-fs -- sleep 1000 > /dev/null 2>&1 &
-until [ -e /sys/fs/cgroup/{SLICE}/local-fs.service ]; do sleep 0.1; done
-fairslice doctor --json
+base=/run/inner
+mkdir -p $base && mount -t tmpfs tmpfs $base && cd $base
+mkdir up work root
+mount -t overlay overlay -o lowerdir=/,upperdir=up,workdir=work root
+rm -f root/etc/fairslice/policy.d/*
+printf '[slice."foundry-services.slice"]\nmatch = ["local-*"]\ncpu_weight = 300\n' > root/etc/fairslice/policy.toml
+cat > root/etc/systemd/system/look.service << UNIT
+[Unit]
+SuccessAction=exit
+FailureAction=exit
+DefaultDependencies=no
+Wants=local-fs.service
+After=local-fs.service
+[Service]
+Type=oneshot
+ExecStart=sh -c "fairslice doctor --json > /found; true"
+UNIT
+printf '[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=sleep infinity\n' > root/etc/systemd/system/local-fs.service
+inside='
+cd root
+mount -t proc proc proc
+mount -t sysfs -o ro sysfs sys
+mount -t cgroup2 cgroup2 sys/fs/cgroup
+mount -t tmpfs tmpfs dev
+for device in null zero full random urandom; do touch dev/$device; mount --bind /dev/$device dev/$device; done
+mount -t tmpfs tmpfs run
+exec env -i container=other PATH=$PATH chroot . /lib/systemd/systemd --unit=look.service
+'
+cd /sys/fs/cgroup/k.slice/k-container.service
+mkdir manager container
+echo $$ > manager/cgroup.procs
+sed 's/[^ ]* */+&/g' cgroup.controllers > cgroup.subtree_control
+enter="echo 0 > container/cgroup.procs; cd $base; exec unshare --cgroup --uts --ipc --net bash -c '$inside'"
+unshare --pid --fork bash -c "$enter" >&2 || true
+cat $base/root/found
 """
 
 

@@ -17,6 +17,9 @@ use crate::host::cpu_set::CpuSet;
 /// CPUs that differ by less are the same.
 const EPSILON: f64 = 1e-9;
 
+/// What differs by less, in proportion, differs by rounding.
+const PRECISION: f64 = 1e-12;
+
 /// Some threads that compete.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Claim {
@@ -70,14 +73,18 @@ pub(super) fn rate(total: f64, claims: impl Iterator<Item = (f64, f64)>) -> f64 
     let mut claims: Vec<(f64, f64)> = claims.collect();
     // Those who can use the least for their weight come first: what they leave is the others'.
     claims.sort_by(|a, b| (a.1 / a.0).total_cmp(&(b.1 / b.0)));
-    let mut weights: f64 = claims.iter().map(|(weight, _)| weight).sum();
+    // Of each and those after it: beside a great weight, what subtracting it leaves of a small one is rounding errors.
+    let mut sums: Vec<f64> = Vec::with_capacity(claims.len());
+    for (weight, _) in claims.iter().rev() {
+        sums.push(weight + sums.last().unwrap_or(&0.0));
+    }
     let mut left = total;
-    for (weight, most) in claims {
-        if most * weights >= left * weight {
+    for ((weight, most), weights) in claims.into_iter().zip(sums.into_iter().rev()) {
+        // As many CPUs as all can use are enough.
+        if most * weights > left * weight * (1.0 + PRECISION) {
             return left / weights;
         }
         left -= most;
-        weights -= weight;
     }
     f64::INFINITY
 }
