@@ -175,6 +175,8 @@ fn the_units_have_the_same_sandbox() {
             "ExecStartPre=/bin/rm -f /run/fairslice/uncounted",
             "PrivateTmp=yes",
             "ProtectHome=yes",
+            "Restart=on-failure",
+            "RestartSec=30s",
             "RuntimeDirectory=fairslice",
             "RuntimeDirectoryPreserve=yes",
         ]
