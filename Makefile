@@ -116,8 +116,8 @@ images:
 	@$(SUDO) $(PYTHON) tests/vm/image.py trixie bookworm
 
 # Emulated machines take two hours for all that is tried on them. But for installing, logins, boots and removal, that is
-# done a sixth at a time: each commit's turn is another, and "make vm-test" is all of it.
-PART = $(shell echo $$(($$(git rev-list --count HEAD 2> /dev/null || echo 0) % 6 + 1)))/6
+# done an eighth at a time: each commit's turn is another, and "make vm-test" is all of it.
+PART = $(shell echo $$(($$(git rev-list --count HEAD 2> /dev/null || echo 0) % 8 + 1)))/8
 # A browser takes two minutes to install and to try: with the first part only.
 BROWSER = $(if $(filter 1/%,$(PART)),report-test)
 test: ## everything that CI runs
