@@ -425,7 +425,10 @@ fn enable(lines: &[Disabling], again: Fix) -> Fix {
         Fix::Restart(_) => "fairslice apply --restart".to_owned(),
         Fix::Apply | Fix::Edit(_) => "fairslice apply".to_owned(),
     };
-    Fix::Edit(format!("{}, then: {}", edits.join(" and "), then.replace(" && ", "; ")))
+    // PID 1 is to know of the edit before anything is started.
+    let then = then.replace(" && ", "; ");
+    let then = then.strip_prefix("systemctl daemon-reload; ").unwrap_or(&then);
+    Fix::Edit(format!("{}, then: systemctl daemon-reload; {then}", edits.join(" and ")))
 }
 
 /// Why a cgroup has another value than PID 1.
