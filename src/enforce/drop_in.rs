@@ -121,7 +121,7 @@ fn every_user(policy: &Policy) -> Text {
         text.comment(format!("total_weight {what} ({origin}): counted again when a user is gone"));
         // %j is the user's number, see systemd.unit(5).
         text.set("OnSuccess", paths::HEADCOUNT_UNIT);
-        text.comment("and when PID 1 has kept a login waiting".to_owned());
+        text.comment("and when PID 1 has kept a login waiting");
         text.set("Wants", paths::HEADCOUNT_PATH);
     }
     text

@@ -66,7 +66,7 @@ def test_what_they_weigh_is_right_after_each_login_and_logout(groups):
     settled(groups, set())
     choice = random.Random(SEED)
     present: set[str] = set()
-    for _ in range(12):
+    for _ in range(24):
         user = choice.choice(sorted(USERS))
         unit = f"way-{user}"
         if user in present:

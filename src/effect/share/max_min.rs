@@ -12,13 +12,11 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::PRECISION;
 use crate::host::cpu_set::CpuSet;
 
 /// CPUs that differ by less are the same.
 const EPSILON: f64 = 1e-9;
-
-/// What differs by less, in proportion, differs by rounding.
-const PRECISION: f64 = 1e-12;
 
 /// Some threads that compete.
 #[derive(Debug, Clone, Copy, PartialEq)]
