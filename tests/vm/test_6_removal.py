@@ -15,6 +15,7 @@ ADOPTED = "zz-fairslice-launch.conf"
 HEADER = '# Made by "fairslice adopt"; "fairslice release x.service" removes it.'
 POLICY = "/etc/fairslice/policy.toml"
 APT = "DEBIAN_FRONTEND=noninteractive apt-get -y"
+SU = "/etc/pam.d/su-l"
 LINE = "session optional pam_fairslice.so"
 # Where it matters what the package does, not what apt makes of it: some seconds less.
 DPKG = "dpkg --force-confold --install"
@@ -64,9 +65,17 @@ def test_an_upgrade_keeps_the_edited_policy_and_it_stays_in_force(installed, old
     installed.root(f"rm -f {POLICY}.dpkg-*")
 
 
-def test_it_stays_while_logins_or_units_depend_on_it(installed):
-    pam, unit = "/etc/pam.d/su-l", f"{measure.UNITS}/local-fs.service"
+def let_go(machine) -> None:
+    """What removal asks for: nobody needs the module to log in, and no unit's own file has the launcher."""
     manuals = re.search(r"^-?session .*pam_fairslice.*strict$", MANUAL.read_text().replace("\\-", "-"), re.MULTILINE)[0]
+    machine.root(
+        f"test -e /root/su-l || cp -p {SU} /root/su-l; (grep -v pam_fairslice /root/su-l; echo '{manuals}') > {SU};"
+        f" sed -i 's|/usr/bin/fairslice-launch -- ||' {measure.UNITS}/local-*.service; systemctl daemon-reload"
+    )
+
+
+def test_it_stays_while_logins_or_units_depend_on_it(installed):
+    pam, unit = SU, f"{measure.UNITS}/local-fs.service"
     installed.root(f"cp -p {pam} /root/su-l; echo 'session required pam_fairslice.so strict' >> {pam}")
     line = installed.root(f"wc -l < {pam}").strip()
     # A deploy script's, from what "systemctl show -p ExecStart" said of an adopted service.
@@ -83,14 +92,13 @@ def test_it_stays_while_logins_or_units_depend_on_it(installed):
     assert "ii " in installed.root("dpkg -l fairslice; true"), said
     assert installed.root("md5sum /etc/pam.d/*; ls /usr/bin/fairslice*; systemctl cat local-fs") == before
     # As the message has it; the example of the manual page lets people in without the module.
-    installed.root(
-        f"sed -i 's|^session required pam_fairslice.so strict$|{manuals}|' {pam};"
-        f" sed -i 's|/usr/bin/fairslice-launch -- ||' {measure.UNITS}/local-*.service; systemctl daemon-reload"
-    )
+    let_go(installed)
     assert installed.root("su - alice -c 'echo here'") == "here\n"
 
 
 def test_removing_it_takes_it_out_of_force_at_once(installed):
+    # A second try of this test has a machine of its own.
+    let_go(installed)
     # With something to undo: a weight that the module set for someone who is logged in, and launchers of both kinds.
     fragment = "[logins.user.alice]\ncpu_weight = 321\n[service.local-slm]\nlauncher = true\n"
     installed.put({"/etc/fairslice/policy.d/alice.toml": fragment})
@@ -131,6 +139,8 @@ def test_removing_it_takes_it_out_of_force_at_once(installed):
 
 
 def test_purging_it_leaves_nothing(installed):
+    let_go(installed)
+    installed.root("mv /root/su-l /etc/pam.d/su-l")
     # On its way out it asks before nothing; the admin's fragment is part of its configuration.
     installed.root(f"{APT} purge fairslice 2>&1")
     left = measure.listing(installed)
