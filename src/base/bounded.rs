@@ -4,7 +4,6 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::Path;
 
 /// A larger file is no policy: 10,000 services take about half of this.
 const LARGEST: u64 = 1 << 20;
@@ -23,12 +22,24 @@ pub fn read_bounded(file: File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What is in a file of `/proc` or of cgroupfs.
+/// What one of the kernel's attributes says: a file of cgroupfs, or of a process in `/proc`, that is no list.
 ///
 /// # Errors
 /// It cannot be read, or there is no memory for it.
-pub fn read_attribute(path: &Path) -> io::Result<Vec<u8>> {
-    read_up_to(u64::MAX, File::open(path)?)
+pub fn read_attribute(mut file: File) -> io::Result<Vec<u8>> {
+    let (mut page, mut bytes) = ([0; 4096], Vec::new());
+    loop {
+        let read = match file.read(&mut page) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => page.get(..read?).unwrap_or_default(),
+        };
+        bytes.try_reserve_exact(read.len())?;
+        bytes.extend_from_slice(read);
+        // The kernel writes an attribute at one go: one that does not fill a page has been read.
+        if read.len() < 4096 {
+            return Ok(bytes);
+        }
+    }
 }
 
 /// `read_to_end` of a [`File`] itself asks for its size first.

@@ -2,10 +2,10 @@
 //! that breaks: policy, the generator's drop-in, PID 1's property, cgroupfs, the process.
 #![forbid(unsafe_code)]
 
-use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::finding::{Code, Finding, Fix, Place};
 use crate::effect::Carried;
@@ -55,11 +55,11 @@ pub struct Scene<'a> {
 /// What is computed of a whole [`Scene`] as soon as a finding asks for it.
 #[derive(Debug, Default)]
 pub struct Once {
-    protections: OnceCell<Protections>,
+    protections: OnceLock<Protections>,
     /// By cgroup, in the order of their paths: places among the processes.
-    by_cgroup: OnceCell<BTreeMap<PathBuf, Vec<usize>>>,
+    by_cgroup: OnceLock<BTreeMap<PathBuf, Vec<usize>>>,
     /// By cgroup, a unit in it.
-    started: OnceCell<HashMap<PathBuf, String>>,
+    started: OnceLock<HashMap<PathBuf, String>>,
 }
 
 /// One value's way.

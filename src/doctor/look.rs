@@ -211,11 +211,12 @@ impl Look {
     #[must_use]
     pub fn examine(&self, loaded: Option<&Loaded>) -> Findings {
         let scene = self.scene();
-        let chains = if self.has_systemd { doctor::chains(&scene) } else { Vec::new() };
+        let chains = || if self.has_systemd { doctor::chains(&scene) } else { Vec::new() };
+        let (of_tree, chains) = both(&|| self.cpu_and_memory(), chains);
         let mut findings = loaded.map(doctor::settings::findings).unwrap_or_default();
         findings.extend(doctor::findings(&chains));
         findings.extend(doctor::placement::findings(&scene));
-        findings.extend(self.cpu_and_memory());
+        findings.extend(of_tree);
         if loaded.is_some() {
             findings.extend(doctor::settings::unmatched(&unmatched(&self.policy, &self.services)));
             findings.extend(self.logins());

@@ -29,6 +29,7 @@ use std::path::PathBuf;
 
 use self::chain::{Chain, Scene};
 use self::finding::{Code, Finding, Fix, Place, Subjects};
+use crate::host::parallel::both;
 use crate::host::tree::{Id, Tree};
 use crate::host::units::{Unit, Units};
 use crate::paths;
@@ -43,21 +44,29 @@ pub type PlaceOf<'a> = &'a dyn Fn(&str, &str) -> Option<Place>;
 /// The way of each value that the policy declares, then of each that PID 1 has without its asking.
 #[must_use]
 pub fn chains(scene: &Scene<'_>) -> Vec<Chain> {
-    let mut chains = settings::declared(scene);
-    chains.extend(placement::declared(scene));
-    chains.extend(scores::declared(scene));
-    chains.extend(of_service::declared(scene));
-    chains.sort_by(|a, b| a.unit.cmp(&b.unit));
-    chains.extend(settings::outdated(scene, &chains));
+    // Those that the policy does not ask for are most of them.
+    let (misplaced, (mut chains, undeclared)) =
+        both(&|| placement::undeclared(scene), || (declared(scene), settings::undeclared(scene)));
     let declared: BTreeSet<(String, &str)> =
         chains.iter().map(|chain| (chain.unit.clone(), property_of(chain.key))).collect();
-    let undeclared = settings::undeclared(scene).into_iter().chain(placement::undeclared(scene));
+    let undeclared = undeclared.into_iter().chain(misplaced);
     let mut unwritten = unwritten::undeclared(scene);
     unwritten.retain(|chain| {
         !chains.iter().any(|declared| declared.unit == chain.unit && declared.setting() == chain.key)
     });
     chains.extend(unwritten);
     chains.extend(undeclared.filter(|chain| !declared.contains(&(chain.unit.clone(), chain.key))));
+    chains
+}
+
+/// The way of each value that the policy declares, and of those that it has declared.
+fn declared(scene: &Scene<'_>) -> Vec<Chain> {
+    let mut chains = settings::declared(scene);
+    chains.extend(placement::declared(scene));
+    chains.extend(scores::declared(scene));
+    chains.extend(of_service::declared(scene));
+    chains.sort_by(|a, b| a.unit.cmp(&b.unit));
+    chains.extend(settings::outdated(scene, &chains));
     chains
 }
 

@@ -1,9 +1,9 @@
 //! Users and groups, through NSS.
 #![forbid(unsafe_code)]
 
-use std::cell::OnceCell;
 use std::ffi::CString;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 use nix::unistd::{Gid, Group, Uid, User};
@@ -23,7 +23,7 @@ pub struct Account {
     /// The home directory, as NSS gives it.
     pub home: PathBuf,
     /// Every group's number.
-    gids: OnceCell<Vec<Gid>>,
+    gids: OnceLock<Vec<Gid>>,
 }
 
 impl Account {
@@ -121,7 +121,7 @@ impl From<User> for Account {
             uid: user.uid.as_raw(),
             gid: user.gid.as_raw(),
             home: user.dir,
-            gids: OnceCell::new(),
+            gids: OnceLock::new(),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
 use rustix::io::{Errno, read};
 
 use super::{Cgroup, Controllers, Cpu, CpuMax, Cut, Each, Id, MemoryAttributes, Standing, Tree, online};
+use crate::bounded::read_attribute;
 use crate::host::cgroup::{self, attribute};
 use crate::host::cgroup_directory::{DEEPEST, MOST, cgroups_in, is_gone, open_cgroup};
 use crate::host::cpu_set::CpuSet;
@@ -362,17 +363,8 @@ impl CgroupDirectory<'_> {
 
     /// What an attribute says; `None` where there is none.
     pub(crate) fn text(&self, attribute: &str) -> Option<String> {
-        let file = self.open(attribute).ok()?;
-        let (mut page, mut text) = ([0; 4096], Vec::new());
-        loop {
-            let length = read(&file, &mut page).ok()?;
-            text.extend_from_slice(page.get(..length)?);
-            // The kernel writes an attribute at one go: one that does not fill a page has been read.
-            if length < page.len() {
-                break;
-            }
-        }
-        Some(str::from_utf8(&text).ok()?.trim_end().to_owned())
+        let bytes = read_attribute(File::from(self.open(attribute).ok()?)).ok()?;
+        Some(str::from_utf8(&bytes).ok()?.trim_end().to_owned())
     }
 
     /// How many lines `cgroup.threads` has, one for each thread directly in it.
