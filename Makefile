@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb deb-arm64 binaries commands launcher source release reproducible sbom demo image images test lint unit export-test alarm-test report-test pam-test asan-test build-test root-test package-test package-test-arm64 ansible-lint ansible-tools vm-test vm-trixie vm-bookworm vm-forky vm-cloud vm-ansible vm-upgrade repo bench-launch bench-login bench-status clean
+.PHONY: help deb deb-arm64 binaries commands launcher source release reproducible sbom demo image images test lint unit export-test alarm-test report-test pam-test asan-test build-test root-test package-test package-test-arm64 piuparts ansible-lint ansible-tools vm-test vm-trixie vm-bookworm vm-forky vm-arm64 vm-cloud vm-ansible vm-upgrade repo bench-launch bench-login bench-status clean
 
 # Whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -43,7 +43,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
 
 deb: PREPARED := build
-deb: DEBIAN := target/debian
+DEBIAN := target/debian
 deb: ## the Debian package, target/debian/fairslice_*.deb
 deb-arm64: PREPARED := arm64
 deb-arm64: DEBIAN := target/debian-arm64
@@ -215,6 +215,11 @@ package-test-arm64: ## binaries of the package for arm64, and lintian; no part o
 	$(call say,lintian)
 	@lintian --allow-root --fail-on error,warning,info --tag-display-limit 0 target/debian-arm64/fairslice_*.deb
 
+piuparts: ## Debian's test of what the package leaves behind, in a bare Debian 13; no part of "make test"
+	@tests/prepare piuparts
+	$(call say,piuparts)
+	@$(SUDO) tests/piuparts target/debian/fairslice_*.deb
+
 ROLE_TOOLS := $(CURDIR)/target/tools/ansible
 ansible-lint vm-ansible: ansible-tools
 ansible-tools:
@@ -229,10 +234,17 @@ vm-test: ## the package on Debian 13 and Debian 12, both at the same time
 	$(call say,the package on real machines)
 	@$(MAKE) --no-print-directory --jobs=2 vm-trixie vm-bookworm
 
-vm-trixie: WHICH := not bookworm and not forky and not test_7
+vm-trixie: WHICH := not bookworm and not forky and not arm64 and not test_7
 vm-bookworm: WHICH := bookworm and not test_7
 vm-forky: WHICH := forky
 vm-forky: ## what a newer systemd or kernel may change, on Debian testing; no part of "make test"
+vm-arm64: WHICH := arm64
+vm-arm64: DEBIAN := target/debian-arm64
+vm-arm64: emulator
+.PHONY: emulator
+emulator:
+	@tests/prepare vm-arm64
+vm-arm64: ## the same tests on an emulated arm64 with Debian 13, with the package of "make deb-arm64"; no part of "make test"
 vm-cloud: WHICH := test_7_repository
 vm-cloud: ## a machine that cloud-init makes from the repository, and its upgrades; no part of "make test"
 vm-ansible: WHICH := test_7_ansible
@@ -241,8 +253,8 @@ vm-ansible: ## the Ansible role on two Debian 13 with different memory, from the
 EARLIER :=
 vm-upgrade: WHICH := test_7_upgrade and not forky
 vm-upgrade: ## from an earlier release that is in use, on Debian 13 and 12: EARLIER=….deb; no part of "make test"
-vm-trixie vm-bookworm vm-forky vm-cloud vm-ansible vm-upgrade:
-	@$(SUDO) env FAIRSLICE_EARLIER=$(EARLIER) FAIRSLICE_DEB=$$(echo target/debian/fairslice_*.deb) FAIRSLICE_PART=$(or $(FAIRSLICE_PART),1/1) $(PYTHON) -m pytest -p no:cacheprovider -v --tb=short \
+vm-trixie vm-bookworm vm-forky vm-arm64 vm-cloud vm-ansible vm-upgrade:
+	@$(SUDO) env FAIRSLICE_EARLIER=$(EARLIER) FAIRSLICE_DEB=$$(echo $(DEBIAN)/fairslice_*.deb) FAIRSLICE_PART=$(or $(FAIRSLICE_PART),1/1) $(PYTHON) -m pytest -p no:cacheprovider -v --tb=short -rN \
 	    --durations=20 tests/vm -k "$(WHICH)" 2>&1 | sed -u 's/^/$(@:vm-%=%): /'
 
 # The programs that are measured are those of the package.

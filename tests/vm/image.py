@@ -1,6 +1,6 @@
 """The base image of a Debian release: a disk, its kernel, and the key that opens it.
 
-    python3 tests/vm/image.py [bookworm|trixie|forky|cloud …]    builds what is not cached, prints where
+    python3 tests/vm/image.py [bookworm|trixie|forky|cloud|arm64 …]    builds what is not cached, prints where
 
 Built once into ${FAIRSLICE_VM_CACHE:-~/.cache/fairslice/vm} and never changed afterwards:
 every machine writes to a throw-away copy of it. An entry's name carries a hash of
@@ -27,7 +27,7 @@ RELEASES = {"bookworm": "Debian 12", "trixie": "Debian 13", "forky": "Debian tes
 # The cloud kernel has ext4 and NVMe built in: it mounts its root without an initrd, which
 # saves 5 s of every boot and 10 s of every build.
 PACKAGES = [
-    "linux-image-cloud-amd64", "udev",
+    "udev",
     "systemd", "systemd-sysv", "libpam-systemd", "libpam-runtime", "dbus",
     "openssh-server", "sudo", "cron", "procps", "cgroup-tools",
     # Further ways in: test_3_ways_in.py.
@@ -38,6 +38,8 @@ PACKAGES = [
 # An image of Debian 13 with what providers of machines put into theirs.
 CLOUD = "cloud"
 CLOUD_PACKAGES = ["cloud-init", "e2fsprogs", "iproute2", "needrestart", "unattended-upgrades"]
+# An image of Debian 13 for that architecture; all others are for amd64.
+ARM64 = "arm64"
 EXCLUDED = ["/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*"]
 DISK_SIZE = "3G"  # sparse
 OLD_AFTER_DAYS = 14
@@ -61,6 +63,10 @@ class Image:
     directory: Path
 
     @property
+    def architecture(self) -> str:
+        return architecture(self.name)
+
+    @property
     def disk(self) -> Path:
         return self.directory / "disk.img"
 
@@ -73,6 +79,10 @@ class Image:
         return self.directory / "id_ed25519"
 
 
+def architecture(name: str) -> str:
+    return ARM64 if name == ARM64 else "amd64"
+
+
 def cache_directory() -> Path:
     if chosen := os.environ.get("FAIRSLICE_VM_CACHE"):
         return Path(chosen)
@@ -81,9 +91,9 @@ def cache_directory() -> Path:
 
 
 def base_image(name: str, say=print) -> Image:
-    """The image of that name, a release's or CLOUD, built first if the cache has none."""
-    if name not in (*RELEASES, CLOUD):
-        raise VmError(f"no image {name!r}: choose one of {', '.join((*RELEASES, CLOUD))}")
+    """The image of that name, a release's, CLOUD or ARM64, built first if the cache has none."""
+    if name not in (names := (*RELEASES, CLOUD, ARM64)):
+        raise VmError(f"no image {name!r}: choose one of {', '.join(names)}")
     cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
     entry = cache / f"{name}-{fingerprint()}"
@@ -137,7 +147,8 @@ def build(name: str, entry: Path) -> None:
         result.mkdir()
         make_key(result / "id_ed25519")
         shutil.copy(result / "id_ed25519.pub", work / "authorized_keys")
-        run(["gcc", "-static", "-O1", "-pthread", "-s", "-o", work / "load", GUEST / "load.c"])
+        gcc = "aarch64-linux-gnu-gcc" if name == ARM64 else "gcc"
+        run([gcc, "-static", "-O1", "-pthread", "-s", "-o", work / "load", GUEST / "load.c"])
 
         tree = work / "tree"
         bootstrap(name, tree, work)
@@ -166,14 +177,15 @@ def make_key(path: Path) -> None:
 
 
 def bootstrap(name: str, tree: Path, work: Path) -> None:
-    release, packages = ("trixie", PACKAGES + CLOUD_PACKAGES) if name == CLOUD else (name, PACKAGES)
+    release = name if name in RELEASES else "trixie"
+    packages = [f"linux-image-cloud-{architecture(name)}", *PACKAGES, *(CLOUD_PACKAGES if name == CLOUD else [])]
     # A mount and a PID namespace of its own: whatever happens to this process, no mount and
     # no child of mmdebstrap outlives it.
     run(
         ["setpriv", "--pdeathsig", "KILL",
          "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
          "mmdebstrap", "--mode=root", "--variant=minbase", "--quiet",
-         f"--include={','.join(packages)}",
+         f"--architectures={architecture(name)}", f"--include={','.join(packages)}",
          *(f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED),
          '--aptopt=Acquire::Languages "none"',
          # A mirror's copy of testing may be a week old.

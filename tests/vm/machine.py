@@ -25,9 +25,24 @@ from pathlib import Path
 from image import HERE, Image, VmError, require, run
 
 TOOLS = {
-    "qemu-system-x86_64": "qemu-system-x86",
     "ssh": "openssh-client",
     "setpriv": "util-linux",
+}
+@dataclass(frozen=True)
+class Emulator:
+    """What emulates an architecture's machines, and the Debian package that has it."""
+
+    command: str
+    package: str
+    options: tuple[str, ...]
+    console: str
+
+
+EMULATORS = {
+    # What a newer CPU has is emulated as well, and costs: with AVX2 and five levels of page tables a login takes
+    # half as long again. QEMU 7.2 emulates cmpxchg16b so that the kernel double-faults in kmalloc.
+    "amd64": Emulator("qemu-system-x86_64", "qemu-system-x86", ("-cpu", "qemu64,-cx16"), "ttyS0"),
+    "arm64": Emulator("qemu-system-aarch64", "qemu-system-arm", ("-machine", "virt", "-cpu", "cortex-a72"), "ttyAMA0"),
 }
 BOOT_DEADLINE = 180  # seconds; 16 is usual on two free cores
 COMMAND_DEADLINE = 120
@@ -106,11 +121,12 @@ class Machine:
         self.image, self.memory, self.cpus, self.served = image, memory, cpus, served
         # More for the kernel's command line, from the next boot on.
         self.arguments: list[str] = []
+        self.emulator = EMULATORS[image.architecture]
         self.cleanup = contextlib.ExitStack()
         self.boot_seconds = 0.0
 
     def __enter__(self) -> "Machine":
-        require(TOOLS)
+        require({**TOOLS, self.emulator.command: self.emulator.package})
         try:
             work = tempfile.TemporaryDirectory(prefix="fairslice-vm-")
             self.work = Path(self.cleanup.enter_context(work))
@@ -160,7 +176,7 @@ class Machine:
         raise VmError("QEMU found no free port in three attempts: try again")
 
     def qemu_command(self) -> list:
-        arguments = "root=/dev/nvme0n1 rw console=ttyS0 net.ifnames=0 mitigations=off audit=0 loglevel=4"
+        arguments = f"root=/dev/nvme0n1 rw console={self.emulator.console} net.ifnames=0 mitigations=off audit=0 loglevel=4"
         # Whether the timer ticks while the kernel waits for it is a matter of what else the CPUs here have to do.
         arguments += " no_timer_check"
         network = f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22"
@@ -169,10 +185,8 @@ class Machine:
             network += f",guestfwd=tcp:{SERVER}:80-cmd:{sys.executable} {HERE}/served.py {self.served}"
             seed = ["-smbios", f"type=1,serial=ds=nocloud;s=http://{SERVER}/seed/"]
         return [
-            "qemu-system-x86_64", "-nodefaults", "-display", "none", "-no-reboot",
-            # What a newer CPU has is emulated as well, and costs: with AVX2 and five levels of page tables a login takes
-            # half as long again. QEMU 7.2 emulates cmpxchg16b so that the kernel double-faults in kmalloc.
-            "-accel", "tcg,thread=multi", "-cpu", "qemu64,-cx16",
+            self.emulator.command, "-nodefaults", "-display", "none", "-no-reboot",
+            "-accel", "tcg,thread=multi", *self.emulator.options,
             "-smp", self.cpus, "-m", self.memory,
             "-kernel", self.image.kernel,
             "-append", " ".join([arguments, *self.arguments]),

@@ -38,7 +38,7 @@ chroot "$tree" systemctl --quiet mask systemd-oomd.service systemd-oomd.socket
 chroot "$tree" systemctl --quiet mask \
     systemd-networkd-wait-online.service systemd-networkd-persistent-storage.service \
     systemd-network-generator.service \
-    serial-getty@ttyS0.service getty@tty1.service getty-static.service \
+    serial-getty@ttyS0.service serial-getty@ttyAMA0.service getty@tty1.service getty-static.service \
     modprobe@configfs.service modprobe@drm.service modprobe@fuse.service modprobe@efi_pstore.service \
     systemd-modules-load.service kmod-static-nodes.service systemd-udev-load-credentials.service \
     dev-hugepages.mount dev-mqueue.mount proc-sys-fs-binfmt_misc.automount \
