@@ -17,7 +17,6 @@ from image import RELEASES, VmError, base_image
 from machine import Machine, Session, die_by_exception
 
 SERVICES_SLICE = "foundry.slice/foundry-services.slice"
-ALL_USERS = "user.slice"
 ALICE = "user.slice/user-1000.slice"
 BOB = "user.slice/user-1001.slice"
 
@@ -26,6 +25,9 @@ BOB = "user.slice/user-1001.slice"
 DECLARED_SCORES = {"local-fs": -500, "local-doorman": -300, "local-content": 0, "local-slm": 500}
 # Alice and bob have the same score: which of their hogs is larger, and goes first, is not declared.
 FIRST_VICTIM, THEN_IN_ANY_ORDER = "local-slm", ["hog-alice", "hog-bob"]
+# Of services, alice and bob, and of services, a group and carol.
+DUE = [2 / 3, 1 / 6, 1 / 6]
+TOLERANCE = 0.03
 ANCESTOR_MASK = "/etc/systemd/system/foundry.slice.d/40-fairslice.conf"
 CEILING_MASK = "/etc/systemd/system/user.slice.d/40-fairslice.conf"
 GROUP = "/etc/fairslice/policy.d/50-group.toml"
@@ -71,7 +73,7 @@ class Demo:
             self.services()
             alice, bob = self.logins()
             self.cpu_shares(alice, bob)
-            self.group(alice, bob)
+            self.group()
             self.memory(alice, bob)
             self.say("switching the machine off")
         print(f"\n{self.table}\n")
@@ -122,54 +124,53 @@ class Demo:
         return sessions
 
     def cpu_shares(self, alice: Session, bob: Session) -> None:
-        self.say("local-slm gets busy, and so does alice: 4 threads each on 2 CPUs")
+        self.say("local-slm gets busy, and so do alice and bob: 4 threads each on 2 CPUs")
         self.machine.root("systemctl kill -s USR1 local-slm")
-        alice.run("load --busy 4 > /dev/null & busy=$!")
-        self.share("CPU, services : alice", [SERVICES_SLICE, ALL_USERS], [2 / 3, 1 / 3])
-
-        self.say("the same without the weight that the package carries up to foundry.slice")
-        self.machine.put({ANCESTOR_MASK: ""})
-        measure.make_pid1_write_weights(self.machine)
-        self.share("  ancestor's weight taken away", [SERVICES_SLICE, ALL_USERS], [1 / 2, 1 / 2])
-
-        self.say("with that weight again, bob gets busy too")
-        self.machine.root(f"rm -r {Path(ANCESTOR_MASK).parent}")
-        measure.make_pid1_write_weights(self.machine)
-        bob.run("load --busy 4 > /dev/null & busy=$!")
-        self.share("CPU, services : alice : bob", [SERVICES_SLICE, ALICE, BOB], [2 / 3, 1 / 6, 1 / 6])
-
+        for session in (alice, bob):
+            session.run("load --busy 4 > /dev/null & busy=$!")
+        measured = measure.cpu_shares(self.machine, [SERVICES_SLICE, ALICE, BOB])
+        # Shares say something only while everybody wants more than there is.
+        contended = measured.cpus > 1.8
+        note = "" if contended else f" ({measured.cpus:.2f} CPUs busy)"
+        self.compare("CPU, services : alice : bob", f"{measured}{note}", measured.shares, DUE, contended)
         self.machine.root("systemctl kill -s USR2 local-slm")
         for session in (alice, bob):
             session.run("kill $busy; wait $busy")
 
-    def group(self, alice: Session, bob: Session) -> None:
+        self.say("fairslice drill, which has a load of its own for each service and login")
+        self.drill("  by fairslice drill", [["foundry.slice"], [ALICE], [BOB]], DUE, 0)
+
+        self.say("the same without the weight that the package carries up to foundry.slice")
+        self.machine.put({ANCESTOR_MASK: ""})
+        measure.make_pid1_write_weights(self.machine)
+        self.drill("  ancestor's weight taken away", [["foundry.slice"], [ALICE], [BOB]], [1 / 2, 1 / 4, 1 / 4], 1)
+        self.machine.root(f"rm -r {Path(ANCESTOR_MASK).parent}")
+        measure.make_pid1_write_weights(self.machine)
+
+    def group(self) -> None:
         self.say("alice and bob get a group whose members weigh 100 together; carol, in none, logs in and weighs 100")
         self.machine.put({GROUP: "[logins.group.acme]\ntotal_weight = 100\n"})
         self.machine.root(
             "groupadd acme; for user in alice bob; do usermod -aG acme $user; done; useradd --create-home carol;"
-            " fairslice apply; systemd-run --quiet --unit=carol -p PAMName=sshd -p User=carol load --busy 4"
+            " fairslice apply; systemd-run --quiet --unit=carol -p PAMName=sshd -p User=carol sleep infinity"
         )
-        carol = self.machine.root("id -u carol").strip()
-        for session in (alice, bob):
-            session.run("load --busy 4 > /dev/null & busy=$!")
-        measured = measure.cpu_shares(self.machine, [ALICE, BOB, f"user.slice/user-{carol}.slice"])
-        self.say(f"  measured {measured}, alice and bob by themselves")
-        *members, other = measured.shares
-        self.compare("CPU, alice and bob : carol", measure.Shares([sum(members), other], measured.cpus), [1 / 2, 1 / 2])
-        for session in (alice, bob):
-            session.run("kill $busy; wait $busy")
+        carol = f"user-{self.machine.root('id -u carol').strip()}.slice"
+        self.drill("  services : alice and bob : carol", [["foundry.slice"], [ALICE, BOB], [carol]], DUE, 0)
         self.machine.root(f"systemctl stop carol; rm {GROUP}; fairslice apply")
 
-    def share(self, what: str, groups: list[str], declared: list[float]) -> None:
-        self.compare(what, measure.cpu_shares(self.machine, groups), declared)
+    def drill(self, what: str, groups: list[list[str]], due: list[float], status: int) -> None:
+        """Whether each group of units gets its part, and the drill says whether that is as declared."""
+        said, found = measure.drill(self.machine)
+        measured = {row["unit"]: row["measured"] for row in found["cpu"]["rows"]}
+        parts = [sum(measured[Path(unit).name] for unit in group) for group in groups]
+        self.say(f"  exit {said}")
+        self.compare(what, " : ".join(f"{part:.3f}" for part in parts), parts, due, said == status)
 
-    def compare(self, what: str, measured: measure.Shares, declared: list[float]) -> None:
-        expected = " : ".join(f"{share:.3f}" for share in declared)
-        self.say(f"  measured {measured}, {measured.cpus:.2f} CPUs busy; declared {expected}")
-        # Shares say something only while everybody wants more than there is.
-        contended = measured.cpus > 1.8
-        note = "" if contended else f" ({measured.cpus:.2f} CPUs busy)"
-        self.table.add(what, expected, f"{measured}{note}", contended and measured.near(declared))
+    def compare(self, what: str, measured: str, parts: list[float], due: list[float], holds: bool) -> None:
+        expected = " : ".join(f"{share:.3f}" for share in due)
+        self.say(f"  measured {measured}; due {expected}")
+        near = all(abs(part - share) <= TOLERANCE for part, share in zip(parts, due, strict=True))
+        self.table.add(what, expected, measured, holds and near)
 
     def memory(self, alice: Session, bob: Session) -> None:
         everybody = measure.services(self.machine, measure.SERVICES)

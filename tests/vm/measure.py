@@ -4,6 +4,7 @@ Every function asks with one command, because each costs a good part of a second
 """
 
 import contextlib
+import json
 import re
 import time
 from dataclasses import dataclass
@@ -154,6 +155,20 @@ def log_out(machine: Machine, user: str) -> None:
 def make_pid1_write_weights(machine: Machine) -> None:
     """daemon-reload changes a unit's property only; its cgroup gets it when a unit starts."""
     machine.root("systemctl daemon-reload && systemd-run --quiet --wait --slice=foundry-services.slice true")
+
+
+def drill(machine: Machine, options: str = "", patience: float = 90) -> tuple[int, dict]:
+    """The exit status of fairslice drill and what it says; refused because of what was going on just before, it is
+    tried again."""
+    end = time.monotonic() + patience
+    while True:
+        answer = machine.root(f"fairslice drill --yes --json {options} 2>&1; echo exit $?")
+        said, status = answer.rsplit("exit ", 1)
+        if said.startswith("{"):
+            return int(status), json.loads(said)
+        if not re.search("tasks wait|is the least busy|to take over", said) or time.monotonic() > end:
+            raise VmError(f"fairslice drill: {said}")
+        time.sleep(3)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ import contextlib
 import json
 import random
 import re
-import time
 
 import measure
 import pytest
@@ -24,19 +23,6 @@ LEFT = (
 )
 
 pytestmark = [pytest.mark.alone, pytest.mark.thorough]
-
-
-def drill(machine: Machine, options: str = "", patience: float = 90) -> tuple[int, dict]:
-    """Its exit status and what it says; refused because of what the test itself has done, it is tried again."""
-    end = time.monotonic() + patience
-    while True:
-        answer = machine.root(f"fairslice drill --yes --json {options} 2>&1; echo exit $?")
-        said, status = answer.rsplit("exit ", 1)
-        if said.startswith("{"):
-            return int(status), json.loads(said)
-        assert re.search("tasks wait|is the least busy|to take over", said), said
-        assert time.monotonic() < end, said
-        time.sleep(3)
 
 
 def row(found: dict, unit: str) -> dict:
@@ -58,7 +44,7 @@ def left(machine: Machine) -> str:
 def test_each_gets_what_is_declared(installed, capsys):
     session = installed.session("alice")
     session.run("true")
-    status, found = drill(installed)
+    status, found = measure.drill(installed)
     uid = session.run("id -u").strip()
     with capsys.disabled():
         print("", table(found), sep="\n")
@@ -69,12 +55,18 @@ def test_each_gets_what_is_declared(installed, capsys):
     units = {row["unit"] for row in found["cpu"]["rows"]}
     assert {f"{name}.service" for name in measure.SERVICES} < units
     session.close()
+    # For who was not there.
+    installed.put({"/tmp/drill.json": json.dumps(found)})
+    page = installed.root("fairslice report --drill /tmp/drill.json; rm /tmp/drill.json")
+    assert f"Measured by a drill that ended at {found['time']}" in page
+    for one in found["cpu"]["rows"]:
+        assert f"{one['measured'] * 100:.1f}%" in page, one
 
 
 def test_a_weight_that_somebody_else_has_set_is_seen(installed):
     installed.root("systemctl set-property --runtime foundry.slice CPUWeight=50")
     try:
-        status, found = drill(installed)
+        status, found = measure.drill(installed)
     finally:
         installed.root("systemctl set-property --runtime foundry.slice CPUWeight=200; rm -r"
                        " /run/systemd/system.control/foundry.slice.d; systemctl daemon-reload")
@@ -117,7 +109,7 @@ def test_random_policies_hold_as_declared_and_predicted(installed, capsys):
     for number in range(TREES):
         policy, services = random_policy(rng, f"r{number}")
         with living(installed, policy, services):
-            _, found = drill(installed)
+            _, found = measure.drill(installed)
         said.append(table(found))
         for row in found["cpu"]["rows"]:
             worst = max(worst, *(abs(row["measured"] - row[other]) for other in ("declared", "predicted")))
@@ -131,7 +123,7 @@ def test_random_policies_hold_as_declared_and_predicted(installed, capsys):
 def test_the_kernel_kills_in_the_order_that_is_declared_and_nobody_else(installed):
     before = measure.services(installed, measure.SERVICES)
     kernel = len(measure.killed_in_order(installed))
-    status, found = drill(installed, "--kill-order")
+    status, found = measure.drill(installed, "--kill-order")
     order = [row["unit"] for row in found["kill_order"]["rows"]]
     assert status == 0 and found["cpu"] is None
     assert order[0] == "local-slm.service" and order[-2:] == ["local-doorman.service", "local-fs.service"]
