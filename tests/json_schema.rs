@@ -12,10 +12,12 @@ use std::os::unix::fs::chown;
 use std::path::Path;
 use std::time::Duration;
 
-use fairslice::effect::drill::cpu::{self, Found, Row};
+use fairslice::effect::drill::rows::{Found, Row};
 use fairslice::effect::drill::{Of, kills};
-use fairslice::enforce::drill::{CpuDrill, KillDrill};
+use fairslice::effect::drill::{cpu, io};
+use fairslice::enforce::drill::{CpuDrill, IoDrill, KillDrill};
 use fairslice::host::account::Account;
+use fairslice::host::disk::Disk;
 use fairslice::report::{DrillView, Stamp, drill_json};
 use fairslice::text::Foreign;
 use fairslice::units::{OomScoreAdj, ServiceName};
@@ -300,11 +302,23 @@ fn disks(root: &Path) {
     write(root, &format!("{CGROUP}/io.cost.qos"), "8:16 enable=1 ctrl=auto\n");
 }
 
+fn fixture_disk() -> Disk {
+    Disk {
+        name: "sda".into(),
+        number: "8:0".to_owned(),
+        scheduler: Some("bfq".to_owned()),
+        has_cost: false,
+        low_latency: false,
+        is_removable: false,
+    }
+}
+
 #[test]
 fn drill() {
     let schema = Schema::of("drill");
     let machine = common::machine("fairslice");
-    checked(&schema, machine.path(), &["drill", "--dry-run", "--json"]);
+    disks(machine.path());
+    checked(&schema, machine.path(), &["drill", "--dry-run", "--cpu", "--io", "--json"]);
     // What starts loads needs a machine: tests/vm/test_3_drill.py.
     let fs = Of::Service(ServiceName::new("local-fs").unwrap());
     let login = |name: &[u8]| Of::Login(1001, Foreign::new(name));
@@ -322,6 +336,13 @@ fn drill() {
         ran: Some((Duration::from_secs(4), 0.99)),
     };
     assert!(!cpu.holds());
+    let io = IoDrill {
+        disk: Disk { name: Foreign::new(b"\xff"), ..fixture_disk() },
+        plan: io::Plan { left_out: vec![(fs.clone(), "too many")], ..Default::default() },
+        rows: vec![row(&fs, 0.59)],
+        ran: Some((Duration::from_secs(4), 1 << 30)),
+    };
+    assert!(io.holds());
     let score = |score| OomScoreAdj::new(score).unwrap();
     let killed = |of: &Of, predicted| kills::Row {
         of: of.clone(),
@@ -337,7 +358,8 @@ fn drill() {
         rows: vec![killed(&fs, 1), killed(&login(b"\xff"), 2)],
     };
     let stamp = Stamp { host: Some(Foreign::new(b"\xff")), time: "2026-11-30T08:15:00Z".to_owned() };
-    for view in [DrillView { cpu: Some(cpu), kills: None }, DrillView { cpu: None, kills: Some(kills) }] {
+    let (cpu, io, kills) = (Some(cpu), Some(io), Some(kills));
+    for view in [DrillView { cpu, io, ..Default::default() }, DrillView { kills, ..Default::default() }] {
         schema.check(&drill_json(&stamp, &view));
     }
     assert_eq!(schema.unseen(), [""; 0]);

@@ -5,15 +5,18 @@ use std::io::{self, BufRead as _, IsTerminal as _};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use super::out::{print, print_error};
 use super::{FOUND, complain, lock, stamp};
 use crate::effect::drill::{cpu, kills};
-use crate::enforce::drill::{self, Before, CpuDrill, Work, drill_cpu, drill_kills};
+use crate::enforce::drill::{self, Before, CpuDrill, IoDrill, Work, drill_cpu, drill_io, drill_kills};
+use crate::enforce::lock::Lock;
+use crate::host::disk::Disk;
 use crate::report::{self, DrillView};
 use crate::survey;
+use crate::text::shown;
 use crate::units::OomScoreAdj;
 
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
@@ -22,6 +25,9 @@ pub(super) struct Options {
     /// Busy loads on one CPU: does each service and login get its part of it? The default
     #[arg(long)]
     cpu: bool,
+    /// Loads that read from a disk that goes by weights: does each service and login get its part of it?
+    #[arg(long)]
+    io: bool,
     /// A cgroup of its own that runs out of memory: who is killed first in there?
     #[arg(long, conflicts_with = "dry_run")]
     kill_order: bool,
@@ -46,6 +52,17 @@ pub(super) struct Load {
     /// Hold so many bytes, instead of keeping a CPU busy
     #[arg(long)]
     hold: Option<usize>,
+    /// Read the disk with this number, MAJOR:MINOR, instead
+    #[arg(long, value_parser = number, conflicts_with = "hold", requires = "part")]
+    read: Option<(u32, u32)>,
+    /// From which part of it on
+    #[arg(long, requires = "read")]
+    part: Option<u64>,
+}
+
+fn number(text: &str) -> Result<(u32, u32)> {
+    let (major, minor) = text.split_once(':').context("expected MAJOR:MINOR")?;
+    Ok((major.parse()?, minor.parse()?))
 }
 
 pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
@@ -53,48 +70,69 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
     let broken = complain(&loaded);
     let before = Before::read(root, &loaded.policy)?;
     if options.dry_run {
-        let plan = cpu::plan(before.policy, &before.live);
-        let cpu = Some(CpuDrill::planned(&before, plan)?);
-        say_view(root, &DrillView { cpu, kills: None }, options.json)?;
+        let mut view = DrillView::default();
+        if options.cpu() {
+            let plan = cpu::plan(before.policy, &before.live);
+            view.cpu = Some(CpuDrill::planned(&before, plan)?);
+        }
+        if options.io {
+            view.io = Some(IoDrill::planned(&before, drill::disk(root)?));
+        }
+        say_view(root, &view, options.json)?;
         return Ok(broken);
     }
     before.check()?;
+    let disk = options.io.then(|| drill::disk(root)).transpose()?;
     if !options.yes {
-        ask(options)?;
+        ask(options, disk.as_ref())?;
     }
     let lock = lock(root, Duration::ZERO)?;
     // Somebody may have taken their time to answer.
     let before = if options.yes { before } else { Before::read(root, &loaded.policy)? };
     let mut view = DrillView::default();
-    if options.cpu || !options.kill_order {
-        let plan = cpu::plan(before.policy, &before.live);
-        view.cpu = Some(drill_cpu(&before, plan, &lock)?);
-    }
-    let kills = options.kill_order.then(|| {
-        let plan = kills::plan(before.policy, &before.live);
-        drill_kills(&before, plan, &lock)
-    });
     // What has been measured is said whatever becomes of the rest.
-    let failed = match kills {
-        Some(Ok(kills)) => {
-            view.kills = Some(kills);
-            None
-        }
-        Some(Err(error)) if view.cpu.is_none() => return Err(error),
-        Some(Err(error)) => Some(error),
-        None => None,
-    };
-    say_view(root, &view, options.json)?;
-    if let Some(error) = failed {
-        return Err(error);
+    let done = measure(&before, options, disk, &lock, &mut view);
+    if !view.is_empty() {
+        say_view(root, &view, options.json)?;
     }
-    let holds = view.cpu.is_none_or(|drill| drill.holds()) && view.kills.is_none_or(|drill| drill.holds());
-    Ok(broken.max(u8::from(!holds) * FOUND))
+    done?;
+    Ok(broken.max(u8::from(!view.holds()) * FOUND))
+}
+
+fn measure(
+    before: &Before<'_>,
+    options: &Options,
+    disk: Option<Disk>,
+    lock: &Lock,
+    view: &mut DrillView,
+) -> Result<()> {
+    if options.cpu() {
+        view.cpu = Some(drill_cpu(before, cpu::plan(before.policy, &before.live), lock)?);
+    }
+    if let Some(disk) = disk {
+        view.io = Some(drill_io(before, disk, lock)?);
+    }
+    if options.kill_order {
+        view.kills = Some(drill_kills(before, kills::plan(before.policy, &before.live), lock)?);
+    }
+    Ok(())
+}
+
+impl Options {
+    /// It is the default.
+    fn cpu(&self) -> bool {
+        self.cpu || !(self.io || self.kill_order)
+    }
 }
 
 /// What [`drill::COMMAND`] does.
 pub(super) fn load(root: &Path, load: &Load) -> Result<u8> {
-    drill::be(root, load.parent, load.score, load.hold.map_or(Work::Spin, Work::Hold))?;
+    let work = match (load.hold, load.read) {
+        (Some(bytes), _) => Work::Hold(bytes),
+        (None, Some((major, minor))) => Work::Read { major, minor, part: load.part.unwrap_or(0) },
+        (None, None) => Work::Spin,
+    };
+    drill::be(root, load.parent, load.score, work)?;
     Ok(0)
 }
 
@@ -103,16 +141,22 @@ fn say_view(root: &Path, view: &DrillView, json: bool) -> Result<()> {
     Ok(print(&text)?)
 }
 
-fn ask(options: &Options) -> Result<()> {
+fn ask(options: &Options, disk: Option<&Disk>) -> Result<()> {
     if !io::stdin().is_terminal() {
         bail!("a drill starts loads, and there is no terminal to ask on: run it with --yes");
     }
     let mut what = Vec::new();
-    if options.cpu || !options.kill_order {
-        what.push("one CPU is kept busy for 5 s");
+    if options.cpu() {
+        what.push("one CPU is kept busy for 5 s".to_owned());
+    }
+    if let Some(disk) = disk {
+        what.push(format!("{} is read all the time for 5 s", shown(&disk.name)));
     }
     if options.kill_order {
-        what.push("64 MiB are used, and a few processes of the drill's own are killed for want of memory");
+        what.push(
+            "64 MiB are used, and a few processes of the drill's own are killed for want of memory"
+                .to_owned(),
+        );
     }
     print_error(&format!("A drill: {}. Go on? [y/N] ", what.join("; ")));
     let mut answer = String::new();

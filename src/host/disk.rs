@@ -2,8 +2,11 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use super::block_device::number_of;
 use super::cgroup::attribute;
@@ -128,6 +131,14 @@ impl Disks {
     }
 }
 
+/// How long a disk has had something to do, in all: the tenth figure of its `stat`, `Documentation/block/stat.rst`.
+#[must_use]
+pub fn busy_time(root: &Path, disk: &Disk) -> Option<Duration> {
+    let name = OsStr::from_bytes(disk.name.as_bytes());
+    let stat = fs::read_to_string(root.join("sys/block").join(name).join("stat")).ok()?;
+    stat.split_whitespace().nth(9)?.parse().ok().map(Duration::from_millis)
+}
+
 /// The one in brackets: `none [mq-deadline] bfq`.
 fn chosen(schedulers: &str) -> Option<&str> {
     schedulers.split_once('[')?.1.split_once(']').map(|(chosen, _)| chosen)
@@ -175,6 +186,10 @@ mod tests {
         let ignoring: Vec<_> = disks.ignoring().into_iter().map(Disk::without_weights).collect();
         assert_eq!(ignoring, ["has the scheduler none and no io.cost"]);
         assert_eq!(disks.of_bfq().count(), 1);
+        write(root, "sys/block/vdb/stat", "  62 0 992 5 0 0 0 0 0 1234 5 0 0 0 0 0 0\n");
+        let busy =
+            |name: &str| busy_time(root, disks.all.iter().find(|disk| disk.name.as_str() == Some(name))?);
+        assert_eq!((busy("vdb"), busy("vda")), (Some(Duration::from_millis(1234)), None));
         assert!(disks.offers_cost && disks.go_by_weight());
     }
 }

@@ -138,6 +138,13 @@ pub fn user_of(root: &Path, pid: u32) -> Option<u32> {
     real_user(&utf8_of(&status))
 }
 
+/// What a process has had read from disks, in bytes: `read_bytes` of `proc_pid_io(5)`. `None` where it is gone.
+#[must_use]
+pub fn bytes_read(root: &Path, pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(root.join("proc").join(pid.to_string()).join("io")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("read_bytes: "))?.parse().ok()
+}
+
 /// The CPUs that the first thread of a process may use. `None` where it is gone. `process` is a number or `self`.
 #[must_use]
 pub fn cpus_of(root: &Path, process: &str) -> Option<CpuSet> {

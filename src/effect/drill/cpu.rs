@@ -5,37 +5,28 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::iter;
-use std::path::{Path, PathBuf};
 
 use super::Of;
+use super::places::{Place, Places, declared_slices, places, with_slice};
+use super::rows::{Found, Row, normalised, rows};
+use crate::effect::Carried;
 use crate::effect::declared_cpu::DeclaredCpu;
 use crate::effect::share::{Busy, not_computed, shares};
-use crate::effect::{Carried, given, slices, total_weight_now};
 use crate::host::cpu_set::CpuSet;
 use crate::host::tree::{Cgroup, Cpu, CpuMax, Id, Tree};
 use crate::policy::Policy;
-use crate::survey::RunningService;
 use crate::survey::snapshot::Snapshot;
 use crate::units::span::SECOND;
-use crate::units::{CPU_QUOTA, CPU_WEIGHT, SettingValue, SliceName, Weight};
+use crate::units::{CPU_QUOTA, CPU_WEIGHT, SliceName, Weight};
 
-/// What is measured, predicted and declared is the same where it differs by less.
-pub const TOLERANCE: f64 = 0.03;
-/// So many loads at most. Each has some 2 MiB of its own.
-pub const MOST: usize = 16;
 /// From so much of a CPU on, somebody else's use of it counts in a prediction.
 const SOME: f64 = 0.01;
 
 /// A load that is to be started.
 #[derive(Debug, Clone)]
 pub struct Load {
-    /// Whom it stands for.
-    pub of: Of,
-    /// The slice of that one: where the load runs.
-    pub slice: SliceName,
-    /// The slice where the policy has it.
-    pub declared_slice: SliceName,
+    /// Where, and for whom.
+    pub place: Place,
     /// Weight and limit that it has now; `None` where its slice does not hand on the controller.
     pub cpu: Option<Cpu>,
     /// Those that are declared.
@@ -51,34 +42,7 @@ pub struct Plan {
     pub left_out: Vec<Of>,
 }
 
-/// A load, or a slice with all that is in it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Row {
-    /// Whom it stands for, or which slice.
-    pub of: Of,
-    /// How many slices it is in.
-    pub depth: usize,
-    /// Its part of what all loads get together, 0 to 1, by the policy.
-    pub declared: f64,
-    /// The same as it is; `None` where nothing was started.
-    pub found: Option<Found<f64>>,
-}
-
-/// What came of a drill.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Found<T> {
-    /// By what is in force, and what others use: what `explain share` says.
-    pub predicted: T,
-    /// By the kernel's counters.
-    pub measured: T,
-}
-
 impl Load {
-    /// One that has a slice for itself.
-    fn of_slice(of: Of, slice: SliceName) -> Self {
-        Self { of, slice: slice.clone(), declared_slice: slice, cpu: None, declared: DeclaredCpu::default() }
-    }
-
     /// The weight and the limit of its scope, as PID 1 takes them. The kernel's own weight is not set: with a weight
     /// PID 1 would hand the controller on to all that is in the slice.
     #[must_use]
@@ -91,91 +55,29 @@ impl Load {
     }
 }
 
-impl Row {
-    /// Whether it got what is declared.
+impl Plan {
+    /// Where the loads go.
     #[must_use]
-    pub fn is_as_declared(&self) -> bool {
-        self.found.is_none_or(|found| is_near(found.measured, self.declared))
+    pub fn places(&self) -> Vec<&Place> {
+        self.loads.iter().map(|load| &load.place).collect()
     }
-
-    /// Whether it got what was predicted.
-    #[must_use]
-    pub fn is_as_predicted(&self) -> bool {
-        self.found.is_none_or(|found| is_near(found.measured, found.predicted))
-    }
-
-    /// Both.
-    #[must_use]
-    pub fn holds(&self) -> bool {
-        self.is_as_declared() && self.is_as_predicted()
-    }
-}
-
-fn is_near(one: f64, other: f64) -> bool {
-    (one - other).abs() <= TOLERANCE
 }
 
 /// What is started: a load for every service of which the policy says something about CPU time and for every login,
 /// next to it, with its weight and limit; and one in each slice of the policy's in which nothing of that runs.
 #[must_use]
 pub fn plan(policy: &Policy, live: &Snapshot) -> Plan {
-    let mut loads = services(policy, live);
-    let logins = live.users.iter().map(|user| Load::of_slice(Of::login(user), SliceName::of_user(user.uid)));
-    loads.extend(logins);
-    let empty = |slice: &&SliceName| {
-        let path = slice.cgroup();
-        live.tree.find(&path).is_some() && !loads.iter().any(|load| load.slice.cgroup().starts_with(&path))
+    let of_cpu = |values: Vec<_>| DeclaredCpu::of(values);
+    let Places { all, left_out } = places(policy, live, |values| {
+        let declared = of_cpu(values.to_vec());
+        declared.weight.is_some() || declared.max.is_some()
+    });
+    let load = |place: Place| Load {
+        cpu: place.own.and_then(|id| live.tree[id].cpu),
+        declared: of_cpu(place.settings(policy)),
+        place,
     };
-    let empty: Vec<SliceName> = policy.slices.keys().filter(empty).cloned().collect();
-    loads.extend(empty.into_iter().map(|slice| Load::of_slice(Of::Slice(slice.clone()), slice)));
-    most(loads)
-}
-
-fn services(policy: &Policy, live: &Snapshot) -> Vec<Load> {
-    let service = |service: &RunningService| {
-        let rule = policy.service(&service.name).resources;
-        let declared = DeclaredCpu::of(rule.settings().map(|setting| setting.value));
-        let held = policy.slice_of(&service.name);
-        if held.is_none() && declared.weight.is_none() && declared.max.is_none() {
-            return None;
-        }
-        let id = live.tree.find(&service.cgroup)?;
-        let slice = slice_of(&live.tree, live.tree[id].parent?)?;
-        Some(Load {
-            of: Of::Service(service.name.clone()),
-            declared_slice: held.unwrap_or(&slice).clone(),
-            slice,
-            cpu: live.tree[id].cpu,
-            declared,
-        })
-    };
-    live.services.iter().filter_map(service).collect()
-}
-
-fn slice_of(tree: &Tree, id: Id) -> Option<SliceName> {
-    SliceName::new(tree.unit(id).filter(|_| tree.is_slice(id))?).ok()
-}
-
-/// As many as may be, every slice's first one before its second.
-fn most(loads: Vec<Load>) -> Plan {
-    let mut before: BTreeMap<PathBuf, usize> = BTreeMap::new();
-    let mut ranked: Vec<(usize, Load)> = Vec::with_capacity(loads.len());
-    for load in loads {
-        // All logins count as in one slice: a machine may have hundreds.
-        let at = match load.of {
-            Of::Login(..) => SliceName::user().cgroup(),
-            Of::Service(_) | Of::Slice(_) => load.slice.cgroup(),
-        };
-        let rank = before.entry(at).or_default();
-        ranked.push((*rank, load));
-        *rank += 1;
-    }
-    ranked.sort_by_key(|(rank, _)| *rank);
-    let left_out = ranked.split_off(MOST.min(ranked.len()));
-    Plan {
-        loads: ranked.into_iter().map(|(_, load)| load).collect(),
-        left_out: left_out.into_iter().map(|(_, load)| load.of).collect(),
-    }
+    Plan { loads: all.into_iter().map(load).collect(), left_out }
 }
 
 /// The CPUs on which all of these may run.
@@ -183,7 +85,7 @@ fn most(loads: Vec<Load>) -> Plan {
 pub fn common_cpus(tree: &Tree, loads: &[Load], own: &CpuSet) -> CpuSet {
     let own = own.without(&tree.isolated);
     loads.iter().fold(own, |common, load| {
-        let nearest = tree.nearest(&load.slice.cgroup());
+        let nearest = tree.nearest(&load.place.slice.cgroup());
         match tree.upwards(nearest).find_map(|id| tree[id].cpus.as_ref()) {
             Some(cpus) => common.and(cpus),
             None => common,
@@ -203,14 +105,14 @@ pub fn declared(
 ) -> Vec<f64> {
     let mut tree = live.tree.clone();
     let place = |load: &Load| {
-        let id = add(&mut tree, load, &load.declared_slice, cpu);
+        let id = add(&mut tree, load, &load.place.declared_slice, cpu);
         tree.set_cpu(id, load.declared.over(load.cpu));
         id
     };
     let ids: Vec<Id> = loads.iter().map(place).collect();
     for (slice, declared) in declared_slices(policy, carried, live) {
         if let Some(id) = tree.find(&slice.cgroup()) {
-            tree.set_cpu(id, declared.over(tree[id].cpu));
+            tree.set_cpu(id, DeclaredCpu::of(declared).over(tree[id].cpu));
         }
     }
     parts(&tree, &ids, &ids)
@@ -221,7 +123,7 @@ pub fn declared(
 pub fn effective(live: &Snapshot, loads: &[Load], cpu: u32) -> Vec<f64> {
     let mut tree = live.tree.clone();
     let place = |load: &Load| {
-        let id = add(&mut tree, load, &load.slice, cpu);
+        let id = add(&mut tree, load, &load.place.slice, cpu);
         if let Some(of_load) = load.cpu {
             tree.set_cpu(id, of_load);
         }
@@ -248,14 +150,15 @@ pub struct Due {
 /// CPU in common, or shares are not computed.
 #[must_use]
 pub fn due_now(policy: &Policy, carried: &BTreeMap<SliceName, Carried>, live: &Snapshot) -> Option<Vec<Due>> {
-    let loads = plan(policy, live).loads;
-    let cpu = common_cpus(&live.tree, &loads, live.tree.online.as_ref()?).iter().next()?;
+    let plan = plan(policy, live);
+    let loads = &plan.loads;
+    let cpu = common_cpus(&live.tree, loads, live.tree.online.as_ref()?).iter().next()?;
     if not_computed(&live.tree).is_some() {
         return None;
     }
-    let (declared, effective) = (declared(policy, carried, live, &loads, cpu), effective(live, &loads, cpu));
+    let (declared, effective) = (declared(policy, carried, live, loads, cpu), effective(live, loads, cpu));
     let found = Found { predicted: effective.as_slice(), measured: effective.as_slice() };
-    let due = rows(&loads, &declared, Some(found)).into_iter().filter_map(|row| {
+    let due = rows(&plan.places(), &declared, Some(found)).into_iter().filter_map(|row| {
         let Row { of, depth, declared, found } = row;
         Some(Due { of, depth, declared, effective: found?.predicted })
     });
@@ -266,43 +169,10 @@ pub fn due_now(policy: &Policy, carried: &BTreeMap<SliceName, Carried>, live: &S
 fn add(tree: &mut Tree, load: &Load, slice: &SliceName, cpu: u32) -> Id {
     let slice = with_slice(tree, slice);
     // A name that no unit has.
-    let name = format!("{}/", load.of.unit());
+    let name = format!("{}/", load.place.of.unit());
     let id = tree.add(slice, name, Cgroup { tasks: Some(1), populated: true, ..Cgroup::default() });
     tree.bind_threads(id, [cpu].into_iter().collect(), 1);
     id
-}
-
-/// The cgroup of a slice, which is added where there is none.
-fn with_slice(tree: &mut Tree, slice: &SliceName) -> Id {
-    if let Some(id) = tree.find(&slice.cgroup()) {
-        return id;
-    }
-    let parent = slice.parent().map_or(Tree::ROOT, |parent| with_slice(tree, &parent));
-    let name = slice.cgroup().file_name().unwrap_or_default().to_owned();
-    let id = tree.add(parent, name, Cgroup::default());
-    tree.set_cpu(id, DeclaredCpu::default().over(None));
-    id
-}
-
-/// What the policy says of each slice: its own, those of logins, and those that carry something.
-fn declared_slices(
-    policy: &Policy,
-    carried: &BTreeMap<SliceName, Carried>,
-    live: &Snapshot,
-) -> Vec<(SliceName, DeclaredCpu)> {
-    let own = slices(policy, carried).into_iter().map(|slice| {
-        let given = given(policy, slice, carried.get(slice));
-        (slice.clone(), DeclaredCpu::of(given.into_iter().map(|given| given.value)))
-    });
-    let total = total_weight_now(policy, live).map(SettingValue::Cpu).into_iter();
-    let others = policy.logins.total.settings().map(|setting| setting.value);
-    let logins = (SliceName::user(), DeclaredCpu::of(total.chain(others)));
-    let users = live.users.iter().map(|user| {
-        let rule = user.rule(policy);
-        let declared = DeclaredCpu::of(rule.resources.settings().map(|setting| setting.value));
-        (SliceName::of_user(user.uid), declared)
-    });
-    own.chain([logins]).chain(users).collect()
 }
 
 /// What the loads, which are in the tree, are due of what they get together, while these others use so many CPUs.
@@ -342,71 +212,14 @@ fn parts(tree: &Tree, loads: &[Id], busy: &[Id]) -> Vec<f64> {
     normalised(&loads.iter().map(|id| shares.of(*id)).collect::<Vec<_>>())
 }
 
-/// Each as a part of the sum.
-#[must_use]
-pub fn normalised(values: &[f64]) -> Vec<f64> {
-    let sum: f64 = values.iter().sum();
-    values.iter().map(|value| if sum > 0.0 { value / sum } else { 0.0 }).collect()
-}
-
-/// A row for each load, below the slices that they are in.
-#[must_use]
-pub fn rows(loads: &[Load], declared: &[f64], found: Option<Found<&[f64]>>) -> Vec<Row> {
-    // The load of a login or an empty slice is all that is in there: one line says it.
-    let is_own = |load: &Load| matches!(load.of, Of::Login(..) | Of::Slice(_));
-    let owned: BTreeSet<&SliceName> =
-        loads.iter().filter(|load| is_own(load)).map(|load| &load.slice).collect();
-    let mut slices: BTreeSet<SliceName> = BTreeSet::new();
-    for slice in loads.iter().flat_map(|load| [&load.slice, &load.declared_slice]) {
-        slices.extend(iter::successors(Some(slice.clone()), SliceName::parent));
-    }
-    let slices = slices.iter().filter(|slice| !owned.contains(slice)).map(|slice| {
-        let path = slice.cgroup();
-        let now = |load: &Load| load.slice.cgroup().starts_with(&path);
-        let row = Row {
-            of: Of::Slice(slice.clone()),
-            depth: depth(&path) - 1,
-            declared: sum(loads, declared, |load| load.declared_slice.cgroup().starts_with(&path)),
-            found: found.map(|found| found.map(|values| sum(loads, values, now))),
-        };
-        (path, row)
-    });
-    let each = loads.iter().enumerate().map(|(at, load)| {
-        let path = load.slice.cgroup();
-        let value = |values: &[f64]| values.get(at).copied().unwrap_or(0.0);
-        let row = Row {
-            of: load.of.clone(),
-            depth: depth(&path) - usize::from(is_own(load)),
-            declared: value(declared),
-            found: found.map(|found| found.map(value)),
-        };
-        (path.join(load.of.unit()), row)
-    });
-    let mut rows: Vec<(PathBuf, Row)> = slices.chain(each).collect();
-    rows.sort_by(|(one, _), (other, _)| one.cmp(other));
-    rows.into_iter().map(|(_, row)| row).collect()
-}
-
-fn sum(loads: &[Load], values: &[f64], is_in: impl Fn(&Load) -> bool) -> f64 {
-    let inside = values.iter().zip(loads).filter(|(_, load)| is_in(load));
-    // sum() of nothing is -0.0.
-    inside.fold(0.0, |sum, (value, _)| sum + value)
-}
-
-impl<T> Found<T> {
-    fn map<R>(self, each: impl Fn(T) -> R) -> Found<R> {
-        Found { predicted: each(self.predicted), measured: each(self.measured) }
-    }
-}
-
-fn depth(path: &Path) -> usize {
-    path.components().count()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::{Path, PathBuf};
+
+    use super::super::places::MOST;
     use crate::fixture::policy;
+    use crate::survey::RunningService;
     use crate::survey::snapshot::{LiveCgroup, User};
     use crate::units::ServiceName;
 
@@ -466,7 +279,7 @@ mod tests {
         let plan = plan(&policy, &live);
         // Of y.service nothing is declared, and c.slice is not there.
         assert_eq!(
-            texts(&rows(&plan.loads, &due(&policy, &live, &plan.loads), None)),
+            texts(&rows(&plan.places(), &due(&policy, &live, &plan.loads), None)),
             [
                 "0 a.slice 0.667",
                 "1 a-b.slice 0.667",
@@ -479,7 +292,7 @@ mod tests {
         assert!(plan.loads.iter().all(|load| load.resources().is_empty()));
         // An empty slice has a load of its own.
         let empty = super::plan(&policy, &self::live(200, &["y.service"], "system.slice")).loads;
-        let of: Vec<String> = empty.iter().map(|load| load.of.name()).collect();
+        let of: Vec<String> = empty.iter().map(|load| load.place.of.name()).collect();
         assert_eq!(of, ["user-7.slice (7)", "a-b.slice"]);
     }
 
@@ -490,12 +303,12 @@ mod tests {
         live.services[1].cgroup = Path::new("a.slice/a-b.slice").join("x-2.service");
         let held = live.tree.find(Path::new("a.slice/a-b.slice")).unwrap();
         live.tree.add(held, "x-2.service", Cgroup { populated: true, ..Cgroup::default() });
-        let loads = plan(&policy, &live).loads;
-        let declared = due(&policy, &live, &loads);
+        let plan = plan(&policy, &live);
+        let declared = due(&policy, &live, &plan.loads);
         let third = 1.0 / 3.0;
         let found = Found { predicted: &[third; 3][..], measured: &[0.30, 0.36, 0.34] };
         assert_eq!(
-            texts(&rows(&loads, &declared, Some(found))),
+            texts(&rows(&plan.places(), &declared, Some(found))),
             [
                 "0 a.slice 0.667 0.333 0.360 !",
                 "1 a-b.slice 0.667 0.333 0.360 !",
@@ -546,8 +359,9 @@ mod tests {
         let with = |weight, max: Option<(u64, u64)>| {
             let max = max.map(|(quota, period)| CpuMax { quota, period });
             let slice = SliceName::new("a.slice").unwrap();
-            Load { cpu: Some(Cpu { weight, max }), ..Load::of_slice(Of::Slice(slice.clone()), slice) }
-                .resources()
+            let place = Place::of_slice(Of::Slice(slice.clone()), slice);
+            let declared = DeclaredCpu::default();
+            Load { place, cpu: Some(Cpu { weight, max }), declared }.resources()
         };
         assert_eq!(with(100, None), []);
         assert_eq!(with(0, None), [("CPUWeight", 0)]);
@@ -563,6 +377,6 @@ mod tests {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let plan = plan(&policy(POLICY), &live(200, &names, "a-b.slice"));
         assert_eq!((plan.loads.len(), plan.left_out.len()), (MOST, 31 - MOST));
-        assert!(plan.loads.iter().any(|load| matches!(load.of, Of::Login(7, _))));
+        assert!(plan.loads.iter().any(|load| matches!(load.place.of, Of::Login(7, _))));
     }
 }

@@ -2,8 +2,11 @@
 #![forbid(unsafe_code)]
 
 pub mod cpu;
+pub mod io;
 pub mod kills;
 pub mod look;
+pub mod places;
+pub mod rows;
 
 use crate::survey::snapshot::User;
 use crate::text::{Foreign, shown};

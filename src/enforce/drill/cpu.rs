@@ -12,8 +12,9 @@ use rustix::time::{ClockId, clock_gettime};
 use super::Before;
 use super::loads::{Loads, Place, Work, be_first_to_go, scope_name};
 use crate::effect::ancestors;
-use crate::effect::drill::cpu::{Found, Load, Plan, Row, common_cpus, declared, normalised, predicted, rows};
+use crate::effect::drill::cpu::{Load, Plan, common_cpus, declared, predicted};
 use crate::effect::drill::look::{Look, Refusal, choose};
+use crate::effect::drill::rows::{Found, Row, normalised, rows};
 use crate::enforce::lock::Lock;
 use crate::host::cgroup;
 use crate::host::cpu_set::CpuSet;
@@ -56,7 +57,7 @@ impl CpuDrill {
         let all = common(before, &plan.loads);
         let cpu = all.iter().next().ok_or(Refusal::NoCommonCpu).map_err(anyhow::Error::msg)?;
         let due = due(before, &plan.loads, cpu);
-        let rows = rows(&plan.loads, &due, None);
+        let rows = rows(&plan.places(), &due, None);
         Ok(Self { plan, cpu, rows, ran: None })
     }
 
@@ -99,7 +100,7 @@ pub fn drill_cpu(before: &Before<'_>, plan: Plan, _lock: &Lock) -> Result<CpuDri
         let (used, others) = scene.used(&first, &now);
         let (predicted, measured) = (predicted(&scene.tree, &scene.loads, &others), normalised(&used));
         let found = Found { predicted: predicted.as_slice(), measured: &measured };
-        drill.rows = rows(&plan.loads, &declared, Some(found));
+        drill.rows = rows(&plan.places(), &declared, Some(found));
         let (ran, looked) = (now.at.duration_since(begun), now.at.duration_since(first.at));
         let used = used.iter().sum::<f64>() * looked.as_secs_f64() / ran.as_secs_f64();
         drill.ran = Some((ran, used.min(1.0)));
@@ -211,7 +212,8 @@ fn place(root: &Path, loads: &Loads, all: &[Load]) -> Result<Vec<PathBuf>> {
     let each = all.iter().zip(loads.pids()).enumerate();
     let put = |(at, (load, pid)): (usize, (&Load, u32))| {
         let (scope, resources) = (scope_name(at + 1), load.resources());
-        let place = Place { slice: &load.slice, scope: &scope, resources: &resources, outlive_kills: false };
+        let place =
+            Place { slice: &load.place.slice, scope: &scope, resources: &resources, outlive_kills: false };
         loads.put(root, &[pid], &place)
     };
     let cgroups = each.map(put).collect::<Result<Vec<_>>>()?;

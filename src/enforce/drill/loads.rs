@@ -6,8 +6,10 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::CStr;
+use std::fs::File;
 use std::hint::black_box;
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio, id};
@@ -20,11 +22,14 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl::{set_name, set_pdeathsig};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
+use rustix::fs::{Mode, OFlags, SeekFrom, open, seek};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::effect::drill::places::MOST;
 use crate::host::cgroup;
 use crate::host::pid1::{Holds, Manager, Scope};
 use crate::host::process::set_own_oom_score_adj;
+use crate::text::shown;
 use crate::units::{OomScoreAdj, SliceName};
 
 /// The command that a load is, which no help shows.
@@ -50,7 +55,22 @@ pub enum Work {
     Spin,
     /// Holds so many bytes.
     Hold(usize),
+    /// Reads the disk with this number all the time, past the page cache, from one of its [`PARTS`] on.
+    Read {
+        /// The upper half of its number.
+        major: u32,
+        /// The lower half.
+        minor: u32,
+        /// Which part.
+        part: u64,
+    },
 }
+
+/// In so many parts a disk is cut, one for each load to begin with.
+const PARTS: u64 = MOST as u64;
+/// So much is read at once, at places that are multiples of [`ALIGNED`], as a read past the page cache has to be.
+const CHUNK: usize = 256 << 10;
+const ALIGNED: usize = 4096;
 
 /// A process that does it.
 #[derive(Debug)]
@@ -246,8 +266,12 @@ fn start(root: &Path, score: OomScoreAdj, work: Work) -> Result<Running> {
         command.arg("--root").arg(root);
     }
     command.args([COMMAND, &id().to_string(), &format!("--score={score}")]);
-    if let Work::Hold(bytes) = work {
-        command.arg(format!("--hold={bytes}"));
+    match work {
+        Work::Spin => {}
+        Work::Hold(bytes) => _ = command.arg(format!("--hold={bytes}")),
+        Work::Read { major, minor, part } => {
+            command.args([format!("--read={major}:{minor}"), format!("--part={part}")]);
+        }
     }
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     match (child.stdin.take(), child.stdout.take()) {
@@ -269,6 +293,10 @@ pub fn be(root: &Path, parent: i32, score: OomScoreAdj, work: Work) -> Result<()
     }
     set_name(NAME).context("setting a load's name")?;
     set_own_oom_score_adj(root, score)?;
+    let disk = match work {
+        Work::Read { major, minor, .. } => Some(open_disk(root, major, minor)?),
+        Work::Spin | Work::Hold(_) => None,
+    };
     let (mut stdin, mut stdout) = (io::stdin(), io::stdout());
     let mut say = || stdout.write_all(&WORD).and_then(|()| stdout.flush());
     say().context("answering")?;
@@ -284,6 +312,37 @@ pub fn be(root: &Path, parent: i32, score: OomScoreAdj, work: Work) -> Result<()
             say().context("answering")?;
             is_readable(&stdin, end)?;
             drop(black_box(held));
+        }
+        Work::Read { part, .. } => {
+            if let Some(disk) = disk {
+                read_until(end, &disk, part).context("reading the disk")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// By its number, whatever it is called.
+fn open_disk(root: &Path, major: u32, minor: u32) -> Result<File> {
+    let path = root.join(format!("dev/block/{major}:{minor}"));
+    let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+    let disk = open(&path, flags, Mode::empty()).with_context(|| format!("opening {}", shown(&path)))?;
+    Ok(File::from(disk))
+}
+
+fn read_until(end: Instant, disk: &File, part: u64) -> io::Result<()> {
+    let size = seek(disk, SeekFrom::End(0))?;
+    let mut buffer = vec![0_u8; CHUNK + ALIGNED];
+    let start = buffer.as_ptr().align_offset(ALIGNED);
+    let chunk = buffer.get_mut(start..start.saturating_add(CHUNK)).unwrap_or_default();
+    let aligned = ALIGNED as u64;
+    let mut at = size / PARTS * (part % PARTS) / aligned * aligned;
+    while Instant::now() < end {
+        match disk.read_at(chunk, at)? {
+            // Its end, or all of it.
+            0 if at == 0 => return Ok(()),
+            0 => at = 0,
+            read => at += read as u64 / aligned * aligned,
         }
     }
     Ok(())

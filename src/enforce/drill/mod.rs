@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod cpu;
+mod io;
 mod kills;
 mod loads;
 
@@ -24,6 +25,7 @@ use crate::policy::Policy;
 use crate::survey::snapshot::{self, Extent, Snapshot};
 
 pub use cpu::{CpuDrill, drill_cpu};
+pub use io::{IoDrill, disk, drill_io};
 pub use kills::{KillDrill, drill_kills};
 pub use loads::{COMMAND, Work, be};
 
