@@ -166,7 +166,7 @@ def drill(machine: Machine, options: str = "", patience: float = 90) -> tuple[in
         said, status = answer.rsplit("exit ", 1)
         if said.startswith("{"):
             return int(status), json.loads(said)
-        if not re.search("tasks wait|is the least busy|to take over", said) or time.monotonic() > end:
+        if not re.search("tasks wait|is the least busy|to take over| is busy ", said) or time.monotonic() > end:
             raise VmError(f"fairslice drill: {said}")
         time.sleep(3)
 

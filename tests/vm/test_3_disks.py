@@ -84,10 +84,65 @@ def test_two_to_one_is_predicted_and_measured(installed, disk, weights):
         stop(installed)
 
 
+POLICY = "/etc/fairslice/policy.d/70-disks.toml"
+SHARED = """
+[slice."disks-a.slice"]
+match = ["disk-one", "disk-two"]
+io_weight = 100
+[slice."disks-b.slice"]
+match = ["disk-three"]
+io_weight = 50
+[service.disk-two]
+io_weight = 30
+"""
+
+
+@pytest.mark.alone
+@pytest.mark.thorough
+def test_a_drill_measures_what_is_declared_and_predicted(installed, disk):
+    names = ("one", "two", "three")
+    installed.put({POLICY: SHARED, **{
+        f"{UNITS}/disk-{name}.service": "[Service]\nExecStart=/usr/bin/sleep infinity\n" for name in names
+    }})
+    installed.root("systemctl daemon-reload; systemctl start disk-one disk-two disk-three; fairslice apply; true")
+    try:
+        status, found = measure.drill(installed, "--io")
+        rows = {row["unit"]: row for row in found["io"]["rows"]}
+        print(json.dumps(found["io"], indent=1))
+        assert (found["io"]["disk"], found["cpu"]) == (disk, None)
+        # That BFQ makes less of the packaged policy's weights above 100 is seen as well, and of nothing else.
+        assert all(abs(row["measured"] - row["predicted"]) < 0.03 for row in rows.values())
+        assert status == 1 and not rows["foundry.slice"]["ok"]
+        due = {unit: row["predicted"] for unit, row in rows.items()}
+        assert due["disks-a.slice"] == pytest.approx(2 * due["disks-b.slice"])
+        assert due["disk-one.service"] == pytest.approx(due["disk-two.service"] * 100 / 30)
+        assert rows["disks-a.slice"]["measured"] > 1.5 * rows["disks-b.slice"]["measured"]
+        # Another weight than is declared is seen.
+        installed.root("systemctl set-property --runtime disks-b.slice IOWeight=10")
+        status, found = measure.drill(installed, "--io")
+        row = next(row for row in found["io"]["rows"] if row["unit"] == "disks-b.slice")
+        assert status == 1 and not row["ok"] and row["predicted"] == pytest.approx(row["measured"], abs=0.03)
+        # Somebody reads.
+        read = f"dd if=/dev/{disk} of=/dev/null bs=1M iflag=direct status=none"
+        said = installed.root(f"{read} & sleep 2; fairslice drill --io --yes 2>&1; echo exit $?; kill %1 2>/dev/null; wait")
+        assert f"{disk} is busy " in said and "exit 2\n" in said
+        assert installed.root("find /sys/fs/cgroup -name 'fairslice-drill-*'; ps -eo comm | grep fairslice-drill; true") == ""
+    finally:
+        installed.root(
+            "systemctl stop 'disk-*'; rm -rf /run/systemd/system.control/disks-b.slice.d;"
+            f" rm -f {POLICY} {UNITS}/disk-*.service; systemctl daemon-reload; fairslice apply; true"
+        )
+
+
 def test_a_disk_that_goes_by_no_weights_is_said_to(installed, disk):
     said = installed.root("fairslice explain share --io")
     assert f"\n{disk}: by weight, bfq\n" in said
     assert "\nnvme0n1: no weight counts: it has the scheduler none and no io.cost\n" in said
+    installed.root(f"echo none > /sys/block/{disk}/queue/scheduler")
+    said = installed.root("fairslice drill --io --yes 2>&1; echo exit $?")
+    installed.root(f"echo bfq > /sys/block/{disk}/queue/scheduler")
+    assert "weights decide nothing on the disks here, so nothing could be measured: nvme0n1 has the scheduler none" in said
+    assert said.endswith("exit 2\n")
 
 
 def findings(machine, code: str) -> list[dict]:
