@@ -55,7 +55,7 @@ pub enum Work {
     Spin,
     /// Holds so many bytes.
     Hold(usize),
-    /// Reads the disk with this number all the time, past the page cache, from one of its [`PARTS`] on.
+    /// Reads the disk with this number all the time, past the page cache, from one of sixteen parts of it on.
     Read {
         /// The upper half of its number.
         major: u32,
