@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb deb-arm64 binaries commands launcher source release reproducible sbom demo image images test lint unit export-test alarm-test report-test pam-test asan-test build-test root-test package-test package-test-arm64 piuparts ansible-lint ansible-tools vm-test vm-trixie vm-bookworm vm-forky vm-arm64 vm-cloud vm-ansible vm-upgrade repo bench-launch bench-login bench-status clean
+.PHONY: help deb deb-arm64 binaries commands launcher source release reproducible sbom demo image images test lint unit export-test alarm-test report-test pam-test asan-test build-test root-test package-test package-test-arm64 piuparts ansible-lint ansible-tools vm-test vm-trixie vm-bookworm vm-forky vm-arm64 emulator vm-cloud vm-ansible vm-upgrade repo bench-launch bench-login bench-status clean
 
 # Whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -42,8 +42,8 @@ say = @printf '\n== [%d s] %s\n' "$$(($$(date +%s) - STARTED))" "$(1)"
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
 
-deb: PREPARED := build
 DEBIAN := target/debian
+deb: PREPARED := build
 deb: ## the Debian package, target/debian/fairslice_*.deb
 deb-arm64: PREPARED := arm64
 deb-arm64: DEBIAN := target/debian-arm64
@@ -241,7 +241,6 @@ vm-forky: ## what a newer systemd or kernel may change, on Debian testing; no pa
 vm-arm64: WHICH := arm64
 vm-arm64: DEBIAN := target/debian-arm64
 vm-arm64: emulator
-.PHONY: emulator
 emulator:
 	@tests/prepare vm-arm64
 vm-arm64: ## the same tests on an emulated arm64 with Debian 13, with the package of "make deb-arm64"; no part of "make test"

@@ -13,11 +13,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use fairslice::effect::drill::rows::{Found, Row};
-use fairslice::effect::drill::{Of, kills};
-use fairslice::effect::drill::{cpu, io};
+use fairslice::effect::drill::{Of, cpu, io, kills};
 use fairslice::enforce::drill::{CpuDrill, IoDrill, KillDrill};
 use fairslice::host::account::Account;
-use fairslice::host::disk::Disk;
+use fairslice::host::disk::{Disk, Disks};
 use fairslice::report::{DrillView, Stamp, drill_json};
 use fairslice::text::Foreign;
 use fairslice::units::{OomScoreAdj, ServiceName};
@@ -302,17 +301,6 @@ fn disks(root: &Path) {
     write(root, &format!("{CGROUP}/io.cost.qos"), "8:16 enable=1 ctrl=auto\n");
 }
 
-fn fixture_disk() -> Disk {
-    Disk {
-        name: "sda".into(),
-        number: "8:0".to_owned(),
-        scheduler: Some("bfq".to_owned()),
-        has_cost: false,
-        low_latency: false,
-        is_removable: false,
-    }
-}
-
 #[test]
 fn drill() {
     let schema = Schema::of("drill");
@@ -328,7 +316,7 @@ fn drill() {
         declared: 0.6,
         found: Some(Found { predicted: 0.61, measured }),
     };
-    let left_out = vec![fs.clone()];
+    let left_out = vec![(fs.clone(), "too many")];
     let cpu = CpuDrill {
         plan: cpu::Plan { left_out, ..Default::default() },
         cpu: 1,
@@ -337,7 +325,7 @@ fn drill() {
     };
     assert!(!cpu.holds());
     let io = IoDrill {
-        disk: Disk { name: Foreign::new(b"\xff"), ..fixture_disk() },
+        disk: Disk { name: Foreign::new(b"\xff"), ..Disks::read(machine.path()).all.remove(0) },
         plan: io::Plan { left_out: vec![(fs.clone(), "too many")], ..Default::default() },
         rows: vec![row(&fs, 0.59)],
         ran: Some((Duration::from_secs(4), 1 << 30)),

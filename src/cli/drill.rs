@@ -13,6 +13,7 @@ use super::{FOUND, complain, lock, stamp};
 use crate::effect::drill::{cpu, kills};
 use crate::enforce::drill::{self, Before, CpuDrill, IoDrill, Work, drill_cpu, drill_io, drill_kills};
 use crate::enforce::lock::Lock;
+use crate::host::block_device::numbers;
 use crate::host::disk::Disk;
 use crate::report::{self, DrillView};
 use crate::survey;
@@ -61,8 +62,7 @@ pub(super) struct Load {
 }
 
 fn number(text: &str) -> Result<(u32, u32)> {
-    let (major, minor) = text.split_once(':').context("expected MAJOR:MINOR")?;
-    Ok((major.parse()?, minor.parse()?))
+    numbers(text).context("expected MAJOR:MINOR")
 }
 
 pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {

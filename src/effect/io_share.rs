@@ -13,6 +13,8 @@
 //!   allows for, nobody is held back.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
+
 use crate::effect::share::Busy;
 use crate::host::disk::Disk;
 use crate::host::io_weights::IoWeights;
@@ -33,20 +35,28 @@ pub struct IoLevel {
 /// does not hand on the controller.
 #[must_use]
 pub fn io_shares(tree: &Tree, weights: &Each<IoWeights>, disk: &Disk, busy: &Busy) -> Each<IoLevel> {
-    let mut levels = Each::none(tree);
     if disk.divider().is_none() {
-        return levels;
+        return Each::none(tree);
     }
     let involved = match busy {
         Busy::Everything => tree.ids().filter(|id| tree[*id].populated).collect(),
         Busy::Only(named) => tree.with_ancestors(named.iter().copied()),
     };
+    divided(tree, &involved, |id| weights.get(id)?.on(disk))
+}
+
+/// What each of the `involved` gets by these weights: nothing where it has none, nor what is in it.
+pub(super) fn divided(
+    tree: &Tree,
+    involved: &BTreeSet<Id>,
+    weight: impl Fn(Id) -> Option<u64>,
+) -> Each<IoLevel> {
+    let mut levels = Each::none(tree);
     levels.insert(Tree::ROOT, IoLevel { share: 1.0, weight: None, sum: 0 });
     for id in tree.ids() {
         let Some(IoLevel { share, .. }) = levels.get(id).copied() else { continue };
         let weighed = tree[id].children.iter().filter(|child| involved.contains(child));
-        let weighed: Vec<(Id, u64)> =
-            weighed.filter_map(|child| Some((*child, weights.get(*child)?.on(disk)?))).collect();
+        let weighed: Vec<(Id, u64)> = weighed.filter_map(|child| Some((*child, weight(*child)?))).collect();
         let sum = weighed.iter().map(|(_, weight)| weight).sum();
         for (child, weight) in weighed {
             let share = share * part(weight, sum);
@@ -65,7 +75,6 @@ pub fn part(weight: u64, sum: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::path::Path;
 
     use super::*;

@@ -1,9 +1,8 @@
 //! Which CPUs threads may use, `sched_setaffinity(2)`, where that is less than their cgroup may.
 #![forbid(unsafe_code)]
 
-use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use super::cgroup;
 use super::cpu_set::CpuSet;
@@ -99,8 +98,7 @@ struct Status {
 
 impl Status {
     fn read(root: &Path, process: &str) -> Option<Self> {
-        let text =
-            utf8_of(&read_attribute(File::open(root.join("proc").join(process).join("status")).ok()?).ok()?);
+        let text = utf8_of(&read_attribute(&root.join("proc").join(process).join("status")).ok()?);
         let threads = text.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse().ok());
         Some(Self { cpus: allowed_cpus(&text)?, threads: threads.unwrap_or(1) })
     }

@@ -1,7 +1,7 @@
 //! Every process, read once: who it is, where it is, and what the OOM killer thinks of it.
 #![forbid(unsafe_code)]
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str;
@@ -93,11 +93,8 @@ fn one(root: &Path, pid: u32) -> Result<Process> {
     /// `PF_KTHREAD` of the kernel's `include/linux/sched.h`.
     const KERNEL_THREAD: u32 = 0x0020_0000;
     let path = |file: &str| root.join("proc").join(pid.to_string()).join(file);
-    let bytes = |file: &str| {
-        File::open(path(file))
-            .and_then(read_attribute)
-            .with_context(|| format!("reading {}", shown(&path(file))))
-    };
+    let bytes =
+        |file: &str| read_attribute(&path(file)).with_context(|| format!("reading {}", shown(&path(file))));
     let wrong = |file: &str| format!("{}: not understood", shown(&path(file)));
     let number = |file: &str| -> Result<i16> {
         let text = bytes(file)?;

@@ -18,8 +18,6 @@ use crate::text::shown;
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
 pub(super) const JSON_VERSION: u32 = 1;
-/// Why somebody is not stood for.
-const TOO_MANY: &str = "too many";
 const BAD: Style = AnsiColor::Red.on_default().bold();
 
 /// What came of it.
@@ -83,7 +81,7 @@ fn cpu_text(drill: &CpuDrill) -> String {
         None => format!("{loads} busy loads on one CPU would share it like this\n\n"),
     };
     write_rows(&mut text, &drill.rows);
-    left_out(&mut text, drill.plan.left_out.iter().map(|of| (of, TOO_MANY)));
+    left_out(&mut text, &drill.plan.left_out);
     write_why(&mut text, &drill.rows);
     text
 }
@@ -99,7 +97,7 @@ fn io_text(drill: &IoDrill) -> String {
         None => format!("{disk}: {loads} loads that read would share it like this\n\n"),
     };
     write_rows(&mut text, &drill.rows);
-    left_out(&mut text, drill.plan.left_out.iter().map(|(of, why)| (of, *why)));
+    left_out(&mut text, &drill.plan.left_out);
     write_why(&mut text, &drill.rows);
     text
 }
@@ -145,11 +143,11 @@ fn kills_text(drill: &KillDrill) -> String {
         table.row(style, [row.of.name(), declared, live, due, predicted, killed, verdict.to_owned()]);
     }
     table.write_to(&mut text);
-    left_out(&mut text, drill.plan.left_out.iter().map(|(of, why)| (of, *why)));
+    left_out(&mut text, &drill.plan.left_out);
     text
 }
 
-fn left_out<'a>(text: &mut String, all: impl Iterator<Item = (&'a Of, &'a str)>) {
+fn left_out(text: &mut String, all: &[(Of, &'static str)]) {
     for (of, why) in all {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "left out: {}: {why}", of.name());
@@ -160,7 +158,7 @@ fn cpu_json(drill: &CpuDrill) -> Value {
     json!({
         "cpu": drill.ran.map(|_| drill.cpu), "loads": drill.plan.loads.len(), "tolerance": TOLERANCE,
         "seconds": drill.ran.map(|(ran, _)| ran.as_secs_f64()), "used": drill.ran.map(|(_, used)| used),
-        "rows": rows_json(&drill.rows), "left_out": left_out_json(drill.plan.left_out.iter().map(|of| (of, TOO_MANY))),
+        "rows": rows_json(&drill.rows), "left_out": left_out_json(&drill.plan.left_out),
     })
 }
 
@@ -168,7 +166,7 @@ fn io_json(drill: &IoDrill) -> Value {
     json!({
         "disk": drill.disk.name, "loads": drill.plan.loads.len(), "tolerance": TOLERANCE,
         "seconds": drill.ran.map(|(ran, _)| ran.as_secs_f64()), "bytes": drill.ran.map(|(_, read)| read),
-        "rows": rows_json(&drill.rows), "left_out": left_out_json(drill.plan.left_out.iter().map(|(of, why)| (of, *why))),
+        "rows": rows_json(&drill.rows), "left_out": left_out_json(&drill.plan.left_out),
     })
 }
 
@@ -183,8 +181,8 @@ fn rows_json(rows: &[Row]) -> Value {
     rows.iter().map(row).collect()
 }
 
-fn left_out_json<'a>(all: impl Iterator<Item = (&'a Of, &'a str)>) -> Value {
-    all.map(|(of, why)| json!({ "unit": of.unit(), "why": why })).collect()
+fn left_out_json(all: &[(Of, &'static str)]) -> Value {
+    all.iter().map(|(of, why)| json!({ "unit": of.unit(), "why": why })).collect()
 }
 
 fn kills_json(drill: &KillDrill) -> Value {
@@ -195,8 +193,7 @@ fn kills_json(drill: &KillDrill) -> Value {
             "killed": row.killed, "ok": row.holds(),
         })
     };
-    let left_out = drill.plan.left_out.iter().map(|(of, why)| (of, *why));
     json!({
-        "rows": drill.rows.iter().map(row).collect::<Vec<_>>(), "left_out": left_out_json(left_out),
+        "rows": drill.rows.iter().map(row).collect::<Vec<_>>(), "left_out": left_out_json(&drill.plan.left_out),
     })
 }

@@ -28,7 +28,6 @@ FIRST_VICTIM, THEN_IN_ANY_ORDER = "local-slm", ["hog-alice", "hog-bob"]
 # Of services, alice and bob while these are busy. A drill has a load for root as well, by whose login all of this is done.
 DUE = [2 / 3, 1 / 6, 1 / 6]
 DUE_BESIDE_ROOT = [2 / 3, 1 / 9, 1 / 9]
-TOLERANCE = 0.03
 ANCESTOR_MASK = "/etc/systemd/system/foundry.slice.d/40-fairslice.conf"
 CEILING_MASK = "/etc/systemd/system/user.slice.d/40-fairslice.conf"
 GROUP = "/etc/fairslice/policy.d/50-group.toml"
@@ -133,7 +132,7 @@ class Demo:
         # Shares say something only while everybody wants more than there is.
         contended = measured.cpus > 1.8
         note = "" if contended else f" ({measured.cpus:.2f} CPUs busy)"
-        self.compare("CPU, services : alice : bob", f"{measured}{note}", measured.shares, DUE, contended)
+        self.compare("CPU, services : alice : bob", measured, DUE, contended, note)
         self.machine.root("systemctl kill -s USR2 local-slm")
         for session in (alice, bob):
             session.run("kill $busy; wait $busy")
@@ -165,13 +164,12 @@ class Demo:
         measured = {row["unit"]: row["measured"] for row in found["cpu"]["rows"]}
         parts = [sum(measured[Path(unit).name] for unit in group) for group in groups]
         self.say(f"  exit {said}")
-        self.compare(what, " : ".join(f"{part:.3f}" for part in parts), parts, due, said == status)
+        self.compare(what, measure.Shares(parts, found["cpu"]["used"]), due, said == status)
 
-    def compare(self, what: str, measured: str, parts: list[float], due: list[float], holds: bool) -> None:
+    def compare(self, what: str, measured: measure.Shares, due: list[float], holds: bool, note: str = "") -> None:
         expected = " : ".join(f"{share:.3f}" for share in due)
-        self.say(f"  measured {measured}; due {expected}")
-        near = all(abs(part - share) <= TOLERANCE for part, share in zip(parts, due, strict=True))
-        self.table.add(what, expected, measured, holds and near)
+        self.say(f"  measured {measured}, {measured.cpus:.2f} CPUs busy; due {expected}")
+        self.table.add(what, expected, f"{measured}{note}", holds and measured.near(due))
 
     def memory(self, alice: Session, bob: Session) -> None:
         everybody = measure.services(self.machine, measure.SERVICES)

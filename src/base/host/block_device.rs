@@ -22,6 +22,13 @@ pub fn number_of(root: &Path, path: &Path) -> Option<String> {
     Some(fs::read_to_string(disk.join("dev")).ok()?.trim().to_owned())
 }
 
+/// Both numbers of a disk, `254:16`.
+#[must_use]
+pub fn numbers(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
@@ -34,8 +34,7 @@ pub const V1_CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "cpuacct", "memory", "bl
 /// The process is gone, `/proc` cannot be read, or it is that of [`on_cgroup2`].
 pub fn of_process(root: &Path, process: &str) -> Result<PathBuf> {
     let file = root.join("proc").join(process).join("cgroup");
-    let text =
-        File::open(&file).and_then(read_attribute).with_context(|| format!("reading {}", shown(&file)))?;
+    let text = read_attribute(&file).with_context(|| format!("reading {}", shown(&file)))?;
     on_cgroup2(&text).with_context(|| shown(&file).to_string())
 }
 
@@ -161,7 +160,7 @@ pub fn attribute(root: &Path, cgroup: &Path, name: &str) -> Option<String> {
     let read = |name: &str| {
         let file = root.join(paths::CGROUPFS).join(cgroup).join(name);
         if file.as_os_str().len() <= LONGEST_PATH {
-            String::from_utf8(read_attribute(File::open(&file).ok()?).ok()?).ok()
+            String::from_utf8(read_attribute(&file).ok()?).ok()
         } else {
             read_in(open_cgroup(root, cgroup).ok()?, name).ok()
         }

@@ -1,7 +1,7 @@
 //! Processes, from `/proc`.
 #![forbid(unsafe_code)]
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::str;
 
@@ -23,7 +23,7 @@ fn score_file(root: &Path, process: &str) -> PathBuf {
 pub fn oom_score_adj(root: &Path, process: &str) -> Result<OomScoreAdj> {
     let file = score_file(root, process);
     let read = || -> Result<OomScoreAdj> {
-        str::from_utf8(&File::open(&file).and_then(read_attribute)?)?.parse().map_err(anyhow::Error::msg)
+        str::from_utf8(&read_attribute(&file)?)?.parse().map_err(anyhow::Error::msg)
     };
     read().with_context(|| format!("reading {}", shown(&file)))
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Of;
-use super::places::{Place, Places, declared_slices, places, with_slice};
+use super::places::{self, Place, Placed, declared_slices, places, with_slice};
 use super::rows::{Found, Row, normalised, rows};
 use crate::effect::Carried;
 use crate::effect::declared_cpu::DeclaredCpu;
@@ -34,19 +34,14 @@ pub struct Load {
 }
 
 /// The loads of a drill.
-#[derive(Debug, Clone, Default)]
-pub struct Plan {
-    /// In the order in which they are started.
-    pub loads: Vec<Load>,
-    /// Who is not stood for, because there are too many.
-    pub left_out: Vec<Of>,
-}
+pub type Plan = places::Plan<Load>;
 
-impl Load {
-    /// The weight and the limit of its scope, as PID 1 takes them. The kernel's own weight is not set: with a weight
-    /// PID 1 would hand the controller on to all that is in the slice.
-    #[must_use]
-    pub fn resources(&self) -> Vec<(&'static str, u64)> {
+impl Placed for Load {
+    fn place(&self) -> &Place {
+        &self.place
+    }
+
+    fn resources(&self) -> Vec<(&'static str, u64)> {
         let weight = self.cpu.map(|cpu| cpu.weight).filter(|weight| *weight != Weight::DEFAULT.get());
         let max = self.cpu.and_then(|cpu| cpu.max);
         let quota = max.and_then(|max| max.quota.checked_mul(SECOND)?.checked_div(max.period));
@@ -55,29 +50,20 @@ impl Load {
     }
 }
 
-impl Plan {
-    /// Where the loads go.
-    #[must_use]
-    pub fn places(&self) -> Vec<&Place> {
-        self.loads.iter().map(|load| &load.place).collect()
-    }
-}
-
 /// What is started: a load for every service of which the policy says something about CPU time and for every login,
 /// next to it, with its weight and limit; and one in each slice of the policy's in which nothing of that runs.
 #[must_use]
 pub fn plan(policy: &Policy, live: &Snapshot) -> Plan {
-    let of_cpu = |values: Vec<_>| DeclaredCpu::of(values);
-    let Places { all, left_out } = places(policy, live, |values| {
-        let declared = of_cpu(values.to_vec());
+    let places::Plan { loads, left_out } = places(policy, live, |values| {
+        let declared = DeclaredCpu::of(values.iter().cloned());
         declared.weight.is_some() || declared.max.is_some()
     });
     let load = |place: Place| Load {
         cpu: place.own.and_then(|id| live.tree[id].cpu),
-        declared: of_cpu(place.settings(policy)),
+        declared: DeclaredCpu::of(place.settings(policy)),
         place,
     };
-    Plan { loads: all.into_iter().map(load).collect(), left_out }
+    Plan { loads: loads.into_iter().map(load).collect(), left_out }
 }
 
 /// The CPUs on which all of these may run.

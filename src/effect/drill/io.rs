@@ -3,11 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Of;
-use super::places::{Place, Places, declared_slices, places, with_slice};
+use super::places::{self, Place, Placed, declared_slices, places, with_slice};
 use super::rows::normalised;
 use crate::effect::Carried;
-use crate::effect::io_share::{io_shares, part};
+use crate::effect::io_share::{divided, io_shares};
 use crate::effect::share::Busy;
 use crate::host::disk::Disk;
 use crate::host::io_weights::IoWeights;
@@ -28,34 +27,20 @@ pub struct Load {
 }
 
 /// The loads of a drill.
-#[derive(Debug, Clone, Default)]
-pub struct Plan {
-    /// In the order in which they are started.
-    pub loads: Vec<Load>,
-    /// Who is not stood for, and why.
-    pub left_out: Vec<(Of, &'static str)>,
-}
+pub type Plan = places::Plan<Load>;
 
 /// Why somebody has no load.
-const TOO_MANY: &str = "too many";
 const NOT_DIVIDED: &str =
     "no weight decides between it and another one that has a load: their slice does not hand on io";
 
-impl Load {
-    /// The weight of its scope, as PID 1 takes it. The kernel's own weight is not set: with a weight PID 1 would hand the
-    /// controller on to all that is in the slice.
-    #[must_use]
-    pub fn resources(&self) -> Vec<(&'static str, u64)> {
+impl Placed for Load {
+    fn place(&self) -> &Place {
+        &self.place
+    }
+
+    fn resources(&self) -> Vec<(&'static str, u64)> {
         let weight = self.weight.filter(|weight| *weight != Weight::DEFAULT.get());
         weight.map(|weight| (IO_WEIGHT.bus, weight)).into_iter().collect()
-    }
-}
-
-impl Plan {
-    /// Where the loads go.
-    #[must_use]
-    pub fn places(&self) -> Vec<&Place> {
-        self.loads.iter().map(|load| &load.place).collect()
     }
 }
 
@@ -65,13 +50,12 @@ impl Plan {
 /// all, and those of whom the policy says a weight all the same: processes do not share alike within seconds.
 #[must_use]
 pub fn plan(policy: &Policy, live: &Snapshot, weights: &Each<IoWeights>, disk: &Disk) -> Plan {
-    let Places { all, left_out } = places(policy, live, |values| declared_weight(values).is_some());
-    let mut plan =
-        Plan { left_out: left_out.into_iter().map(|of| (of, TOO_MANY)).collect(), ..Plan::default() };
+    let places::Plan { loads, left_out } = places(policy, live, |values| declared_weight(values).is_some());
+    let mut plan = Plan { left_out, ..Plan::default() };
     let mut stood_for = BTreeSet::new();
-    for place in all {
+    for place in loads {
         let declared = declared_weight(&place.settings(policy));
-        if stood_for.insert(divided(&live.tree, &place)) || declared.is_some() {
+        if stood_for.insert(competes_in(&live.tree, &place)) || declared.is_some() {
             let weight = place.own.and_then(|id| weights.get(id)?.set_for(disk));
             plan.loads.push(Load { place, weight, declared });
         } else {
@@ -82,7 +66,7 @@ pub fn plan(policy: &Policy, live: &Snapshot, weights: &Each<IoWeights>, disk: &
 }
 
 /// The cgroup that competes by a weight of its own, with whom the load stands for in it.
-fn divided(tree: &Tree, place: &Place) -> Id {
+fn competes_in(tree: &Tree, place: &Place) -> Id {
     let nearest = place.own.unwrap_or_else(|| tree.nearest(&place.slice.cgroup()));
     tree.upwards(nearest).find(|id| tree[*id].controllers.io).unwrap_or(Tree::ROOT)
 }
@@ -114,16 +98,9 @@ pub fn declared(
         of.extend(id.and_then(|id| Some((id, declared_weight(&values)?))));
     }
     let now = |id: Id| weights.get(id).and_then(|weights| weights.set_for(disk));
-    let weight = |id: &Id| of.get(id).copied().or_else(|| now(*id)).unwrap_or(Weight::DEFAULT.get());
-    let involved = tree.with_ancestors(ids.iter().copied());
-    let mut parts: BTreeMap<Id, f64> = BTreeMap::from([(Tree::ROOT, 1.0)]);
-    for id in tree.ids() {
-        let Some(whole) = parts.get(&id).copied() else { continue };
-        let children: Vec<&Id> = tree[id].children.iter().filter(|child| involved.contains(child)).collect();
-        let sum = children.iter().map(|child| weight(child)).sum();
-        parts.extend(children.into_iter().map(|child| (*child, whole * part(weight(child), sum))));
-    }
-    normalised(&ids.iter().map(|id| parts.get(id).copied().unwrap_or(0.0)).collect::<Vec<_>>())
+    let weight = |id: Id| of.get(&id).copied().or_else(|| now(id)).unwrap_or(Weight::DEFAULT.get());
+    let levels = divided(&tree, &tree.with_ancestors(ids.iter().copied()), |id| Some(weight(id)));
+    normalised(&ids.iter().map(|id| levels.get(*id).map_or(0.0, |level| level.share)).collect::<Vec<_>>())
 }
 
 /// The part of each load, which is in the tree, by what is in force: where its slice does not hand on the controller, it
@@ -133,8 +110,9 @@ pub fn declared(
 pub fn predicted(tree: &Tree, weights: &Each<IoWeights>, disk: &Disk, loads: &[Id]) -> Vec<f64> {
     let busy = Busy::Only(loads.iter().copied().collect::<BTreeSet<_>>());
     let levels = io_shares(tree, weights, disk, &busy);
-    let divided = |id: Id| tree.upwards(id).find(|above| levels.get(*above).is_some()).unwrap_or(Tree::ROOT);
-    let among: Vec<Id> = loads.iter().map(|id| divided(*id)).collect();
+    let competes_in =
+        |id: Id| tree.upwards(id).find(|above| levels.get(*above).is_some()).unwrap_or(Tree::ROOT);
+    let among: Vec<Id> = loads.iter().map(|id| competes_in(*id)).collect();
     let each = among.iter().map(|id| {
         let same = among.iter().filter(|other| *other == id).count();
         levels.get(*id).map_or(0.0, |level| level.share) / same as f64

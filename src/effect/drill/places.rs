@@ -29,13 +29,37 @@ pub struct Place {
     pub(super) own: Option<Id>,
 }
 
-/// The places of a drill.
-#[derive(Debug, Default)]
-pub(super) struct Places {
-    /// In the order in which loads are started.
-    pub(super) all: Vec<Place>,
-    /// Who is not stood for, because there are too many.
-    pub(super) left_out: Vec<Of>,
+/// A load that has a place.
+pub trait Placed {
+    /// Where it runs, and for whom.
+    fn place(&self) -> &Place;
+
+    /// Weights and limits of its scope, as PID 1 takes them. The kernel's own weight is not set: with a weight PID 1 would
+    /// hand the controller on to all that is in the slice.
+    fn resources(&self) -> Vec<(&'static str, u64)>;
+}
+
+/// The loads of a drill.
+#[derive(Debug, Clone)]
+pub struct Plan<L> {
+    /// In the order in which they are started.
+    pub loads: Vec<L>,
+    /// Who is not stood for, and why.
+    pub left_out: Vec<(Of, &'static str)>,
+}
+
+impl<L> Default for Plan<L> {
+    fn default() -> Self {
+        Self { loads: Vec::new(), left_out: Vec::new() }
+    }
+}
+
+impl<L: Placed> Plan<L> {
+    /// Where the loads go.
+    #[must_use]
+    pub fn places(&self) -> Vec<&Place> {
+        self.loads.iter().map(Placed::place).collect()
+    }
 }
 
 impl Place {
@@ -54,7 +78,11 @@ impl Place {
 
 /// A place beside every service that a slice of the policy's holds, or of which it `says` something, and every login;
 /// and one in each slice of the policy's in which nothing of that runs.
-pub(super) fn places(policy: &Policy, live: &Snapshot, says: impl Fn(&[SettingValue]) -> bool) -> Places {
+pub(super) fn places(
+    policy: &Policy,
+    live: &Snapshot,
+    says: impl Fn(&[SettingValue]) -> bool,
+) -> Plan<Place> {
     let mut all: Vec<Place> =
         live.services.iter().filter_map(|service| of_service(policy, live, service, &says)).collect();
     let logins = live.users.iter().map(|user| Place::of_slice(Of::login(user), SliceName::of_user(user.uid)));
@@ -93,7 +121,7 @@ fn slice_of(tree: &Tree, id: Id) -> Option<SliceName> {
 }
 
 /// As many as may be, every slice's first one before its second.
-fn most(all: Vec<Place>) -> Places {
+fn most(all: Vec<Place>) -> Plan<Place> {
     let mut before: BTreeMap<PathBuf, usize> = BTreeMap::new();
     let mut ranked: Vec<(usize, Place)> = Vec::with_capacity(all.len());
     for place in all {
@@ -108,9 +136,9 @@ fn most(all: Vec<Place>) -> Places {
     }
     ranked.sort_by_key(|(rank, _)| *rank);
     let left_out = ranked.split_off(MOST.min(ranked.len()));
-    Places {
-        all: ranked.into_iter().map(|(_, place)| place).collect(),
-        left_out: left_out.into_iter().map(|(_, place)| place.of).collect(),
+    Plan {
+        loads: ranked.into_iter().map(|(_, place)| place).collect(),
+        left_out: left_out.into_iter().map(|(_, place)| (place.of, "too many")).collect(),
     }
 }
 

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::Before;
-use super::loads::{Loads, Place, Work, be_first_to_go, scope_name};
+use super::loads::{Loads, Work, be_first_to_go};
+use super::{Before, START, WINDOW, WINDOWS, can_compare};
 use crate::effect::ancestors;
 use crate::effect::drill::cpu::{Load, Plan, common_cpus, declared, predicted};
 use crate::effect::drill::look::{Look, Refusal, choose};
@@ -27,13 +27,6 @@ use crate::units::OomScoreAdj;
 
 /// How long is looked whether somebody would feel it.
 const LOOK: Duration = Duration::from_secs(1);
-/// In how long a while the loads begin. They are measured from before that on: one that has run longer than the others
-/// waits until these have caught up, so nobody is to begin to count in between.
-const START: Duration = Duration::from_millis(500);
-/// How long they are measured, in which sixteen of them have 80 turns each of 3 ms; and how often as long at most. Where
-/// something differs it may be but a moment in which an emulated CPU stood still.
-const WINDOW: Duration = Duration::from_secs(4);
-const WINDOWS: usize = 2;
 
 /// What came of it.
 #[derive(Debug)]
@@ -74,15 +67,13 @@ impl CpuDrill {
 /// Somebody would feel it, or a load cannot be started or put where it belongs.
 pub fn drill_cpu(before: &Before<'_>, plan: Plan, _lock: &Lock) -> Result<CpuDrill> {
     let root = before.root;
-    if plan.loads.len() < 2 {
-        bail!("there is nothing to compare: at least two of the policy's services and logins have to run");
-    }
+    can_compare(plan.loads.len())?;
     be_first_to_go(root)?;
     let bound = bound_to(&before.live.tree);
     let cpu = choose(&look(root)?, &common(before, &plan.loads), &bound).map_err(anyhow::Error::msg)?;
     let score = OomScoreAdj::new(1000).unwrap_or(OomScoreAdj::ZERO);
     let mut loads = Loads::start(root, plan.loads.iter().map(|_| (score, Work::Spin)))?;
-    let cgroups = place(root, &loads, &plan.loads)?;
+    let cgroups = loads.put_each(root, &plan.loads, "")?;
     loads.bind(cpu)?;
     let mut drill = CpuDrill { plan: Plan::default(), cpu, rows: Vec::new(), ran: None };
     let scene = Scene::read(root, &cgroups)?;
@@ -94,9 +85,7 @@ pub fn drill_cpu(before: &Before<'_>, plan: Plan, _lock: &Lock) -> Result<CpuDri
     for _ in 0..WINDOWS {
         sleep(WINDOW);
         let now = scene.clocks(root);
-        if !loads.ended()?.is_empty() {
-            bail!("a load has ended early: see journalctl -b -k for who killed it");
-        }
+        loads.all_run()?;
         let (used, others) = scene.used(&first, &now);
         let (predicted, measured) = (predicted(&scene.tree, &scene.loads, &others), normalised(&used));
         let found = Found { predicted: predicted.as_slice(), measured: &measured };
@@ -205,18 +194,4 @@ fn look(root: &Path) -> Result<Look> {
 fn own_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::try_from(time).unwrap_or_default()
-}
-
-/// Puts each load into a scope beside whom it stands for; gives the scopes' cgroups.
-fn place(root: &Path, loads: &Loads, all: &[Load]) -> Result<Vec<PathBuf>> {
-    let each = all.iter().zip(loads.pids()).enumerate();
-    let put = |(at, (load, pid)): (usize, (&Load, u32))| {
-        let (scope, resources) = (scope_name(at + 1), load.resources());
-        let place =
-            Place { slice: &load.place.slice, scope: &scope, resources: &resources, outlive_kills: false };
-        loads.put(root, &[pid], &place)
-    };
-    let cgroups = each.map(put).collect::<Result<Vec<_>>>()?;
-    loads.wait_until_in(root, &cgroups)?;
-    Ok(cgroups)
 }

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::Before;
-use super::loads::{Loads, Place, Work, be_first_to_go, scope_name};
+use super::loads::{Loads, Work, be_first_to_go};
+use super::{Before, START, WINDOW, WINDOWS, can_compare};
 use crate::effect::ancestors;
-use crate::effect::drill::io::{Load, Plan, declared, plan, predicted};
+use crate::effect::drill::io::{Plan, declared, plan, predicted};
 use crate::effect::drill::rows::{Found, Row, normalised, rows};
 use crate::enforce::lock::Lock;
+use crate::host::block_device::numbers;
 use crate::host::disk::{Disk, Disks, busy_time};
 use crate::host::io_weights;
 use crate::host::processes::bytes_read;
@@ -23,10 +24,6 @@ use crate::units::OomScoreAdj;
 /// How long is looked whether somebody uses the disk, and the part of that time from which on a drill is felt.
 const LOOK: Duration = Duration::from_secs(1);
 const MOST_BUSY: f64 = 0.10;
-/// In how long a while the loads begin, how long they are measured, and how often as long at most: as those of CPU time.
-const START: Duration = Duration::from_millis(500);
-const WINDOW: Duration = Duration::from_secs(4);
-const WINDOWS: usize = 2;
 
 /// What came of it.
 #[derive(Debug)]
@@ -45,8 +42,8 @@ impl IoDrill {
     /// What would be started.
     #[must_use]
     pub fn planned(before: &Before<'_>, disk: Disk) -> Self {
-        let plan = planned(before, &disk);
-        let rows = rows(&plan.places(), &due(before, &disk, &plan.loads), None);
+        let (plan, due) = planned(before, &disk);
+        let rows = rows(&plan.places(), &due, None);
         Self { disk, plan, rows, ran: None }
     }
 
@@ -80,29 +77,23 @@ pub fn disk(root: &Path) -> Result<Disk> {
 /// Somebody uses the disk, or a load cannot be started or put where it belongs.
 pub fn drill_io(before: &Before<'_>, disk: Disk, _lock: &Lock) -> Result<IoDrill> {
     let root = before.root;
-    let plan = planned(before, &disk);
-    if plan.loads.len() < 2 {
-        bail!("there is nothing to compare: at least two of the policy's services and logins have to run");
-    }
+    let (plan, declared) = planned(before, &disk);
+    can_compare(plan.loads.len())?;
     look(root, &disk)?;
     be_first_to_go(root)?;
     let score = OomScoreAdj::new(1000).unwrap_or(OomScoreAdj::ZERO);
-    let number = disk
-        .number
-        .split_once(':')
-        .and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
-    let (major, minor) = number.with_context(|| format!("{}: no number of a disk", shown(&disk.number)))?;
+    let (major, minor) =
+        numbers(&disk.number).with_context(|| format!("{}: no number of a disk", shown(&disk.number)))?;
     // Each reads another part of the disk, so that none finds what another has read.
     let work = |at| Work::Read { major, minor, part: at };
     let mut loads = Loads::start(root, (0..).zip(&plan.loads).map(|(at, _)| (score, work(at))))?;
-    let cgroups = place(root, &loads, &plan.loads)?;
+    let cgroups = loads.put_each(root, &plan.loads, "io-")?;
     let predicted = {
         let tree = Tree::read(root)?;
         let find = |cgroup: &PathBuf| tree.find(cgroup).context("a load's cgroup is gone");
         let ids = cgroups.iter().map(find).collect::<Result<Vec<Id>>>()?;
         predicted(&tree, &io_weights::read(root, &tree), &disk, &ids)
     };
-    let declared = due(before, &disk, &plan.loads);
     loads.go(START)?;
     sleep(START);
     let (first, begun) = (read_by(root, &loads)?, Instant::now());
@@ -110,9 +101,7 @@ pub fn drill_io(before: &Before<'_>, disk: Disk, _lock: &Lock) -> Result<IoDrill
     for _ in 0..WINDOWS {
         sleep(WINDOW);
         let (now, ran) = (read_by(root, &loads)?, begun.elapsed());
-        if !loads.ended()?.is_empty() {
-            bail!("a load has ended early: see journalctl -b -k for who killed it");
-        }
+        loads.all_run()?;
         let read: Vec<u64> = now.iter().zip(&first).map(|(now, first)| now.saturating_sub(*first)).collect();
         #[allow(clippy::cast_precision_loss, reason = "no disk gives 2^52 bytes in seconds")]
         let measured = normalised(&read.iter().map(|bytes| *bytes as f64).collect::<Vec<_>>());
@@ -126,13 +115,13 @@ pub fn drill_io(before: &Before<'_>, disk: Disk, _lock: &Lock) -> Result<IoDrill
     Ok(drill)
 }
 
-fn planned(before: &Before<'_>, disk: &Disk) -> Plan {
-    plan(before.policy, &before.live, &io_weights::read(before.root, &before.live.tree), disk)
-}
-
-fn due(before: &Before<'_>, disk: &Disk, loads: &[Load]) -> Vec<f64> {
+/// What would be started, and what each is due.
+fn planned(before: &Before<'_>, disk: &Disk) -> (Plan, Vec<f64>) {
     let Before { policy, machine, live, root } = before;
-    declared(policy, &ancestors(policy, machine.ram), live, &io_weights::read(root, &live.tree), disk, loads)
+    let weights = io_weights::read(root, &live.tree);
+    let plan = plan(policy, live, &weights, disk);
+    let due = declared(policy, &ancestors(policy, machine.ram), live, &weights, disk, &plan.loads);
+    (plan, due)
 }
 
 /// Whether nobody else would feel it.
@@ -161,18 +150,4 @@ fn read_by(root: &Path, loads: &Loads) -> Result<Vec<u64>> {
         bytes_read(root, pid).context("asking the kernel what a load has read: read_bytes of /proc/PID/io")
     };
     loads.pids().into_iter().map(read).collect()
-}
-
-/// Puts each load into a scope beside whom it stands for; gives the scopes' cgroups.
-fn place(root: &Path, loads: &Loads, all: &[Load]) -> Result<Vec<PathBuf>> {
-    let each = all.iter().zip(loads.pids()).enumerate();
-    let put = |(at, (load, pid)): (usize, (&Load, u32))| {
-        let (scope, resources) = (scope_name(format_args!("io-{}", at + 1)), load.resources());
-        let place =
-            Place { slice: &load.place.slice, scope: &scope, resources: &resources, outlive_kills: false };
-        loads.put(root, &[pid], &place)
-    };
-    let cgroups = each.map(put).collect::<Result<Vec<_>>>()?;
-    loads.wait_until_in(root, &cgroups)?;
-    Ok(cgroups)
 }

@@ -25,7 +25,7 @@ use nix::unistd::{Pid, getppid};
 use rustix::fs::{Mode, OFlags, SeekFrom, open, seek};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::effect::drill::places::MOST;
+use crate::effect::drill::places::{MOST, Placed};
 use crate::host::cgroup;
 use crate::host::pid1::{Holds, Manager, Scope};
 use crate::host::process::set_own_oom_score_adj;
@@ -158,6 +158,26 @@ impl Loads {
         Ok(place.slice.cgroup_of(place.scope))
     }
 
+    /// Puts each into a scope beside whom it stands for, as soon as PID 1 has done so; gives the scopes' cgroups.
+    ///
+    /// # Errors
+    /// PID 1 refuses, or has not done it in time.
+    pub(super) fn put_each(&self, root: &Path, all: &[impl Placed], prefix: &str) -> Result<Vec<PathBuf>> {
+        let each = all.iter().zip(self.pids()).enumerate();
+        let put = |(at, (load, pid))| {
+            let scope = scope_name(format_args!("{prefix}{}", at + 1));
+            let (slice, resources) = (&Placed::place(load).slice, Placed::resources(load));
+            self.put(
+                root,
+                &[pid],
+                &Place { slice, scope: &scope, resources: &resources, outlive_kills: false },
+            )
+        };
+        let cgroups = each.map(put).collect::<Result<Vec<_>>>()?;
+        self.wait_until_in(root, &cgroups)?;
+        Ok(cgroups)
+    }
+
     /// Waits until each of all of them is in the cgroup at its place.
     ///
     /// # Errors
@@ -212,6 +232,17 @@ impl Loads {
     pub(super) fn wait_until_held(&mut self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         self.running.iter_mut().try_for_each(|load| load.hear(deadline))
+    }
+
+    /// Whether all of them work.
+    ///
+    /// # Errors
+    /// One does not any more.
+    pub(super) fn all_run(&mut self) -> Result<()> {
+        if !self.ended()?.is_empty() {
+            bail!("a load has ended early: see journalctl -b -k for who killed it");
+        }
+        Ok(())
     }
 
     /// The places of those that have ended.

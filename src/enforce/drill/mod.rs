@@ -11,6 +11,7 @@ mod kills;
 mod loads;
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
@@ -28,6 +29,21 @@ pub use cpu::{CpuDrill, drill_cpu};
 pub use io::{IoDrill, disk, drill_io};
 pub use kills::{KillDrill, drill_kills};
 pub use loads::{COMMAND, Work, be};
+
+/// In how long a while the loads begin. They are measured from before that on: one that has run longer than the others
+/// waits until these have caught up, so nobody is to begin to count in between.
+const START: Duration = Duration::from_millis(500);
+/// How long they are measured, in which sixteen of them have 80 turns each of 3 ms; and how often as long at most. Where
+/// something differs it may be but a moment in which an emulated CPU stood still.
+const WINDOW: Duration = Duration::from_secs(4);
+const WINDOWS: usize = 2;
+
+fn can_compare(loads: usize) -> Result<()> {
+    if loads < 2 {
+        bail!("there is nothing to compare: at least two of the policy's services and logins have to run");
+    }
+    Ok(())
+}
 
 /// The machine before a drill.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
 use rustix::io::{Errno, read};
 
 use super::{Cgroup, Controllers, Cpu, CpuMax, Cut, Each, Id, MemoryAttributes, Standing, Tree, online};
-use crate::bounded::read_attribute;
+use crate::bounded::read_opened;
 use crate::host::cgroup::{self, attribute};
 use crate::host::cgroup_directory::{DEEPEST, MOST, cgroups_in, is_gone, open_cgroup};
 use crate::host::cpu_set::CpuSet;
@@ -363,7 +363,7 @@ impl CgroupDirectory<'_> {
 
     /// What an attribute says; `None` where there is none.
     pub(crate) fn text(&self, attribute: &str) -> Option<String> {
-        let bytes = read_attribute(File::from(self.open(attribute).ok()?)).ok()?;
+        let bytes = read_opened(File::from(self.open(attribute).ok()?)).ok()?;
         Some(str::from_utf8(&bytes).ok()?.trim_end().to_owned())
     }
 
