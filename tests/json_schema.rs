@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use fairslice::effect::drill::rows::{Found, Row};
 use fairslice::effect::drill::{Of, cpu, io, kills};
-use fairslice::enforce::drill::{CpuDrill, IoDrill, KillDrill};
+use fairslice::enforce::drill::{Before, CpuDrill, IoDrill, KillDrill, Measured, MemoryDrill};
 use fairslice::host::account::Account;
 use fairslice::host::disk::{Disk, Disks};
 use fairslice::report::{DrillView, Stamp, drill_json};
@@ -306,7 +306,7 @@ fn drill() {
     let schema = Schema::of("drill");
     let machine = common::machine("fairslice");
     disks(machine.path());
-    checked(&schema, machine.path(), &["drill", "--dry-run", "--cpu", "--io", "--json"]);
+    checked(&schema, machine.path(), &["drill", "--dry-run", "--cpu", "--io", "--memory", "--json"]);
     // What starts loads needs a machine: tests/vm/test_3_drill.py.
     let fs = Of::Service(ServiceName::new("local-fs").unwrap());
     let login = |name: &[u8]| Of::Login(1001, Foreign::new(name));
@@ -338,6 +338,7 @@ fn drill() {
         live: score(-400),
         due: (1, 2),
         predicted,
+        is_as_predicted: predicted == 2,
         killed: 2,
     };
     let left_out = vec![(fs.clone(), "too many")];
@@ -345,9 +346,22 @@ fn drill() {
         plan: kills::Plan { left_out, ..Default::default() },
         rows: vec![killed(&fs, 1), killed(&login(b"\xff"), 2)],
     };
+    let policy = policy::load(machine.path()).policy;
+    let planned = MemoryDrill::planned(&Before::read(machine.path(), &policy).unwrap());
+    let measured = |of: &Of, measured| Measured { row: row(of, measured), whole: 1 << 30 };
+    let mut memory = MemoryDrill {
+        protected: vec![measured(&fs, 0.59)],
+        limited: vec![measured(&login(b"\xff"), 0.5)],
+        ran: Some(Duration::from_secs(1)),
+        ..planned
+    };
+    assert!(!memory.holds());
+    memory.plan.left_out = vec![(fs.clone(), "too many")];
     let stamp = Stamp { host: Some(Foreign::new(b"\xff")), time: "2026-11-30T08:15:00Z".to_owned() };
-    let (cpu, io, kills) = (Some(cpu), Some(io), Some(kills));
-    for view in [DrillView { cpu, io, ..Default::default() }, DrillView { kills, ..Default::default() }] {
+    let (cpu, io, memory, kills) = (Some(cpu), Some(io), Some(memory), Some(kills));
+    let views =
+        [DrillView { cpu, io, ..Default::default() }, DrillView { memory, kills, ..Default::default() }];
+    for view in views {
         schema.check(&drill_json(&stamp, &view));
     }
     assert_eq!(schema.unseen(), [""; 0]);

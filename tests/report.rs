@@ -120,6 +120,11 @@ fn drill(root: &Path, host: Value) -> Value {
         "killed": 1, "ok": false,
     });
     drill["kill_order"] = json!({ "rows": [killed], "left_out": [] });
+    let limited = json!({
+        "unit": "user-1001.slice", "user": "alice", "depth": 2, "declared": 0.5, "predicted": 0.5, "measured": 0.25,
+        "ok": false, "of_bytes": 1 << 30,
+    });
+    drill["memory"] = json!({ "seconds": 1.0, "bytes": 48 << 20, "protected": [], "ceilings": [limited] });
     drill
 }
 
@@ -230,6 +235,10 @@ fn a_drill_stands_beside_what_is_declared() {
     // What is in force is something else than was measured: of the one service there.
     assert!(said.contains("\nnot as predicted\n") && said.contains("\nyes\n"), "{said}");
     assert!(said.contains("Killed in a drill"), "{said}");
+    assert!(said.contains("\nMeasured in a model of 48M by a drill"), "{said}");
+    let lines: Vec<&str> = said.lines().filter(|line| !line.is_empty()).collect();
+    let row = ["user-1001.slice (alice)", "512M", "512M", "256M", "no"];
+    assert!(lines.windows(row.len()).any(|lines| lines == row), "{said}");
     let (_, page, _) = with(&drill(root, json!("other.example.org")));
     assert!(texts(&page).contains("on another host, other.example.org"), "{page}");
     let mut more = own.clone();

@@ -11,7 +11,9 @@ use clap::Args;
 use super::out::{print, print_error};
 use super::{FOUND, complain, lock, stamp};
 use crate::effect::drill::{cpu, kills};
-use crate::enforce::drill::{self, Before, CpuDrill, IoDrill, Work, drill_cpu, drill_io, drill_kills};
+use crate::enforce::drill::{
+    self, Before, CpuDrill, IoDrill, MemoryDrill, Work, drill_cpu, drill_io, drill_kills, drill_memory,
+};
 use crate::enforce::lock::Lock;
 use crate::host::block_device::numbers;
 use crate::host::disk::Disk;
@@ -29,6 +31,10 @@ pub(super) struct Options {
     /// Loads that read from a disk that goes by weights: does each service and login get its part of it?
     #[arg(long)]
     io: bool,
+    /// A model of the slices, 48 MiB large, in which memory is short: what is protected of each service and login, and
+    /// what do ceilings let it have?
+    #[arg(long)]
+    memory: bool,
     /// A cgroup of its own that runs out of memory: who is killed first in there?
     #[arg(long, conflicts_with = "dry_run")]
     kill_order: bool,
@@ -56,6 +62,9 @@ pub(super) struct Load {
     /// Read the disk with this number, MAJOR:MINOR, instead
     #[arg(long, value_parser = number, conflicts_with = "hold", requires = "part")]
     read: Option<(u32, u32)>,
+    /// Fill the page cache, as much as is said on standard input, instead
+    #[arg(long, conflicts_with_all = ["hold", "read"])]
+    cache: bool,
     /// From which part of it on
     #[arg(long, requires = "read")]
     part: Option<u64>,
@@ -77,6 +86,9 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
         }
         if options.io {
             view.io = Some(IoDrill::planned(&before, drill::disk(root)?));
+        }
+        if options.memory {
+            view.memory = Some(MemoryDrill::planned(&before));
         }
         say_view(root, &view, options.json)?;
         return Ok(broken);
@@ -112,6 +124,9 @@ fn measure(
     if let Some(disk) = disk {
         view.io = Some(drill_io(before, disk, lock)?);
     }
+    if options.memory {
+        view.memory = Some(drill_memory(before, lock)?);
+    }
     if options.kill_order {
         view.kills = Some(drill_kills(before, kills::plan(before.policy, &before.live), lock)?);
     }
@@ -121,7 +136,7 @@ fn measure(
 impl Options {
     /// It is the default.
     fn cpu(&self) -> bool {
-        self.cpu || !(self.io || self.kill_order)
+        self.cpu || !(self.io || self.memory || self.kill_order)
     }
 }
 
@@ -130,6 +145,7 @@ pub(super) fn load(root: &Path, load: &Load) -> Result<u8> {
     let work = match (load.hold, load.read) {
         (Some(bytes), _) => Work::Hold(bytes),
         (None, Some((major, minor))) => Work::Read { major, minor, part: load.part.unwrap_or(0) },
+        (None, None) if load.cache => Work::Cache,
         (None, None) => Work::Spin,
     };
     drill::be(root, load.parent, load.score, work)?;
@@ -151,6 +167,9 @@ fn ask(options: &Options, disk: Option<&Disk>) -> Result<()> {
     }
     if let Some(disk) = disk {
         what.push(format!("{} is read all the time for 5 s", shown(&disk.name)));
+    }
+    if options.memory {
+        what.push("64 MiB are used, and reclaimed again".to_owned());
     }
     if options.kill_order {
         what.push(

@@ -4,16 +4,19 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::bars::short;
 use super::json::json_text;
+use super::memory::DELAYED;
 use super::share::percent;
 use super::status_json::Stamp;
 use super::table::{PLAIN, Table};
-use crate::effect::drill::rows::{Row, TOLERANCE};
+use crate::effect::drill::memory::SIZE;
+use crate::effect::drill::rows::{Found, Row, TOLERANCE};
 use crate::effect::drill::{Of, kills};
-use crate::enforce::drill::{CpuDrill, IoDrill, KillDrill};
+use crate::effect::memory::size;
+use crate::enforce::drill::{CpuDrill, IoDrill, KillDrill, Measured, MemoryDrill};
 use crate::text::shown;
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
@@ -27,6 +30,8 @@ pub struct DrillView {
     pub cpu: Option<CpuDrill>,
     /// Of `--io`.
     pub io: Option<IoDrill>,
+    /// Of `--memory`.
+    pub memory: Option<MemoryDrill>,
     /// Of `--kill-order`.
     pub kills: Option<KillDrill>,
 }
@@ -35,7 +40,7 @@ impl DrillView {
     /// Whether nothing was measured.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.cpu.is_none() && self.io.is_none() && self.kills.is_none()
+        self.cpu.is_none() && self.io.is_none() && self.memory.is_none() && self.kills.is_none()
     }
 
     /// Whether all is as it was declared and predicted.
@@ -43,6 +48,7 @@ impl DrillView {
     pub fn holds(&self) -> bool {
         self.cpu.as_ref().is_none_or(CpuDrill::holds)
             && self.io.as_ref().is_none_or(IoDrill::holds)
+            && self.memory.as_ref().is_none_or(MemoryDrill::holds)
             && self.kills.as_ref().is_none_or(KillDrill::holds)
     }
 }
@@ -52,8 +58,9 @@ impl DrillView {
 pub fn drill_text(view: &DrillView) -> String {
     let cpu = view.cpu.as_ref().map(cpu_text);
     let io = view.io.as_ref().map(io_text);
+    let memory = view.memory.as_ref().map(memory_text);
     let kills = view.kills.as_ref().map(kills_text);
-    cpu.into_iter().chain(io).chain(kills).collect::<Vec<_>>().join("\n")
+    cpu.into_iter().chain(io).chain(memory).chain(kills).collect::<Vec<_>>().join("\n")
 }
 
 /// The same for programs: `docs/json`.
@@ -65,6 +72,7 @@ pub fn drill_json(stamp: &Stamp, view: &DrillView) -> String {
         "time": stamp.time,
         "cpu": view.cpu.as_ref().map(cpu_json),
         "io": view.io.as_ref().map(io_json),
+        "memory": view.memory.as_ref().map(memory_json),
         "kill_order": view.kills.as_ref().map(kills_json),
     }))
 }
@@ -102,14 +110,61 @@ fn io_text(drill: &IoDrill) -> String {
     text
 }
 
+fn memory_text(drill: &MemoryDrill) -> String {
+    let loads = drill.plan.places.len();
+    let mut text = match drill.ran {
+        Some(ran) => format!(
+            "{loads} loads filled the page cache of a model of {} for {:.1} s; sizes are those of this machine\n",
+            size(SIZE),
+            ran.as_secs_f64()
+        ),
+        None => format!("{loads} loads would fill the page cache of a model of {} like this\n", size(SIZE)),
+    };
+    for (what, measured) in [("PROTECTED", &drill.protected), ("CEILING", &drill.limited)] {
+        if !measured.is_empty() {
+            text.push('\n');
+            let bytes = |part: f64, whole: u64| size(in_bytes(part, whole));
+            write_table(&mut text, what, measured.iter().map(|Measured { row, whole }| (row, *whole)), bytes);
+        }
+    }
+    if drill.delays_low {
+        text.push_str(DELAYED);
+    }
+    left_out(&mut text, &drill.plan.left_out);
+    let rows: Vec<Row> =
+        drill.protected.iter().chain(&drill.limited).map(|measured| measured.row.clone()).collect();
+    write_why(&mut text, &rows);
+    text
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a part of the bytes of a machine's memory"
+)]
+pub(super) fn in_bytes(part: f64, whole: u64) -> u64 {
+    (part * whole as f64).round() as u64
+}
+
 fn write_rows(text: &mut String, rows: &[Row]) {
-    let mut table = Table::new(["UNIT", ">DECLARED", ">PREDICTED", ">MEASURED", "OK"]);
-    for row in rows {
+    write_table(text, "UNIT", rows.iter().map(|row| (row, 0)), |part, _| percent(part));
+}
+
+/// A line for each row, with what each of its parts is `said` to be of what it is a part of.
+fn write_table<'a>(
+    text: &mut String,
+    head: &'static str,
+    rows: impl Iterator<Item = (&'a Row, u64)>,
+    said: impl Fn(f64, u64) -> String,
+) {
+    let mut table = Table::new([head, ">DECLARED", ">PREDICTED", ">MEASURED", "OK"]);
+    for (row, whole) in rows {
         let name = format!("{:indent$}{}", "", row.of.name(), indent = 2 * row.depth);
-        let found = row.found.map(|found| [found.predicted, found.measured].map(percent));
+        let found = row.found.map(|found| [found.predicted, found.measured].map(|part| said(part, whole)));
         let [predicted, measured] = found.unwrap_or(["-", "-"].map(str::to_owned));
         let style = if row.holds() { PLAIN } else { BAD };
-        table.row(style, [name, percent(row.declared), predicted, measured, verdict(row).to_owned()]);
+        table.row(style, [name, said(row.declared, whole), predicted, measured, verdict(row).to_owned()]);
     }
     table.write_to(text);
 }
@@ -170,15 +225,38 @@ fn io_json(drill: &IoDrill) -> Value {
     })
 }
 
-fn rows_json(rows: &[Row]) -> Value {
-    let row = |row: &Row| {
-        json!({
-            "unit": row.of.unit(), "user": row.of.user(), "depth": row.depth, "declared": row.declared,
-            "predicted": row.found.map(|found| found.predicted), "measured": row.found.map(|found| found.measured),
-            "ok": row.found.map(|_| row.holds()),
-        })
+fn memory_json(drill: &MemoryDrill) -> Value {
+    let rows = |measured: &[Measured]| -> Value {
+        let row = |Measured { row, whole }: &Measured| {
+            let mut json = row_json(row);
+            json.extend([("of_bytes".to_owned(), Value::from(*whole))]);
+            Value::Object(json)
+        };
+        measured.iter().map(row).collect()
     };
-    rows.iter().map(row).collect()
+    json!({
+        "loads": drill.plan.places.len(), "tolerance": TOLERANCE, "bytes": SIZE,
+        "seconds": drill.ran.map(|ran| ran.as_secs_f64()), "protected": rows(&drill.protected),
+        "ceilings": rows(&drill.limited), "left_out": left_out_json(&drill.plan.left_out),
+    })
+}
+
+fn rows_json(rows: &[Row]) -> Value {
+    rows.iter().map(|row| Value::Object(row_json(row))).collect()
+}
+
+fn row_json(row: &Row) -> Map<String, Value> {
+    let found = |number: fn(Found<f64>) -> f64| json!(row.found.map(number));
+    let of = [
+        ("unit", json!(row.of.unit())),
+        ("user", json!(row.of.user())),
+        ("depth", json!(row.depth)),
+        ("declared", json!(row.declared)),
+        ("predicted", found(|found| found.predicted)),
+        ("measured", found(|found| found.measured)),
+        ("ok", json!(row.found.map(|_| row.holds()))),
+    ];
+    of.map(|(key, value)| (key.to_owned(), value)).into_iter().collect()
 }
 
 fn left_out_json(all: &[(Of, &'static str)]) -> Value {

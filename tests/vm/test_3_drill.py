@@ -76,18 +76,27 @@ def test_a_weight_that_somebody_else_has_set_is_seen(installed):
     assert abs(slice["predicted"] - 1 / 3) < 0.02 and abs(slice["measured"] - 1 / 3) < 0.03
 
 
-def random_policy(rng: random.Random, name: str) -> tuple[str, list[str]]:
-    """Slices in slices, with weights, and services in them, of which some have one."""
+def random_weight(rng: random.Random, of_slice: bool) -> str:
+    return f"cpu_weight = {round(10 ** rng.uniform(1, 3))}\n"
+
+
+def random_memory(rng: random.Random, of_slice: bool) -> str:
+    low, more = rng.randint(50, 500 if of_slice else 200), rng.randint(100, 600)
+    return f'memory_{rng.choice(["min", "low"])} = "{low}M"\nmemory_{rng.choice(["high", "max"])} = "{low + more}M"\n'
+
+
+def random_policy(rng: random.Random, name: str, of_one=random_weight) -> tuple[str, list[str]]:
+    """Slices in slices, with settings of one kind, and services in them, of which some have one."""
     text, services = "", []
     slices = [f"{name}-a", f"{name}-b", f"{name}-b-c"]
     for slice in slices:
         names = [f"{slice.replace('-', '')}{number}" for number in range(rng.randint(1, 3))]
         services += names
         text += f'[slice."{slice}.slice"]\nmatch = {json.dumps(names)}\n'
-        text += f"cpu_weight = {round(10 ** rng.uniform(1, 3))}\n"
-        weighs = rng.random() < 0.5
-        for service in names if weighs else []:
-            text += f"[service.{service}]\ncpu_weight = {round(10 ** rng.uniform(1, 3))}\n"
+        text += of_one(rng, True)
+        have = rng.random() < 0.5
+        for service in names if have else []:
+            text += f"[service.{service}]\n{of_one(rng, False)}"
     return text, services
 
 
@@ -135,11 +144,80 @@ def test_the_kernel_kills_in_the_order_that_is_declared_and_nobody_else(installe
     assert left(installed) == ""
 
 
+def memory_rows(found: dict, what: str) -> dict[str, dict]:
+    return {row["unit"]: row for row in found["memory"][what]}
+
+
+def memory_table(found: dict) -> str:
+    mib = 1 << 20
+    rows = found["memory"]["protected"] + found["memory"]["ceilings"]
+    return "\n".join(
+        f"{'  ' * row['depth'] + row['unit']:<40} "
+        + " ".join(f"{row[part] * row['of_bytes'] / mib:7.1f}" for part in ("declared", "predicted", "measured"))
+        for row in rows
+    )
+
+
+def test_memory_is_protected_and_limited_as_declared(installed, capsys):
+    """In the model; and what somebody else has taken away is seen in it."""
+    before = measure.services(installed, measure.SERVICES)
+    policy = (
+        '[slice."foundry-services.slice"]\nmemory_low = "30%"\n[service.local-fs]\nmemory_low = "15%"\n'
+        '[service.local-slm]\nmemory_max = "300M"\n[logins]\nmemory_max = "25%"\n'
+    )
+    session = installed.session("alice")
+    session.run("true")
+    uid = session.run("id -u").strip()
+    installed.put({FRAGMENT: policy})
+    try:
+        installed.root("fairslice apply")
+        status, found = measure.drill(installed, "--memory")
+        with capsys.disabled():
+            print("", memory_table(found), sep="\n")
+        assert status == 0 and found["cpu"] is None
+        kept, limited = memory_rows(found, "protected"), memory_rows(found, "ceilings")
+        assert {"foundry.slice", "local-fs.service", "local-slm.service", f"user-{uid}.slice"} <= kept.keys()
+        assert kept["local-fs.service"]["measured"] > 2 * kept["local-slm.service"]["measured"] > 0.1
+        assert kept[f"user-{uid}.slice"]["measured"] < 0.02
+        assert {"foundry-services.slice", "local-slm.service", "user.slice", f"user-{uid}.slice"} == limited.keys()
+        bytes = limited["local-slm.service"]["measured"] * limited["local-slm.service"]["of_bytes"]
+        assert abs(bytes - (300 << 20)) < 10 << 20
+
+        installed.root("systemctl set-property --runtime foundry.slice MemoryLow=0; systemctl set-property --runtime"
+                       " user.slice MemoryMax=512M")
+        status, found = measure.drill(installed, "--memory")
+        kept, limited = memory_rows(found, "protected"), memory_rows(found, "ceilings")
+        assert status == 1 and not kept["local-fs.service"]["ok"] and not limited["user.slice"]["ok"]
+        assert kept["local-fs.service"]["predicted"] == 0 and kept["local-fs.service"]["measured"] < 0.03
+        bytes = limited["user.slice"]["measured"] * limited["user.slice"]["of_bytes"]
+        assert abs(bytes - (512 << 20)) < 20 << 20
+    finally:
+        installed.root(f"rm -rf {FRAGMENT} /run/systemd/system.control/{{foundry,user}}.slice.d; systemctl daemon-reload;"
+                       " fairslice apply")
+        session.close()
+    assert measure.services(installed, measure.SERVICES) == before
+    assert left(installed) == ""
+
+
+def test_random_protections_and_ceilings_hold_in_the_model(installed, capsys):
+    rng, worst, said = random.Random(SEED), 0.0, []
+    for number in range(TREES):
+        policy, services = random_policy(rng, f"m{number}", random_memory)
+        with living(installed, policy, services):
+            _, found = measure.drill(installed, "--memory")
+        said.append(memory_table(found))
+        for row in found["memory"]["protected"] + found["memory"]["ceilings"]:
+            worst = max(worst, *(abs(row["measured"] - row[other]) for other in ("declared", "predicted")))
+    with capsys.disabled():
+        print("", f"seed {SEED}", *said, f"largest difference {worst:.3f}", sep="\n")
+    assert worst <= 0.03
+
+
 def test_nothing_is_left_a_second_after_it_was_killed(installed):
     """At any moment: what it has asked PID 1 for meanwhile goes as well."""
     rng = random.Random(SEED)
     for _ in range(KILLS):
-        after, options = rng.uniform(0, LONGEST), rng.choice(["", "--kill-order"])
+        after, options = rng.uniform(0, LONGEST), rng.choice(["", "--kill-order", "--memory"])
         installed.root(
             f"fairslice drill --yes {options} > /dev/null 2>&1 & sleep {after:.2f}; kill -KILL $!; sleep 1; true"
         )

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Of;
-use super::places::{self, Place, Placed, declared_slices, places, with_slice};
+use super::places::{self, Place, Placed, Values, declared_slices, places, with_slice};
 use super::rows::{Found, Row, normalised, rows};
 use crate::effect::Carried;
 use crate::effect::declared_cpu::DeclaredCpu;
@@ -55,15 +55,19 @@ impl Placed for Load {
 #[must_use]
 pub fn plan(policy: &Policy, live: &Snapshot) -> Plan {
     let places::Plan { loads, left_out } = places(policy, live, |values| {
-        let declared = DeclaredCpu::of(values.iter().cloned());
+        let declared = of_cpu(values.clone());
         declared.weight.is_some() || declared.max.is_some()
     });
     let load = |place: Place| Load {
         cpu: place.own.and_then(|id| live.tree[id].cpu),
-        declared: DeclaredCpu::of(place.settings(policy)),
+        declared: of_cpu(place.settings(policy)),
         place,
     };
     Plan { loads: loads.into_iter().map(load).collect(), left_out }
+}
+
+fn of_cpu(values: Values) -> DeclaredCpu {
+    DeclaredCpu::of(values.into_iter().map(|(_, value)| value))
 }
 
 /// The CPUs on which all of these may run.
@@ -98,7 +102,7 @@ pub fn declared(
     let ids: Vec<Id> = loads.iter().map(place).collect();
     for (slice, declared) in declared_slices(policy, carried, live) {
         if let Some(id) = tree.find(&slice.cgroup()) {
-            tree.set_cpu(id, DeclaredCpu::of(declared).over(tree[id].cpu));
+            tree.set_cpu(id, of_cpu(declared).over(tree[id].cpu));
         }
     }
     parts(&tree, &ids, &ids)

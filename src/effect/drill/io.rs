@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::places::{self, Place, Placed, declared_slices, places, with_slice};
+use super::places::{self, Place, Placed, Values, declared_slices, places, with_slice};
 use super::rows::normalised;
 use crate::effect::Carried;
 use crate::effect::io_share::{divided, io_shares};
@@ -120,8 +120,8 @@ pub fn predicted(tree: &Tree, weights: &Each<IoWeights>, disk: &Disk, loads: &[I
     normalised(&each.collect::<Vec<_>>())
 }
 
-fn declared_weight(values: &[SettingValue]) -> Option<u64> {
-    values.iter().find_map(|value| match value {
+fn declared_weight(values: &Values) -> Option<u64> {
+    values.iter().find_map(|(_, value)| match value {
         SettingValue::Io(weight) => Some(weight.get()),
         _ => None,
     })

@@ -49,6 +49,9 @@ pub struct Row {
     pub due: (usize, usize),
     /// The place that `explain oom` gives it.
     pub predicted: usize,
+    /// Whether it was killed in that place, or in that of another one with its score: all hold as much, and the kernel counts
+    /// what that is only roughly.
+    pub is_as_predicted: bool,
     /// In which place it was killed.
     pub killed: usize,
 }
@@ -58,7 +61,7 @@ impl Row {
     #[must_use]
     pub fn holds(&self) -> bool {
         let (first, last) = self.due;
-        self.killed == self.predicted && (first..=last).contains(&self.killed)
+        self.is_as_predicted && (first..=last).contains(&self.killed)
     }
 }
 
@@ -104,9 +107,16 @@ pub fn rows(targets: &[Target], predicted: &[usize], killed: &[usize]) -> Vec<Ro
     };
     let row = |(place, at): (usize, &usize)| {
         let target = targets.get(*at)?;
-        let predicted = predicted.iter().position(|other| other == at)? + 1;
-        let (of, declared, live) = (target.of.clone(), target.declared, target.live);
-        Some(Row { of, declared, live, due: due(target), predicted, killed: place + 1 })
+        let expected = predicted.get(place).and_then(|expected| targets.get(*expected))?;
+        Some(Row {
+            of: target.of.clone(),
+            declared: target.declared,
+            live: target.live,
+            due: due(target),
+            predicted: predicted.iter().position(|other| other == at)? + 1,
+            is_as_predicted: expected.live == target.live,
+            killed: place + 1,
+        })
     };
     killed.iter().enumerate().filter_map(row).collect()
 }
@@ -147,9 +157,11 @@ mod tests {
             [
                 "b.service (1, 1) 1 1 true",
                 "d.service (4, 4) 2 2 false",
-                "a.service (2, 3) 4 3 false",
+                "a.service (2, 3) 4 3 true",
                 "c.service (2, 3) 3 4 false",
             ]
         );
+        let rows = super::rows(&targets, &[1, 3, 2, 0], &[3, 1, 0, 2]);
+        assert!(rows.iter().take(2).all(|row| !row.is_as_predicted), "{rows:?}");
     }
 }

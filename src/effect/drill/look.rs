@@ -90,9 +90,7 @@ pub fn choose(look: &Look, allowed: &CpuSet, bound: &[CpuSet]) -> Result<u32, Re
     if look.idle.len() < 2 {
         return Err(Refusal::OneCpu);
     }
-    if let Some(part) = look.short.filter(|part| *part > MOST_SHORT) {
-        return Err(Refusal::Short(part));
-    }
+    is_not_short(look.short)?;
     if let Some(part) = look.waiting.filter(|part| *part > MOST_WAITING) {
         return Err(Refusal::Waiting(part));
     }
@@ -112,6 +110,17 @@ pub fn choose(look: &Look, allowed: &CpuSet, bound: &[CpuSet]) -> Result<u32, Re
         return Err(Refusal::NoRoom(elsewhere));
     }
     Ok(cpu)
+}
+
+/// Whether tasks do not wait for memory already; `None` where the kernel does not count.
+///
+/// # Errors
+/// They do.
+pub fn is_not_short(short: Option<f64>) -> Result<(), Refusal> {
+    match short.filter(|part| *part > MOST_SHORT) {
+        Some(part) => Err(Refusal::Short(part)),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

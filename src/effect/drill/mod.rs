@@ -5,6 +5,7 @@ pub mod cpu;
 pub mod io;
 pub mod kills;
 pub mod look;
+pub mod memory;
 pub mod places;
 pub mod rows;
 

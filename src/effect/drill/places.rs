@@ -11,10 +11,13 @@ use crate::host::tree::{Cgroup, Id, Tree};
 use crate::policy::{Policy, Resources};
 use crate::survey::RunningService;
 use crate::survey::snapshot::Snapshot;
-use crate::units::{SettingValue, SliceName};
+use crate::units::{CPU_WEIGHT, Property, SettingValue, SliceName};
 
 /// So many loads at most. Each has some 2 MiB of its own.
 pub const MOST: usize = 16;
+
+/// What the policy says of a service or slice.
+pub(super) type Values = Vec<(Property, SettingValue)>;
 
 /// Where the load runs that stands for somebody.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +71,7 @@ impl Place {
     }
 
     /// What the policy says of a service; of who has a slice for itself, the slice says it all.
-    pub(super) fn settings(&self, policy: &Policy) -> Vec<SettingValue> {
+    pub(super) fn settings(&self, policy: &Policy) -> Values {
         match &self.of {
             Of::Service(name) => values(&policy.service(name).resources),
             Of::Login(..) | Of::Slice(_) => Vec::new(),
@@ -78,11 +81,7 @@ impl Place {
 
 /// A place beside every service that a slice of the policy's holds, or of which it `says` something, and every login;
 /// and one in each slice of the policy's in which nothing of that runs.
-pub(super) fn places(
-    policy: &Policy,
-    live: &Snapshot,
-    says: impl Fn(&[SettingValue]) -> bool,
-) -> Plan<Place> {
+pub(super) fn places(policy: &Policy, live: &Snapshot, says: impl Fn(&Values) -> bool) -> Plan<Place> {
     let mut all: Vec<Place> =
         live.services.iter().filter_map(|service| of_service(policy, live, service, &says)).collect();
     let logins = live.users.iter().map(|user| Place::of_slice(Of::login(user), SliceName::of_user(user.uid)));
@@ -100,7 +99,7 @@ fn of_service(
     policy: &Policy,
     live: &Snapshot,
     service: &RunningService,
-    says: &impl Fn(&[SettingValue]) -> bool,
+    says: &impl Fn(&Values) -> bool,
 ) -> Option<Place> {
     let held = policy.slice_of(&service.name);
     if held.is_none() && !says(&values(&policy.service(&service.name).resources)) {
@@ -147,12 +146,13 @@ pub(super) fn declared_slices(
     policy: &Policy,
     carried: &BTreeMap<SliceName, Carried>,
     live: &Snapshot,
-) -> Vec<(SliceName, Vec<SettingValue>)> {
+) -> Vec<(SliceName, Values)> {
     let own = slices(policy, carried).into_iter().map(|slice| {
         let given = given(policy, slice, carried.get(slice));
-        (slice.clone(), given.into_iter().map(|given| given.value).collect())
+        (slice.clone(), given.into_iter().map(|given| (given.property, given.value)).collect())
     });
-    let total = total_weight_now(policy, live).map(SettingValue::Cpu).into_iter();
+    let total =
+        total_weight_now(policy, live).map(|weight| (CPU_WEIGHT, SettingValue::Cpu(weight))).into_iter();
     let logins = (SliceName::user(), total.chain(values(&policy.logins.total)).collect());
     let users =
         live.users.iter().map(|user| (SliceName::of_user(user.uid), values(&user.rule(policy).resources)));
@@ -171,6 +171,6 @@ pub(super) fn with_slice(tree: &mut Tree, slice: &SliceName) -> Id {
     id
 }
 
-fn values(resources: &Resources) -> Vec<SettingValue> {
-    resources.settings().map(|setting| setting.value).collect()
+fn values(resources: &Resources) -> Values {
+    resources.settings().map(|setting| (setting.property, setting.value)).collect()
 }

@@ -388,18 +388,7 @@ pub(crate) mod tests {
     pub(crate) const MIB: u64 = 1 << 20;
 
     pub(crate) fn memory(current: u64) -> MemoryAttributes {
-        let none = u64::MAX;
-        let (min, low, swap_current) = (0, 0, 0);
-        MemoryAttributes {
-            current,
-            min,
-            low,
-            high: none,
-            max: none,
-            swap_current,
-            swap_max: Some(none),
-            oom_group: false,
-        }
+        MemoryAttributes { current, ..MemoryAttributes::default() }
     }
 
     /// Adds a cgroup, and those above it.

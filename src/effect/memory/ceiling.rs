@@ -55,17 +55,25 @@ pub fn ceiling(tree: &Tree, id: Id) -> Ceiling {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{NONE, cgroup};
+    use super::super::fixture::cgroup;
     use super::*;
     use crate::host::tree::Cgroup;
 
     #[test]
     fn the_tightest_limit_holds_and_is_named() {
         let mut tree = Tree::new(Cgroup::default());
-        let limited = MemoryAttributes { high: 100, max: 300, ..NONE };
+        let limited = MemoryAttributes { high: 100, max: 300, ..MemoryAttributes::default() };
         let outer = tree.add(Tree::ROOT, "a", cgroup(limited));
-        let inner =
-            tree.add(outer, "b", cgroup(MemoryAttributes { high: 200, max: 300, swap_max: Some(0), ..NONE }));
+        let inner = tree.add(
+            outer,
+            "b",
+            cgroup(MemoryAttributes {
+                high: 200,
+                max: 300,
+                swap_max: Some(0),
+                ..MemoryAttributes::default()
+            }),
+        );
         let ceiling = ceiling(&tree, inner);
         assert_eq!(ceiling.high, Some(MemoryLimit { bytes: 100, of: outer }));
         assert_eq!(ceiling.max, Some(MemoryLimit { bytes: 300, of: inner }));

@@ -312,14 +312,18 @@ fn effective(used: u64, setting: u64, parent: &Parent, recursive: bool) -> u64 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::fixture::{NONE, cgroup};
+    use super::super::fixture::cgroup;
     use super::*;
     use crate::host::tree::Cgroup;
 
     const MIB: u64 = 1 << 20;
     /// A cgroup with what it uses and what it sets, as `memory.min` and `memory.low` alike.
     fn add(tree: &mut Tree, parent: Id, name: &str, current: u64, setting: u64) -> Id {
-        tree.add(parent, name, cgroup(MemoryAttributes { current, min: setting, low: setting, ..NONE }))
+        tree.add(
+            parent,
+            name,
+            cgroup(MemoryAttributes { current, min: setting, low: setting, ..MemoryAttributes::default() }),
+        )
     }
 
     fn mins(tree: &Tree, recursive: bool, ids: &[Id]) -> Vec<u64> {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::loads::{Loads, Work, be_first_to_go};
-use super::{Before, START, WINDOW, WINDOWS, can_compare};
+use super::{Before, LOOK, START, WINDOW, WINDOWS, can_compare, waited};
 use crate::effect::ancestors;
 use crate::effect::drill::cpu::{Load, Plan, common_cpus, declared, predicted};
 use crate::effect::drill::look::{Look, Refusal, choose};
@@ -24,9 +24,6 @@ use crate::host::processes::cpus_of;
 use crate::host::tree::{Each, Id, Tree};
 use crate::host::usage::{CpuTime, cpu_times};
 use crate::units::OomScoreAdj;
-
-/// How long is looked whether somebody would feel it.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// What came of it.
 #[derive(Debug)]
@@ -180,13 +177,8 @@ fn look(root: &Path) -> Result<Look> {
     };
     let (idle, before, begun) = (Idle::read(root)?, stalled(), Instant::now());
     sleep(LOOK);
-    let (after, passed) = (stalled(), begun.elapsed());
-    let part = |before: Option<u64>, after: Option<u64>| {
-        let waited = Duration::from_micros(after?.saturating_sub(before?));
-        Some(waited.as_secs_f64() / passed.as_secs_f64())
-    };
-    let ([cpu_before, memory_before], [cpu, memory]) = (before, after);
-    let (waiting, short) = (part(cpu_before, cpu), part(memory_before, memory));
+    let ([cpu_before, memory_before], [cpu, memory]) = (before, stalled());
+    let (waiting, short) = (waited(cpu_before, cpu, begun), waited(memory_before, memory, begun));
     Ok(Look { idle: Idle::read(root)?.since(&idle), waiting, short })
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::loads::{Loads, Work, be_first_to_go};
-use super::{Before, START, WINDOW, WINDOWS, can_compare};
+use super::{Before, LOOK, START, WINDOW, WINDOWS, can_compare};
 use crate::effect::ancestors;
 use crate::effect::drill::io::{Plan, declared, plan, predicted};
 use crate::effect::drill::rows::{Found, Row, normalised, rows};
@@ -21,8 +21,7 @@ use crate::host::tree::{Id, Tree};
 use crate::text::shown;
 use crate::units::OomScoreAdj;
 
-/// How long is looked whether somebody uses the disk, and the part of that time from which on a drill is felt.
-const LOOK: Duration = Duration::from_secs(1);
+/// The part of the time in which somebody uses the disk from which on a drill is felt.
 const MOST_BUSY: f64 = 0.10;
 
 /// What came of it.

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::Before;
 use super::loads::{Loads, Place, Work, be_first_to_go, scope_name};
+use super::{Before, LIMIT, can_take};
 use crate::effect::drill::kills::{Plan, Row, rows};
 use crate::effect::kill_order::{Domain, KillScene, victims};
 use crate::enforce::lock::Lock;
@@ -28,8 +28,6 @@ use crate::units::{MEMORY_MAX, MEMORY_SWAP_MAX, SliceName};
 
 /// What each process holds: ten of them, with what they are themselves, stay below 64 MiB.
 const EACH: usize = 4 << 20;
-/// The limit at first.
-const LIMIT: u64 = 64 << 20;
 /// By so much the limit is lowered below what is used: one process is killed for it, and no second.
 const STEP: u64 = 1 << 20;
 /// How long one kill may take, and how often is looked.
@@ -37,8 +35,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(5);
 /// The first systemd whose scopes take `OOMPolicy=`, and by default end with the first kill.
 const POLICY_OF_SCOPES: u16 = 253;
-/// So much memory has to be available: the drill's own is to be none that somebody misses.
-const AVAILABLE: u64 = 4 * LIMIT;
 
 /// What came of it.
 #[derive(Debug)]
@@ -72,14 +68,7 @@ pub fn drill_kills(before: &Before<'_>, plan: Plan, _lock: &Lock) -> Result<Kill
     if oom.panics {
         bail!("vm.panic_on_oom is set: the kernel could stop the machine for what runs out in one cgroup");
     }
-    if oom.available < AVAILABLE {
-        bail!(
-            "{} MiB of memory are available, and a drill takes {} MiB only where {} MiB are",
-            oom.available >> 20,
-            LIMIT >> 20,
-            AVAILABLE >> 20
-        );
-    }
+    can_take(oom.available)?;
     let mut log = KernelLog::from_now(root)?;
     be_first_to_go(root)?;
     let all = plan.targets.iter().map(|target| (target.raised, Work::Hold(EACH)));
@@ -89,6 +78,7 @@ pub fn drill_kills(before: &Before<'_>, plan: Plan, _lock: &Lock) -> Result<Kill
         slice: &slice,
         scope: &scope,
         resources: &[(MEMORY_MAX.bus, LIMIT), (MEMORY_SWAP_MAX.bus, 0)],
+        delegate: false,
         outlive_kills: units::manager(root)?.version.is_some_and(|version| version >= POLICY_OF_SCOPES),
     };
     let cgroup = loads.put(root, &loads.pids(), &place)?;

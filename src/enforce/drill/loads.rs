@@ -22,7 +22,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl::{set_name, set_pdeathsig};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
-use rustix::fs::{Mode, OFlags, SeekFrom, open, seek};
+use rustix::fs::{Advice, Mode, OFlags, SeekFrom, fadvise, ftruncate, open, seek};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::effect::drill::places::{MOST, Placed};
@@ -64,6 +64,8 @@ pub enum Work {
         /// Which part.
         part: u64,
     },
+    /// Reads as much as it is told, again and again, into the page cache.
+    Cache,
 }
 
 /// In so many parts a disk is cut, one for each load to begin with.
@@ -71,6 +73,13 @@ const PARTS: u64 = MOST as u64;
 /// So much is read at once, at places that are multiples of [`ALIGNED`], as a read past the page cache has to be.
 const CHUNK: usize = 256 << 10;
 const ALIGNED: usize = 4096;
+
+/// Where a load has a file that is all hole, has no name and is gone with it: what it reads of that is page cache and
+/// nothing else.
+pub(super) const FILES: &str = "var/tmp";
+/// So large it is, which no load reads all of; and so much is read at once.
+const HOLE: u64 = 64 << 20;
+const PIECE: usize = 64 << 10;
 
 /// A process that does it.
 #[derive(Debug)]
@@ -98,6 +107,8 @@ pub(super) struct Place<'a> {
     pub(super) resources: &'a [(&'static str, u64)],
     /// Whether those go on that the kernel does not kill: [`Holds::Loads`].
     pub(super) outlive_kills: bool,
+    /// Whether they are put into cgroups below the scope: there as well.
+    pub(super) delegate: bool,
 }
 
 /// The name of a scope of this process's.
@@ -151,7 +162,7 @@ impl Loads {
             description: "A load of fairslice drill",
             documentation: "man:fairslice(1)",
             processes: pids,
-            holds: Holds::Loads { outlive_kills: place.outlive_kills },
+            holds: Holds::Loads { outlive_kills: place.outlive_kills, delegate: place.delegate },
             resources: place.resources,
         };
         Manager::below(root).start_scope(&scope, self.deadline)?;
@@ -170,7 +181,7 @@ impl Loads {
             self.put(
                 root,
                 &[pid],
-                &Place { slice, scope: &scope, resources: &resources, outlive_kills: false },
+                &Place { slice, scope: &scope, resources: &resources, outlive_kills: false, delegate: false },
             )
         };
         let cgroups = each.map(put).collect::<Result<Vec<_>>>()?;
@@ -225,13 +236,24 @@ impl Loads {
         Ok(())
     }
 
-    /// Waits until all of them say that they hold what they are to.
+    /// Waits until all of them say that they have what they are to.
     ///
     /// # Errors
     /// One of them has not said so in time.
     pub(super) fn wait_until_held(&mut self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         self.running.iter_mut().try_for_each(|load| load.hear(deadline))
+    }
+
+    /// Has each of them have so many bytes of its file in the page cache, and waits until all have.
+    ///
+    /// # Errors
+    /// One of them is gone, or has not read them in time.
+    pub(super) fn have_read(&mut self, each: &[u64]) -> Result<()> {
+        for (load, bytes) in self.running.iter_mut().zip(each) {
+            load.go.write_all(&bytes.to_ne_bytes()).context("telling a load how much to read")?;
+        }
+        self.wait_until_held()
     }
 
     /// Whether all of them work.
@@ -299,6 +321,7 @@ fn start(root: &Path, score: OomScoreAdj, work: Work) -> Result<Running> {
     command.args([COMMAND, &id().to_string(), &format!("--score={score}")]);
     match work {
         Work::Spin => {}
+        Work::Cache => _ = command.arg("--cache"),
         Work::Hold(bytes) => _ = command.arg(format!("--hold={bytes}")),
         Work::Read { major, minor, part } => {
             command.args([format!("--read={major}:{minor}"), format!("--part={part}")]);
@@ -324,13 +347,17 @@ pub fn be(root: &Path, parent: i32, score: OomScoreAdj, work: Work) -> Result<()
     }
     set_name(NAME).context("setting a load's name")?;
     set_own_oom_score_adj(root, score)?;
-    let disk = match work {
+    let file = match work {
         Work::Read { major, minor, .. } => Some(open_disk(root, major, minor)?),
+        Work::Cache => Some(hole(root)?),
         Work::Spin | Work::Hold(_) => None,
     };
     let (mut stdin, mut stdout) = (io::stdin(), io::stdout());
     let mut say = || stdout.write_all(&WORD).and_then(|()| stdout.flush());
     say().context("answering")?;
+    if let (Work::Cache, Some(file)) = (work, &file) {
+        return cache_until(end, file, &mut say);
+    }
     let mut at = [0; 8];
     if stdin.read_exact(&mut at).is_err() {
         return Ok(());
@@ -345,10 +372,11 @@ pub fn be(root: &Path, parent: i32, score: OomScoreAdj, work: Work) -> Result<()
             drop(black_box(held));
         }
         Work::Read { part, .. } => {
-            if let Some(disk) = disk {
+            if let Some(disk) = file {
                 read_until(end, &disk, part).context("reading the disk")?;
             }
         }
+        Work::Cache => {}
     }
     Ok(())
 }
@@ -359,6 +387,38 @@ fn open_disk(root: &Path, major: u32, minor: u32) -> Result<File> {
     let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
     let disk = open(&path, flags, Mode::empty()).with_context(|| format!("opening {}", shown(&path)))?;
     Ok(File::from(disk))
+}
+
+fn hole(root: &Path) -> Result<File> {
+    let directory = root.join(FILES);
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let make = || -> io::Result<File> {
+        let file = open(&directory, flags, Mode::RUSR | Mode::WUSR)?;
+        ftruncate(&file, HOLE)?;
+        // The kernel reads what it is asked for, and nothing ahead.
+        fadvise(&file, 0, None, Advice::Random)?;
+        Ok(File::from(file))
+    };
+    make().with_context(|| format!("making a file without a name in {}", shown(&directory)))
+}
+
+/// Reads as much of the file as it is told, and drops all of it where that is nothing.
+fn cache_until(end: Instant, file: &File, say: &mut impl FnMut() -> io::Result<()>) -> Result<()> {
+    let (mut stdin, mut told) = (io::stdin(), [0; 8]);
+    // It is there before the first word: in its own cgroup a load has nothing but what it reads.
+    let mut piece = vec![1_u8; PIECE];
+    while is_readable(&stdin, end)? && stdin.read_exact(&mut told).is_ok() {
+        let bytes = u64::from_ne_bytes(told).min(HOLE);
+        if bytes == 0 {
+            fadvise(file, 0, None, Advice::DontNeed)?;
+        }
+        for at in (0..bytes).step_by(PIECE) {
+            let most = usize::try_from(bytes - at).unwrap_or(PIECE).min(PIECE);
+            file.read_at(piece.get_mut(..most).unwrap_or_default(), at)?;
+        }
+        say().context("answering")?;
+    }
+    Ok(())
 }
 
 fn read_until(end: Instant, disk: &File, part: u64) -> io::Result<()> {

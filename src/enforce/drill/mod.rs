@@ -9,9 +9,10 @@ mod cpu;
 mod io;
 mod kills;
 mod loads;
+mod memory;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
@@ -29,6 +30,7 @@ pub use cpu::{CpuDrill, drill_cpu};
 pub use io::{IoDrill, disk, drill_io};
 pub use kills::{KillDrill, drill_kills};
 pub use loads::{COMMAND, Work, be};
+pub use memory::{Measured, MemoryDrill, drill_memory};
 
 /// In how long a while the loads begin. They are measured from before that on: one that has run longer than the others
 /// waits until these have caught up, so nobody is to begin to count in between.
@@ -37,12 +39,38 @@ const START: Duration = Duration::from_millis(500);
 /// something differs it may be but a moment in which an emulated CPU stood still.
 const WINDOW: Duration = Duration::from_secs(4);
 const WINDOWS: usize = 2;
+/// How long is looked whether somebody would feel it.
+const LOOK: Duration = Duration::from_secs(1);
+/// So much of the machine's memory a drill uses at most, of what has a limit, in bytes.
+const LIMIT: u64 = 64 << 20;
+/// So much has to be available: the drill's own is to be none that somebody misses.
+const AVAILABLE: u64 = 4 * LIMIT;
 
 fn can_compare(loads: usize) -> Result<()> {
     if loads < 2 {
         bail!("there is nothing to compare: at least two of the policy's services and logins have to run");
     }
     Ok(())
+}
+
+/// Whether so much memory is available that nobody misses a drill's.
+fn can_take(available: u64) -> Result<()> {
+    if available < AVAILABLE {
+        bail!(
+            "{} MiB of memory are available, and a drill takes {} MiB only where {} MiB are",
+            available >> 20,
+            LIMIT >> 20,
+            AVAILABLE >> 20
+        );
+    }
+    Ok(())
+}
+
+/// The part of the time since `begun` in which tasks waited, by the kernel's counters in µs; `None` where it does not
+/// count.
+fn waited(before: Option<u64>, after: Option<u64>, begun: Instant) -> Option<f64> {
+    let waited = Duration::from_micros(after?.saturating_sub(before?));
+    Some(waited.as_secs_f64() / begun.elapsed().as_secs_f64())
 }
 
 /// The machine before a drill.

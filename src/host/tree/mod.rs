@@ -152,6 +152,22 @@ pub struct MemoryAttributes {
     pub oom_group: bool,
 }
 
+/// A cgroup that uses nothing and sets nothing.
+impl Default for MemoryAttributes {
+    fn default() -> Self {
+        Self {
+            current: 0,
+            min: 0,
+            low: 0,
+            high: u64::MAX,
+            max: u64::MAX,
+            swap_current: 0,
+            swap_max: Some(u64::MAX),
+            oom_group: false,
+        }
+    }
+}
+
 impl MemoryAttributes {
     /// The most swap that it may use, in bytes; [`u64::MAX`] is no limit.
     #[must_use]
@@ -321,6 +337,13 @@ impl Tree {
     pub fn set_cpu(&mut self, id: Id, cpu: Cpu) {
         if let Some(cgroup) = self.cgroups.get_mut(id.0) {
             cgroup.cpu = Some(cpu);
+        }
+    }
+
+    /// Says of a cgroup that it has these memory attributes.
+    pub fn set_memory(&mut self, id: Id, memory: MemoryAttributes) {
+        if let Some(cgroup) = self.cgroups.get_mut(id.0) {
+            cgroup.memory = Some(memory);
         }
     }
 

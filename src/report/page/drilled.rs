@@ -18,6 +18,7 @@ pub struct Drilled {
     /// When, as it says.
     pub time: String,
     pub(super) cpu: Option<OfCpu>,
+    pub(super) memory: Option<OfMemory>,
     pub(super) kills: Option<OfKills>,
 }
 
@@ -39,6 +40,28 @@ pub(super) struct CpuRow {
     pub(super) declared: f64,
     pub(super) predicted: Option<f64>,
     pub(super) measured: Option<f64>,
+}
+
+/// Loads in a model in which memory was short.
+#[derive(Debug, Deserialize)]
+pub(super) struct OfMemory {
+    /// `None` where nothing was started.
+    seconds: Option<f64>,
+    pub(super) bytes: u64,
+    pub(super) protected: Vec<MemoryRow>,
+    pub(super) ceilings: Vec<MemoryRow>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct MemoryRow {
+    pub(super) unit: String,
+    pub(super) user: Option<Text>,
+    pub(super) depth: usize,
+    pub(super) declared: f64,
+    pub(super) predicted: Option<f64>,
+    pub(super) measured: Option<f64>,
+    pub(super) ok: Option<bool>,
+    pub(super) of_bytes: u64,
 }
 
 /// Processes that were killed for want of memory.
@@ -81,6 +104,7 @@ impl Drilled {
             host: Option<Text>,
             time: String,
             cpu: Option<OfCpu>,
+            memory: Option<OfMemory>,
             kill_order: Option<OfKills>,
         }
         let Head { version, cpu: IgnoredAny, kill_order: IgnoredAny } =
@@ -89,11 +113,12 @@ impl Drilled {
             return Err(other_version(version, JSON_VERSION));
         }
         let document: Document = serde_json::from_slice(bytes).map_err(|_| NO_DRILL.to_owned())?;
-        let Document { host, time, cpu, kill_order: kills } = document;
-        if cpu.as_ref().is_some_and(|cpu| cpu.seconds.is_none()) {
+        let Document { host, time, cpu, memory, kill_order: kills } = document;
+        let seconds = [cpu.as_ref().map(|cpu| cpu.seconds), memory.as_ref().map(|memory| memory.seconds)];
+        if seconds.contains(&Some(None)) {
             return Err("is of \"fairslice drill --dry-run\": nothing was measured".to_owned());
         }
-        Ok(Self { host: host.map(|host| host.foreign()), time, cpu, kills })
+        Ok(Self { host: host.map(|host| host.foreign()), time, cpu, memory, kills })
     }
 }
 
@@ -110,7 +135,7 @@ mod tests {
         let text = drill_json(&stamp, &DrillView::default());
         let read = Drilled::read(text.as_bytes()).unwrap();
         assert_eq!((read.host, read.time), (stamp.host, stamp.time));
-        assert!(read.cpu.is_none() && read.kills.is_none());
+        assert!(read.cpu.is_none() && read.memory.is_none() && read.kills.is_none());
     }
 
     #[test]
@@ -118,8 +143,11 @@ mod tests {
         let cpu = json!({ "tolerance": 0.03, "seconds": null, "rows": [] });
         let planned = json!({ "version": 1, "host": null, "time": "", "cpu": cpu, "kill_order": null });
         let later = json!({ "version": 2, "cpu": null, "kill_order": null });
+        let model = json!({ "seconds": null, "bytes": 1, "protected": [], "ceilings": [] });
+        let of_memory = json!({ "version": 1, "host": null, "time": "", "cpu": null, "memory": model, "kill_order": null });
         for (text, why) in [
             (planned.to_string(), "--dry-run"),
+            (of_memory.to_string(), "--dry-run"),
             (later.to_string(), "version 2"),
             (String::new(), NO_DRILL),
             ("[1]".to_owned(), NO_DRILL),

@@ -1,19 +1,29 @@
 //! What memory settings come to.
 #![forbid(unsafe_code)]
 
+use super::cpu::which;
+use super::drilled::{MemoryRow, called};
 use super::markup::Markup;
 use super::plot::{BAR, plot};
 use super::{Page, note, table};
 use crate::effect::memory::size;
 use crate::effect::screen::Picture;
 use crate::host::tree::Id;
+use crate::report::drill::in_bytes;
 use crate::report::memory::{DELAYED, Outcome, outcomes};
 use crate::report::screen::{MemoryUse, name};
 
 const HEAD: [&str; 8] =
     ["Unit", "Used of what it can have", ">Used", "Setting", ">Set", ">Effective", ">Kept now", "Because of"];
 
+const OF_DRILL: [&str; 4] = [">Declared", ">Predicted", ">Measured", "As declared"];
+
 pub(super) fn write(section: &mut Markup, page: &Page<'_>) {
+    write_settings(section, page);
+    write_drill(section, page);
+}
+
+fn write_settings(section: &mut Markup, page: &Page<'_>) {
     let picture = page.picture;
     let all = outcomes(&picture.tree, page.protections);
     if all.is_empty() {
@@ -37,6 +47,48 @@ pub(super) fn write(section: &mut Markup, page: &Page<'_>) {
     if page.multi_gen_lru && has_low() {
         note(section, DELAYED.trim_end());
     }
+}
+
+fn write_drill(section: &mut Markup, page: &Page<'_>) {
+    section.literal("<h3>Measured by a drill</h3>");
+    let Some((drill, memory)) = page.drill.and_then(|drill| Some((drill, drill.memory.as_ref()?))) else {
+        note(
+            section,
+            "No drill of memory was given: run \"fairslice drill --cpu --memory --json > FILE\" and \"fairslice report \
+             --drill FILE\".",
+        );
+        return;
+    };
+    note(
+        section,
+        &format!(
+            "Measured in a model of {} by {}: what was left to each where memory was short, and what each had that has a \
+             ceiling. Sizes are those of the machine.",
+            size(memory.bytes),
+            which(drill, page)
+        ),
+    );
+    for (what, rows) in [("Protected", &memory.protected), ("Ceiling", &memory.ceilings)] {
+        if !rows.is_empty() {
+            let head: Vec<&str> = [what].into_iter().chain(OF_DRILL).collect();
+            let label = format!("{what}, measured");
+            table::table(section, &label, &head, |table| {
+                table.element("tbody", &[], |body| rows.iter().for_each(|row| write_measured(body, row)));
+            });
+        }
+    }
+}
+
+fn write_measured(body: &mut Markup, measured: &MemoryRow) {
+    let MemoryRow { unit, user, depth, declared, predicted, measured, ok, of_bytes } = measured;
+    body.element("tr", &[], |row| {
+        table::name(row, &called(unit, user.as_ref()), (*depth).min(8));
+        for part in [Some(*declared), *predicted, *measured] {
+            table::number(row, &part.map(|part| size(in_bytes(part, *of_bytes))).unwrap_or_default());
+        }
+        let is_bad = *ok != Some(true);
+        table::verdict(row, if is_bad { "no" } else { "yes" }, is_bad);
+    });
 }
 
 fn write_cgroup(body: &mut Markup, picture: &Picture, id: Id, outcomes: &[Outcome]) {

@@ -4,12 +4,7 @@
 use super::markup::{Attributes, Markup};
 
 /// A table of these columns; a heading that begins with `>` is that of a column of numbers.
-pub(super) fn table(
-    section: &mut Markup,
-    label: &str,
-    head: &[&'static str],
-    rows: impl FnOnce(&mut Markup),
-) {
+pub(super) fn table(section: &mut Markup, label: &str, head: &[&str], rows: impl FnOnce(&mut Markup)) {
     let attributes = [("class", "scroll"), ("role", "region"), ("aria-label", label), ("tabindex", "0")];
     section.element("div", &attributes, |scroll| {
         scroll.element("table", &[], |table| {

@@ -103,6 +103,8 @@ pub enum Holds<'a> {
         /// Those that the kernel does not kill go on when it has killed one: `OOMPolicy=continue`, which scopes have since
         /// systemd 253. Before that they always do.
         outlive_kills: bool,
+        /// They are put into cgroups below the scope, which goes with those: `Delegate=`.
+        delegate: bool,
     },
 }
 
@@ -306,10 +308,14 @@ fn start_transient_unit(scope: &Scope<'_>) -> Result<Call<'static>> {
             // At shutdown it ends before the network does, or ssh clients hang.
             properties.push(("After", Variant::from(vec!["systemd-user-sessions.service"])));
         }
-        Holds::Loads { outlive_kills: true } => {
-            properties.push(("OOMPolicy", Variant::from("continue")));
+        Holds::Loads { outlive_kills, delegate } => {
+            if *outlive_kills {
+                properties.push(("OOMPolicy", Variant::from("continue")));
+            }
+            if *delegate {
+                properties.push(("Delegate", Variant::Bool(true)));
+            }
         }
-        Holds::Loads { outlive_kills: false } => {}
     }
     if let Holds::Service { stopped_with: Some(unit), .. } | Holds::Login { stopped_with: Some(unit) } =
         scope.holds
