@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb deb-arm64 binaries commands launcher source release reproducible sbom demo image images test lint unit export-test alarm-test report-test pam-test asan-test build-test root-test package-test package-test-arm64 piuparts ansible-lint ansible-tools vm-test vm-trixie vm-bookworm vm-forky vm-arm64 emulator vm-cloud vm-ansible vm-upgrade repo bench-launch bench-login bench-status clean
+.PHONY: help deb deb-arm64 deb-noopt binaries commands launcher source release reproducible sbom demo image images test lint unit export-test alarm-test report-test pam-test asan-test build-test root-test package-test package-test-arm64 piuparts ansible-lint ansible-tools vm-test vm-trixie vm-bookworm vm-forky vm-arm64 emulator vm-cloud vm-ansible vm-upgrade repo bench-launch bench-login bench-status clean
 
 # Whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -49,7 +49,11 @@ deb-arm64: PREPARED := arm64
 deb-arm64: DEBIAN := target/debian-arm64
 deb-arm64: FOR := --host-arch arm64
 deb-arm64: ## the same for arm64, compiled here: target/debian-arm64; no part of "make test"
-deb deb-arm64:
+deb-noopt: PREPARED := noopt
+deb-noopt: DEBIAN := target/debian-noopt
+deb-noopt: export DEB_BUILD_OPTIONS := noopt
+deb-noopt: ## the same without optimization, for the demonstration: in a third of the time
+deb deb-arm64 deb-noopt:
 	$(call say,what a build needs)
 	@tests/prepare $(PREPARED)
 	$(call say,the package)
@@ -60,21 +64,25 @@ deb deb-arm64:
 	@ls -l $(DEBIAN)/fairslice_*.deb
 
 # What is shipped carries the list of its dependencies ("cargo auditable", in the section .dep-v0), for "cargo audit bin"
-# and "trivy". One call of cargo for all but the launcher: what they share is compiled once. The launcher shares little,
+# and "trivy"; what is not optimized is not shipped. One call of cargo for all but the launcher: what they share is compiled once. The launcher shares little,
 # and is done before the largest of them is linked.
+IS_QUICK = $(filter noopt,$(DEB_BUILD_OPTIONS))
+AUDITABLE = $(if $(IS_QUICK),,auditable)
+PROFILE = $(if $(IS_QUICK),noopt,release)
+PROFILE_OF_LAUNCHER = $(if $(IS_QUICK),noopt,launcher)
 binaries: commands launcher
 
 commands:
-	RUSTFLAGS="$(RELEASE_FLAGS)" cargo auditable build --release --locked --target $(TARGET) $(call LINKER,$(TARGET)) \
+	RUSTFLAGS="$(RELEASE_FLAGS)" cargo $(AUDITABLE) build --profile $(PROFILE) --locked --target $(TARGET) $(call LINKER,$(TARGET)) \
 	    -p fairslice -p pam_fairslice --bin fairslice --bin fairslice-generator --lib
-	install -D -t $(PACKAGED) target/$(TARGET)/release/fairslice target/$(TARGET)/release/fairslice-generator
-	install -m 644 target/$(TARGET)/release/libpam_fairslice.so $(PACKAGED)/pam_fairslice.so
+	install -D -t $(PACKAGED) target/$(TARGET)/$(PROFILE)/fairslice target/$(TARGET)/$(PROFILE)/fairslice-generator
+	install -m 644 target/$(TARGET)/$(PROFILE)/libpam_fairslice.so $(PACKAGED)/pam_fairslice.so
 
 launcher:
 	target=$$($(LAUNCHER_TARGET)) && \
-	RUSTFLAGS="$(RELEASE_FLAGS) $(LAUNCHER_FLAGS)" cargo auditable build --profile launcher --locked --target $$target $(call LINKER,$$target) \
+	RUSTFLAGS="$(RELEASE_FLAGS) $(LAUNCHER_FLAGS)" cargo $(AUDITABLE) build --profile $(PROFILE_OF_LAUNCHER) --locked --target $$target $(call LINKER,$$target) \
 	    -p fairslice --no-default-features --bin fairslice-launch && \
-	install -D target/$$target/launcher/fairslice-launch $(PACKAGED)/fairslice-launch
+	install -D target/$$target/$(PROFILE_OF_LAUNCHER)/fairslice-launch $(PACKAGED)/fairslice-launch
 
 source: ## the source package with its crates, target/source/fairslice_*.dsc
 	@tests/prepare build
@@ -103,11 +111,13 @@ repo: ## a signed apt repository of the packages of "make deb" and "make deb-arm
 	@packaging/repository target/repo "$(URL)" "$(KEY)" target/debian/fairslice_*.deb $(wildcard target/debian-arm64/fairslice_*.deb)
 	@find target/repo -type f | sort
 
+# Whether there is no package of what there is now; what is built last is the list of it.
+CHANGED = $(shell find Cargo.toml Cargo.lock Makefile $$(ls -d src pam debian packaging man docs) -newer target/debian-noopt/fairslice.changes 2>&1 | head -n 1)
 demo: ## all of it, measured on a real machine that is booted for it
 	@tests/prepare vm
-	@$(MAKE) --no-print-directory --jobs=2 deb image
+	@$(MAKE) --no-print-directory --jobs=2 $(if $(CHANGED),deb-noopt) image
 	$(call say,the demonstration)
-	@$(SUDO) $(PYTHON) tests/vm/demo.py target/debian/fairslice_*.deb
+	@$(SUDO) $(PYTHON) tests/vm/demo.py target/debian-noopt/fairslice_*.deb
 
 image: ## the disk of the demonstration's machine, if there is none yet
 	@$(SUDO) $(PYTHON) tests/vm/image.py trixie
@@ -118,13 +128,16 @@ images:
 # Emulated machines take two hours for all that is tried on them. But for installing, logins, boots and removal, that is
 # done an eighth at a time: each commit's turn is another, and "make vm-test" is all of it.
 PART = $(shell echo $$(($$(git rev-list --count HEAD 2> /dev/null || echo 0) % 8 + 1)))/8
-# A browser takes two minutes to install and to try: with the first part only.
+# What takes minutes beside that has its turn as well: a browser, which has to be installed, in the first part,
+# AddressSanitizer in the even ones, two users' builds in the odd ones; in 1/1, all of them.
 BROWSER = $(if $(filter 1/%,$(PART)),report-test)
+SANITIZED = $(if $(filter 1/1 2/% 4/% 6/% 8/%,$(PART)),asan-test)
+BUILDS = $(if $(filter 1/% 3/% 5/% 7/%,$(PART)),build-test)
 test: ## everything that CI runs
 	@tests/prepare test
 	@$(MAKE) --no-print-directory lint unit export-test alarm-test $(BROWSER)
 	@$(MAKE) --no-print-directory --jobs=2 deb images
-	@$(MAKE) --no-print-directory pam-test asan-test root-test build-test package-test
+	@$(MAKE) --no-print-directory pam-test $(SANITIZED) root-test $(BUILDS) package-test
 	@$(MAKE) --no-print-directory vm-test FAIRSLICE_PART=$(PART)
 
 lint: ## formatting, clippy, documentation, licences

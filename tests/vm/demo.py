@@ -24,12 +24,12 @@ BOB = "user.slice/user-1001.slice"
 # asked the tool under test for its left column would agree with any mistake.
 DECLARED_SCORES = {"local-fs": -500, "local-doorman": -300, "local-content": 0, "local-slm": 500}
 # Alice and bob have the same score: which of their hogs is larger, and goes first, is not declared.
-FIRST_VICTIM, THEN_IN_ANY_ORDER = "local-slm", ["hog-alice", "hog-bob"]
-# Of services, alice and bob while these are busy. A drill has a load for root as well, by whose login all of this is done.
+HOGS = ["hog-alice", "hog-bob"]
+# The logins have the score of local-content, and come with it in any order.
+FIRST_VICTIM, LAST_VICTIMS = "local-slm", ["local-doorman", "local-fs"]
+# Of services, of a login, and of another login or a group of weight 100.
 DUE = [2 / 3, 1 / 6, 1 / 6]
-DUE_BESIDE_ROOT = [2 / 3, 1 / 9, 1 / 9]
 ANCESTOR_MASK = "/etc/systemd/system/foundry.slice.d/40-fairslice.conf"
-CEILING_MASK = "/etc/systemd/system/user.slice.d/40-fairslice.conf"
 GROUP = "/etc/fairslice/policy.d/50-group.toml"
 
 
@@ -73,8 +73,9 @@ class Demo:
             self.services()
             alice, bob = self.logins()
             self.cpu_shares(alice, bob)
-            self.group()
+            self.drills()
             self.memory(alice, bob)
+            self.kill_order()
             self.say("switching the machine off")
         print(f"\n{self.table}\n")
         self.say("everything is as declared" if self.table.ok() else "NOT everything is as declared")
@@ -128,7 +129,7 @@ class Demo:
         self.machine.root("systemctl kill -s USR1 local-slm")
         for session in (alice, bob):
             session.run("load --busy 4 > /dev/null & busy=$!")
-        measured = measure.cpu_shares(self.machine, [SERVICES_SLICE, ALICE, BOB])
+        measured = measure.cpu_shares(self.machine, [SERVICES_SLICE, ALICE, BOB], seconds=5, settle=1)
         # Shares say something only while everybody wants more than there is.
         contended = measured.cpus > 1.8
         note = "" if contended else f" ({measured.cpus:.2f} CPUs busy)"
@@ -137,26 +138,17 @@ class Demo:
         for session in (alice, bob):
             session.run("kill $busy; wait $busy")
 
-        self.say("fairslice drill, which has a load of its own for each service and login")
-        self.drill("  drill, with root", [["foundry.slice"], [ALICE], [BOB]], DUE_BESIDE_ROOT, 0)
-
+    def drills(self) -> None:
+        """By loads of the drill's own, of which root has one as well, by whose login all of this is done."""
+        self.say("alice and bob get a group whose members weigh 100 together; root, in none, weighs 100")
+        self.machine.put({GROUP: "[logins.group.acme]\ntotal_weight = 100\n"})
+        self.machine.root("groupadd --users alice,bob acme; fairslice apply")
+        groups = [["foundry.slice"], [ALICE, BOB], ["user.slice/user-0.slice"]]
+        self.drill("  drill, a group of both : root", groups, DUE, 0)
         self.say("the same without the weight that the package carries up to foundry.slice")
         self.machine.put({ANCESTOR_MASK: ""})
         measure.make_pid1_write_weights(self.machine)
-        self.drill("  ancestor's weight taken away", [["foundry.slice"], [ALICE], [BOB]], [1 / 2, 1 / 6, 1 / 6], 1)
-        self.machine.root(f"rm -r {Path(ANCESTOR_MASK).parent}")
-        measure.make_pid1_write_weights(self.machine)
-
-    def group(self) -> None:
-        self.say("alice and bob get a group whose members weigh 100 together; carol, in none, logs in and weighs 100")
-        self.machine.put({GROUP: "[logins.group.acme]\ntotal_weight = 100\n"})
-        self.machine.root(
-            "groupadd acme; for user in alice bob; do usermod -aG acme $user; done; useradd --create-home carol;"
-            " fairslice apply; systemd-run --quiet --unit=carol -p PAMName=sshd -p User=carol sleep infinity"
-        )
-        carol = f"user-{self.machine.root('id -u carol').strip()}.slice"
-        self.drill("  alice and bob in a group : carol", [["foundry.slice"], [ALICE, BOB], [carol]], DUE_BESIDE_ROOT, 0)
-        self.machine.root(f"systemctl stop carol; rm {GROUP}; fairslice apply")
+        self.drill("  drill, that weight taken away", groups, [1 / 2, 1 / 4, 1 / 4], 1)
 
     def drill(self, what: str, groups: list[list[str]], due: list[float], status: int) -> None:
         """Whether each group of units gets its part, and the drill says whether that is as declared."""
@@ -172,38 +164,28 @@ class Demo:
         self.table.add(what, expected, f"{measured}{note}", holds and measured.near(due))
 
     def memory(self, alice: Session, bob: Session) -> None:
-        everybody = measure.services(self.machine, measure.SERVICES)
-        self.say("alice and bob eat all memory that the ceiling of all logins lets them have: 400 and 300 MiB/s")
-        killed = self.killed(alice, bob)
-        unharmed = measure.services(self.machine, measure.SERVICES) == everybody
-        measured = f"{', '.join(sorted(killed))}{'' if unharmed else ', and services'}"
-        declared = ", ".join(THEN_IN_ANY_ORDER)
-        self.table.add("killed at the logins' ceiling", declared, measured)
-
-        self.say("the same without the ceiling: all memory there is")
-        self.machine.put({CEILING_MASK: "[Slice]\nCPUWeight=100\n"})
-        self.machine.root("systemctl daemon-reload && systemd-run --quiet --wait --slice=user.slice true")
         before = measure.services(self.machine, measure.SERVICES)
-        killed = self.killed(alice, bob)
-        as_declared = killed[:1] == [FIRST_VICTIM] and sorted(killed[1:]) == THEN_IN_ANY_ORDER
-        declared = f"{FIRST_VICTIM}, then the logins' hogs"
-        self.table.add("killed, in order", declared, ", ".join(killed), as_declared)
+        self.say("alice and bob eat all memory that the ceiling of all logins lets them have: 400 and 300 MiB/s")
+        measure.exhaust_memory(self.machine, [(alice, 400), (bob, 300)])
+        killed = sorted(str(victim) for victim in measure.killed_in_order(self.machine))
+        self.say(f"  the kernel killed {', '.join(killed) or 'nobody'}")
+        self.table.add("killed at the logins' ceiling", ", ".join(HOGS), ", ".join(killed))
 
         # By main process, since a service that was killed and restarted did not survive.
         after = measure.services(self.machine, measure.SERVICES)
         survived = [unit for unit in measure.SERVICES if after[unit] and after[unit] == before[unit]]
         connected = [session.user for session in (alice, bob) if answers(session)]
         self.say(f"  alive: {', '.join(survived)}; ssh connections of {' and '.join(connected)}")
-        self.table.add("services alive after it", "local-fs, local-doorman, local-content", ", ".join(survived))
+        self.table.add("services alive after it", ", ".join(measure.SERVICES), ", ".join(survived))
         self.table.add("ssh connections alive after it", "alice, bob", ", ".join(connected))
 
-    def killed(self, alice: Session, bob: Session) -> list[str]:
-        """Whom the kernel kills while alice and bob eat memory, in order."""
-        before = len(measure.killed_in_order(self.machine))
-        measure.exhaust_memory(self.machine, [(alice, 400), (bob, 300)])
-        killed = [str(victim) for victim in measure.killed_in_order(self.machine)[before:]]
-        self.say(f"  the kernel killed, in this order: {', '.join(killed) or 'nobody'}")
-        return killed
+    def kill_order(self) -> None:
+        self.say("fairslice drill --kill-order: a cgroup of its own runs out of memory")
+        said, found = measure.drill(self.machine, "--kill-order")
+        order = [row["unit"].removesuffix(".service") for row in found["kill_order"]["rows"]]
+        self.say(f"  exit {said}; the kernel killed, in this order: those of {', '.join(order)}")
+        declared, measured = (", ".join([first, "…", *last]) for first, last in [(FIRST_VICTIM, LAST_VICTIMS), (order[0], order[-2:])])
+        self.table.add("  drill, killed in order", declared, measured, said == 0 and declared == measured)
 
 
 def answers(session: Session) -> bool:

@@ -30,8 +30,7 @@ def install_services(machine: Machine) -> None:
     names = [f"{unit}.service" for unit in SERVICES]
     machine.put({f"{UNITS}/{name}": (GUEST / "units" / name).read_bytes() for name in names})
     machine.root(
-        f"install -d -m 755 /srv/foundry {TARGET_ROOT} && systemctl daemon-reload"
-        f" && systemctl enable --quiet --now {' '.join(SERVICES)} 2>&1"
+        f"install -d -m 755 /srv/foundry {TARGET_ROOT} && systemctl enable --quiet --now {' '.join(SERVICES)} 2>&1"
     )
 
 
@@ -168,7 +167,7 @@ def drill(machine: Machine, options: str = "", patience: float = 90) -> tuple[in
             return int(status), json.loads(said)
         if not re.search("tasks wait|is the least busy|to take over| is busy ", said) or time.monotonic() > end:
             raise VmError(f"fairslice drill: {said}")
-        time.sleep(3)
+        time.sleep(1)
 
 
 @dataclass(frozen=True)
