@@ -275,7 +275,9 @@ impl Plan {
     fn limited_at(&self, id: Id) -> Option<Limited> {
         let path = self.now.tree.path(id);
         let load = self.now.loads.iter().position(|load| *load == id);
-        let place = load.and_then(|at| self.places.get(at));
+        // A login has its slice for itself.
+        let has_it = |place: &&Place| !matches!(place.of, Of::Service(_)) && place.slice.cgroup() == path;
+        let place = load.and_then(|at| self.places.get(at)).or_else(|| self.places.iter().find(has_it));
         let declared = match load {
             Some(at) => self.declared.loads.get(at).copied(),
             None => self.declared.tree.find(&path),
