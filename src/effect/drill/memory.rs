@@ -27,6 +27,8 @@ const LEAST: u64 = 256 << 10;
 const BEYOND: u64 = 5;
 /// So small a part of what is protected all loads have beyond that.
 const MORE: u64 = 25;
+/// How often what is left is computed anew from what is left: it has become stable long before.
+const ROUNDS: usize = 50;
 /// The cgroup of one more load, which stands for nobody and has nothing that is protected: were protections not honoured,
 /// the others would lose as much as it does.
 const REST: &str = "rest";
@@ -172,7 +174,16 @@ impl Model {
             let memory = self.memory(*load);
             memory.min.max(memory.low).min(plan.ram).saturating_add(plan.ram)
         });
-        self.kept(&wanted.collect::<Vec<_>>(), plan.recursive)
+        let mut due = self.kept(&wanted.collect::<Vec<_>>(), plan.recursive);
+        // Where both protections are set, what one leaves to somebody depends on what the other lets others keep.
+        for _ in 0..ROUNDS {
+            let next = self.kept(&due, plan.recursive);
+            if next == due {
+                break;
+            }
+            due = next;
+        }
+        due
     }
 
     /// What reclaim leaves to each load, where they have read so much and all that is not protected is reclaimed.
@@ -467,6 +478,11 @@ mod tests {
             rows(&[("a.slice", 600.0, 0.0), ("x-1.service", 500.0, 0.0), ("x-2.service", 100.0, 0.0)])
         );
         assert!(planned("[logins]\nmemory_max = \"25%\"\n", &[]).protected().is_none());
+        // x-1 keeps 60 by its memory.low, so of the 90 that memory.min keeps of both, 30 are left.
+        let both = MemoryAttributes { min: 90 * MIB, ..low(60) };
+        let mixed = planned(POLICY, &[("a.slice", both), ("a.slice/x-1.service", low(60))]);
+        let found: Vec<f64> = protected(&mixed).iter().take(3).map(|(.., predicted)| *predicted).collect();
+        assert_eq!(found, [90.0, 60.0, 30.0]);
     }
 
     #[test]
