@@ -458,9 +458,11 @@ fn what_cannot_be_changed_is_said() {
     let elsewhere = tempfile::tempdir().unwrap();
     let directory = root.0.path().join("etc/fairslice");
     let mut command = if nix::unistd::geteuid().is_root() {
-        // Where everybody may execute it.
+        // Where everybody may execute it; by another process, or what a test beside this one starts meanwhile has it open
+        // for writing.
         let program = elsewhere.path().join("fairslice");
-        fs::copy(env!("CARGO_BIN_EXE_fairslice"), &program).unwrap();
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_fairslice")).arg(&program).status();
+        assert!(copied.unwrap().success());
         for directory in [elsewhere.path(), root.0.path()] {
             fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
         }
