@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help quick-tests packaged vm-bookworm-and-others deb deb-arm64 deb-noopt binaries commands launcher source release reproducible sbom demo image images test lint unit export-test alarm-test report-test pam-test asan-test build-test root-test package-test package-test-arm64 piuparts ansible-lint ansible-tools vm-test vm-trixie vm-bookworm vm-forky vm-arm64 emulator vm-cloud vm-ansible vm-upgrade repo bench-launch bench-login bench-status clean
+.PHONY: help deb deb-arm64 deb-noopt binaries commands launcher source release reproducible sbom demo image images test lint unit export-test alarm-test report-test pam-test asan-test build-test root-test package-test package-test-arm64 piuparts ansible-lint ansible-tools vm-test vm-trixie vm-bookworm vm-forky vm-arm64 emulator vm-cloud vm-ansible vm-upgrade repo bench-launch bench-login bench-status clean
 
 # Whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -135,22 +135,10 @@ SANITIZED = $(if $(filter 1/1 2/% 4/% 6/% 8/%,$(PART)),asan-test)
 BUILDS = $(if $(filter 1/% 3/% 5/% 7/%,$(PART)),build-test)
 test: ## everything that CI runs
 	@tests/prepare test
-	@$(MAKE) --no-print-directory --jobs=2 quick-tests packaged
-	@$(MAKE) --no-print-directory --jobs=2 vm-trixie vm-bookworm-and-others FAIRSLICE_PART=$(PART)
-
-# Of the package, one CPU does nothing but link for two minutes. Cargo would look for make's own job server.
-quick-tests:
-	@MAKEFLAGS= $(MAKE) --no-print-directory lint unit export-test alarm-test $(BROWSER)
-
-packaged:
-	@MAKEFLAGS= $(MAKE) --no-print-directory deb images
-
-# There is less to try on Debian 12. Commands that take minutes wait for a test that measures, and it for them.
-vm-bookworm-and-others:
-	@$(MAKE) --no-print-directory vm-bookworm
-	@for target in pam-test $(SANITIZED) root-test $(BUILDS) package-test; do \
-	    MAKEFLAGS= $(PYTHON) tests/vm/turn.py $(MAKE) --no-print-directory $$target; \
-	done
+	@$(MAKE) --no-print-directory lint unit export-test alarm-test $(BROWSER)
+	@$(MAKE) --no-print-directory --jobs=2 deb images
+	@$(MAKE) --no-print-directory pam-test $(SANITIZED) root-test $(BUILDS) package-test
+	@$(MAKE) --no-print-directory vm-test FAIRSLICE_PART=$(PART)
 
 lint: ## formatting, clippy, documentation, licences
 	$(call say,formatting)

@@ -11,6 +11,7 @@ logins, broken policies, attacks, boots, removal. A machine lives from the first
 """
 
 import contextlib
+import fcntl
 import os
 import subprocess
 import tempfile
@@ -18,9 +19,8 @@ from pathlib import Path
 
 import measure
 import pytest
-import turn as turns
 from _pytest.runner import runtestprotocol
-from image import base_image
+from image import base_image, cache_directory
 from machine import Machine, die_by_exception
 
 # What an admin may have added to a PAM file before the package came.
@@ -119,7 +119,14 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def turn(request):
     """Several runs go on at the same time, one for each release; a test that measures has the CPUs alone."""
-    with turns.turn(alone=request.node.get_closest_marker("alone") is not None):
+    alone = request.node.get_closest_marker("alone") is not None
+    cache = cache_directory()
+    cache.mkdir(parents=True, exist_ok=True)
+    with open(cache / "next", "w") as next, open(cache / "turn", "w") as turn:
+        # Whoever waits to be alone is the next.
+        fcntl.flock(next, fcntl.LOCK_EX)
+        fcntl.flock(turn, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(next, fcntl.LOCK_UN)
         yield
 
 
