@@ -129,7 +129,7 @@ class Demo:
         self.machine.root("systemctl kill -s USR1 local-slm")
         for session in (alice, bob):
             session.run("load --busy 4 > /dev/null & busy=$!")
-        measured = measure.cpu_shares(self.machine, [SERVICES_SLICE, ALICE, BOB], seconds=5, settle=1)
+        measured = measure.cpu_shares(self.machine, [SERVICES_SLICE, ALICE, BOB], seconds=6)
         # Shares say something only while everybody wants more than there is.
         contended = measured.cpus > 1.8
         note = "" if contended else f" ({measured.cpus:.2f} CPUs busy)"

@@ -1,8 +1,12 @@
 //! The processes of a drill: started, put into scopes by PID 1, set off, and ended, whatever becomes of who started
 //! them.
 //!
-//! Each is this very program. It has the kernel kill it when the drill ends, in whichever way, waits for a word on a
-//! pipe that has its other end nowhere else, and ends by itself in the end. A scope goes with the last process in it.
+//! Each is this very program. It waits for a word on a pipe that has its other end nowhere else, then has the kernel kill
+//! it when the drill ends, in whichever way, and ends by itself in the end. A scope goes with the last process in it.
+//!
+//! That is, with one that was in it: the kernel moves no process that is about to end and says that it has (`cgroup_migrate`
+//! of its `kernel/cgroup/cgroup.c`), and PID 1 keeps a scope that it takes to have one. So nobody ends at once who may be on
+//! the way into a scope, and where that was too early PID 1 ends the scope.
 #![forbid(unsafe_code)]
 
 use std::ffi::CStr;
@@ -36,6 +40,8 @@ use crate::units::{OomScoreAdj, SliceName};
 pub const COMMAND: &str = "drill-load";
 /// What a load writes once it is ready.
 const WORD: [u8; 1] = [b'.'];
+/// How long one that was not set off stays when the drill has ended: PID 1 may be about to move it.
+const GRACE: Duration = Duration::from_millis(500);
 /// After this a load ends by itself.
 const LONGEST: Duration = Duration::from_secs(25);
 /// How long PID 1 and the loads may take until all are where they belong: a second for ten of them on emulated CPUs,
@@ -94,6 +100,7 @@ struct Running {
 pub(super) struct Loads {
     running: Vec<Running>,
     deadline: Instant,
+    set_off: bool,
 }
 
 /// Where loads are put.
@@ -135,7 +142,7 @@ impl Loads {
     /// # Errors
     /// One cannot be started, or is not ready in time.
     pub(super) fn start(root: &Path, all: impl Iterator<Item = (OomScoreAdj, Work)>) -> Result<Self> {
-        let mut loads = Self { running: Vec::new(), deadline: Instant::now() + PATIENCE };
+        let mut loads = Self { running: Vec::new(), deadline: Instant::now() + PATIENCE, set_off: false };
         for (score, work) in all {
             loads.running.push(start(root, score, work).context("starting a load")?);
         }
@@ -229,6 +236,7 @@ impl Loads {
     /// # Errors
     /// One of them is gone.
     pub(super) fn go(&mut self, after: Duration) -> Result<()> {
+        self.set_off = true;
         let at = u64::try_from((uptime() + after).as_nanos())?.to_ne_bytes();
         for load in &mut self.running {
             load.go.write_all(&at).context("setting a load off")?;
@@ -250,6 +258,7 @@ impl Loads {
     /// # Errors
     /// One of them is gone, or has not read them in time.
     pub(super) fn have_read(&mut self, each: &[u64]) -> Result<()> {
+        self.set_off = true;
         for (load, bytes) in self.running.iter_mut().zip(each) {
             load.go.write_all(&bytes.to_ne_bytes()).context("telling a load how much to read")?;
         }
@@ -285,6 +294,9 @@ impl Loads {
 impl Drop for Loads {
     /// Nothing is left to do where one has ended by itself.
     fn drop(&mut self) {
+        if !self.set_off {
+            sleep(GRACE);
+        }
         for load in &mut self.running {
             let _ = load.child.kill();
         }
@@ -327,7 +339,8 @@ fn start(root: &Path, score: OomScoreAdj, work: Work) -> Result<Running> {
             command.args([format!("--read={major}:{minor}"), format!("--part={part}")]);
         }
     }
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    // In a group of its own, so that Ctrl-C on a terminal ends the drill alone.
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).spawn()?;
     match (child.stdin.take(), child.stdout.take()) {
         (Some(go), Some(answers)) => Ok(Running { child, go, answers }),
         _ => bail!("no pipe to it"),
@@ -340,8 +353,6 @@ fn start(root: &Path, score: OomScoreAdj, work: Work) -> Result<Running> {
 /// The parent is another, or the kernel refuses something.
 pub fn be(root: &Path, parent: i32, score: OomScoreAdj, work: Work) -> Result<()> {
     let end = Instant::now() + LONGEST;
-    be_first_to_go(root)?;
-    // It may have died before.
     if getppid().as_raw() != parent {
         bail!("it is fairslice drill that starts this, and {parent} is not the parent");
     }
@@ -356,12 +367,14 @@ pub fn be(root: &Path, parent: i32, score: OomScoreAdj, work: Work) -> Result<()
     let mut say = || stdout.write_all(&WORD).and_then(|()| stdout.flush());
     say().context("answering")?;
     if let (Work::Cache, Some(file)) = (work, &file) {
-        return cache_until(end, file, &mut say);
+        return cache_until(end, file, parent, &mut say);
     }
     let mut at = [0; 8];
     if stdin.read_exact(&mut at).is_err() {
+        sleep(GRACE);
         return Ok(());
     }
+    end_with(parent)?;
     sleep(Duration::from_nanos(u64::from_ne_bytes(at)).saturating_sub(uptime()));
     match work {
         Work::Spin => spin_until(end),
@@ -377,6 +390,15 @@ pub fn be(root: &Path, parent: i32, score: OomScoreAdj, work: Work) -> Result<()
             }
         }
         Work::Cache => {}
+    }
+    Ok(())
+}
+
+/// Has the kernel end this process with its parent, which may have died before.
+fn end_with(parent: i32) -> Result<()> {
+    set_pdeathsig(Signal::SIGKILL).context("having this process end with its parent")?;
+    if getppid().as_raw() != parent {
+        bail!("fairslice drill, process {parent}, has ended");
     }
     Ok(())
 }
@@ -403,11 +425,21 @@ fn hole(root: &Path) -> Result<File> {
 }
 
 /// Reads as much of the file as it is told, and drops all of it where that is nothing.
-fn cache_until(end: Instant, file: &File, say: &mut impl FnMut() -> io::Result<()>) -> Result<()> {
+fn cache_until(
+    end: Instant,
+    file: &File,
+    parent: i32,
+    say: &mut impl FnMut() -> io::Result<()>,
+) -> Result<()> {
     let (mut stdin, mut told) = (io::stdin(), [0; 8]);
     // It is there before the first word: in its own cgroup a load has nothing but what it reads.
     let mut piece = vec![1_u8; PIECE];
-    while is_readable(&stdin, end)? && stdin.read_exact(&mut told).is_ok() {
+    if !is_readable(&stdin, end)? || stdin.read_exact(&mut told).is_err() {
+        sleep(GRACE);
+        return Ok(());
+    }
+    end_with(parent)?;
+    loop {
         let bytes = u64::from_ne_bytes(told).min(HOLE);
         if bytes == 0 {
             fadvise(file, 0, None, Advice::DontNeed)?;
@@ -417,8 +449,10 @@ fn cache_until(end: Instant, file: &File, say: &mut impl FnMut() -> io::Result<(
             file.read_at(piece.get_mut(..most).unwrap_or_default(), at)?;
         }
         say().context("answering")?;
+        if !is_readable(&stdin, end)? || stdin.read_exact(&mut told).is_err() {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 fn read_until(end: Instant, disk: &File, part: u64) -> io::Result<()> {

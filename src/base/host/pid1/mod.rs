@@ -83,6 +83,10 @@ pub struct Scope<'a> {
     pub resources: &'a [(&'static str, u64)],
 }
 
+/// After this PID 1 ends a scope of loads, `RuntimeMaxSec=` in µs: where none of them was alive any more when it came to move
+/// them, it has nothing else to go by.
+const LONGEST_OF_LOADS: u64 = 30_000_000;
+
 /// Whose processes a scope takes in, which decides how they are stopped.
 #[derive(Debug)]
 pub enum Holds<'a> {
@@ -309,6 +313,7 @@ fn start_transient_unit(scope: &Scope<'_>) -> Result<Call<'static>> {
             properties.push(("After", Variant::from(vec!["systemd-user-sessions.service"])));
         }
         Holds::Loads { outlive_kills, delegate } => {
+            properties.push(("RuntimeMaxUSec", Variant::U64(LONGEST_OF_LOADS)));
             if *outlive_kills {
                 properties.push(("OOMPolicy", Variant::from("continue")));
             }
