@@ -43,7 +43,7 @@ MOST_AGAIN = 5
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "alone: no test of another run goes on at the same time")
-    config.addinivalue_line("markers", f"thorough(release={THOROUGH}): on this one only, nothing in it depends on it")
+    config.addinivalue_line("markers", f"thorough(release={THOROUGH}, …): on these only, nothing in it depends on it")
     die_by_exception()
 
 
@@ -103,7 +103,7 @@ def is_wanted(item) -> bool:
     marker = item.get_closest_marker("thorough")
     if release in ("forky", "arm64"):
         return marker is None and item.module.__name__ in REDUCED
-    return release is None or marker is None or release == (*marker.args, THOROUGH)[0]
+    return release is None or marker is None or release in (marker.args or (THOROUGH,))
 
 
 def pytest_collection_modifyitems(items):

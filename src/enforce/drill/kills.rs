@@ -22,7 +22,7 @@ use crate::host::oom;
 use crate::host::pid1::Manager;
 use crate::host::processes;
 use crate::host::tree::Tree;
-use crate::host::units::{self, Units};
+use crate::host::units::Units;
 use crate::text::shown;
 use crate::units::{MEMORY_MAX, MEMORY_SWAP_MAX, SliceName};
 
@@ -33,8 +33,8 @@ const STEP: u64 = 1 << 20;
 /// How long one kill may take, and how often is looked.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(5);
-/// The first systemd whose scopes take `OOMPolicy=`, and by default end with the first kill.
-const POLICY_OF_SCOPES: u16 = 253;
+/// So long after a limit was set nobody is being killed for it any more.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// What came of it.
 #[derive(Debug)]
@@ -74,14 +74,13 @@ pub fn drill_kills(before: &Before<'_>, plan: Plan, _lock: &Lock) -> Result<Kill
     let all = plan.targets.iter().map(|target| (target.raised, Work::Hold(EACH)));
     let mut loads = Loads::start(root, all)?;
     let (slice, scope) = (SliceName::system(), scope_name("oom"));
-    let place = Place {
-        slice: &slice,
-        scope: &scope,
-        resources: &[(MEMORY_MAX.bus, LIMIT), (MEMORY_SWAP_MAX.bus, 0)],
-        delegate: false,
-        outlive_kills: units::manager(root)?.version.is_some_and(|version| version >= POLICY_OF_SCOPES),
+    let put = |outlive_kills| {
+        let resources = &[(MEMORY_MAX.bus, LIMIT), (MEMORY_SWAP_MAX.bus, 0)];
+        let place = Place { slice: &slice, scope: &scope, resources, outlive_kills, delegate: false };
+        loads.put(root, &loads.pids(), &place)
     };
-    let cgroup = loads.put(root, &loads.pids(), &place)?;
+    // Which systemd has it does not tell: Debian 12's 252 ends a scope with the first kill, too.
+    let cgroup = put(true).or_else(|_| put(false))?;
     loads.wait_until_in(root, &vec![cgroup.clone(); plan.targets.len()])?;
     loads.go(Duration::ZERO)?;
     loads.wait_until_held()?;
@@ -120,12 +119,17 @@ fn kill_all(
     let mut killed: Vec<usize> = Vec::new();
     while killed.len() < pids.len() {
         let deadline = Instant::now() + PATIENCE;
-        let used =
-            cgroup::attribute(root, cgroup, "memory.current").and_then(|text| text.parse::<u64>().ok());
-        let used = used.with_context(|| format!("memory.current of {}: not a number", shown(cgroup)))?;
-        let limit = used.saturating_sub(STEP);
-        Manager::below(root).set_unit_properties(scope, &[(MEMORY_MAX.bus, limit)], deadline)?;
+        let mut lowered: Option<Instant> = None;
         while loads.ended()?.len() == killed.len() {
+            // Again, where something else could be reclaimed: pages of the program itself that nobody had used before.
+            if lowered.is_none_or(|lowered| lowered.elapsed() > AGAIN) {
+                let used = cgroup::attribute(root, cgroup, "memory.current")
+                    .and_then(|text| text.parse::<u64>().ok())
+                    .with_context(|| format!("memory.current of {}: not a number", shown(cgroup)))?;
+                let limit = used.saturating_sub(STEP);
+                Manager::below(root).set_unit_properties(scope, &[(MEMORY_MAX.bus, limit)], deadline)?;
+                lowered = Some(Instant::now());
+            }
             if Instant::now() >= deadline {
                 bail!(
                     "the kernel killed nobody within {} s of a limit below what is used",

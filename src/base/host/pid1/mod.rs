@@ -104,8 +104,8 @@ pub enum Holds<'a> {
     },
     /// A drill's own loads.
     Loads {
-        /// Those that the kernel does not kill go on when it has killed one: `OOMPolicy=continue`, which scopes have since
-        /// systemd 253. Before that they always do.
+        /// Those that the kernel does not kill go on when it has killed one: `OOMPolicy=continue`. A systemd whose scopes have
+        /// none refuses it; they go on then.
         outlive_kills: bool,
         /// They are put into cgroups below the scope, which goes with those: `Delegate=`.
         delegate: bool,
