@@ -64,8 +64,8 @@ deb deb-arm64 deb-noopt:
 	@ls -l $(DEBIAN)/fairslice_*.deb
 
 # What is shipped carries the list of its dependencies ("cargo auditable", in the section .dep-v0), for "cargo audit bin"
-# and "trivy"; what is not optimized is not shipped. One call of cargo for all but the launcher: what they share is compiled once. The launcher shares little,
-# and is done before the largest of them is linked.
+# and "trivy"; what is not optimized is not shipped. One call of cargo for all but the launcher: what they share is
+# compiled once. The launcher shares little, and is done before the largest of them is linked.
 IS_QUICK = $(filter noopt,$(DEB_BUILD_OPTIONS))
 AUDITABLE = $(if $(IS_QUICK),,auditable)
 PROFILE = $(if $(IS_QUICK),noopt,release)

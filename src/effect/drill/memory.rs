@@ -17,7 +17,7 @@ use crate::host::machine::Machine;
 use crate::host::tree::{Cgroup, Id, MemoryAttributes, Tree};
 use crate::policy::Policy;
 use crate::survey::snapshot::Snapshot;
-use crate::units::{MEMORY_HIGH, MEMORY_LOW, MEMORY_MAX, MEMORY_MIN, SliceName};
+use crate::units::{MEMORY_HIGH, MEMORY_LOW, MEMORY_MAX, MEMORY_MIN, Property, SliceName};
 
 /// What all loads hold together at most, in bytes.
 pub const SIZE: u64 = 48 << 20;
@@ -60,8 +60,8 @@ pub struct Fill {
     pub whole: u64,
     /// How much each of them reads, in bytes of the model, and last the one that stands for nobody.
     pub reads: Vec<u64>,
-    /// The attributes of the model's cgroups, by their paths from its root, in bytes; [`u64::MAX`] is none.
-    pub settings: Vec<(PathBuf, &'static str, u64)>,
+    /// What the model's cgroups set, by their paths from its root, in bytes; [`u64::MAX`] is no limit.
+    pub settings: Vec<(PathBuf, Property, u64)>,
 }
 
 /// How much of what the loads have read is left to each, once the rest has been reclaimed.
@@ -258,16 +258,12 @@ impl Plan {
         let missing = declared.iter().zip(&now).map(|(declared, now)| declared.saturating_sub(*now)).max();
         let more = missing.unwrap_or(0).saturating_add(most.div_ceil(MORE * now.len().max(1) as u64));
         let wanted: Vec<u64> = now.iter().map(|due| due.saturating_add(more)).collect();
-        let rest = sum(&wanted) / 2;
-        let whole = sum(&wanted).saturating_add(rest);
-        let settings = self.now.tree.ids().skip(1).flat_map(|id| {
-            let (path, memory) = (self.now.tree.path(id), self.now.memory(id));
-            let each = [(MEMORY_MIN, memory.min), (MEMORY_LOW, memory.low)].into_iter();
-            each.map(move |(property, bytes)| (path.clone(), property.attribute, scaled(bytes, whole)))
-        });
+        let settings = |memory: &MemoryAttributes| [(MEMORY_MIN, memory.min), (MEMORY_LOW, memory.low)];
+        let fill = self.fill(&wanted, sum(&wanted) / 2, 0, settings);
+        let whole = fill.whole;
         let parts = |due: &[u64]| due.iter().map(|due| part(*due, whole)).collect();
         Some(Protected {
-            fill: Fill { whole, reads: scaled_all(&wanted, rest, whole), settings: settings.collect() },
+            fill,
             kept: now.iter().map(|due| scaled(*due, whole)).sum(),
             declared: parts(&declared),
             predicted: parts(&now),
@@ -297,26 +293,41 @@ impl Plan {
         // What is more than the machine has is never reached.
         let largest = ceilings.into_iter().flatten().filter(|bytes| *bytes < self.ram).max()?;
         let wanted = self.wanted_beyond_ceiling(id, largest);
-        let whole: u64 = wanted.iter().sum::<u64>().max(1);
         let of = match place {
             Some(place) => place.of.clone(),
             None => Of::Slice(SliceName::new(self.now.tree.unit(id)?).ok()?),
         };
-        let settings = self.now.tree.ids().skip(1).flat_map(|id| {
-            let (path, memory) = (self.now.tree.path(id), self.now.memory(id));
-            let each = [(MEMORY_HIGH, memory.high), (MEMORY_MAX, memory.max)].into_iter();
-            each.map(move |(property, bytes)| {
-                (path.clone(), property.attribute, scaled(bytes, whole).max(LEAST))
-            })
-        });
+        let settings = |memory: &MemoryAttributes| [(MEMORY_HIGH, memory.high), (MEMORY_MAX, memory.max)];
         Some(Limited {
             depth: path.components().count() - 1,
             of,
             declared: declared.map_or(0, |id| self.declared.got(id, &wanted)),
             predicted: self.now.got(id, &wanted),
-            fill: Fill { whole, reads: scaled_all(&wanted, 0, whole), settings: settings.collect() },
+            fill: self.fill(&wanted, 0, LEAST, settings),
             cgroup: path,
         })
+    }
+
+    /// What the loads read, with the one that stands for nobody, under these settings of the machine, each `least` bytes in
+    /// the model.
+    fn fill(
+        &self,
+        wanted: &[u64],
+        rest: u64,
+        least: u64,
+        settings: impl Fn(&MemoryAttributes) -> [(Property, u64); 2],
+    ) -> Fill {
+        let whole = wanted.iter().fold(rest, |sum, wanted| sum.saturating_add(*wanted)).max(1);
+        let of = |id: Id| {
+            let path = self.now.tree.path(id);
+            let each = settings(&self.now.memory(id)).into_iter();
+            each.map(move |(property, bytes)| (path.clone(), property, scaled(bytes, whole).max(least)))
+        };
+        Fill {
+            whole,
+            reads: wanted.iter().chain([&rest]).map(|bytes| scaled(*bytes, whole)).collect(),
+            settings: self.now.tree.ids().skip(1).flat_map(of).collect(),
+        }
     }
 
     /// So much by the loads in a cgroup that its ceiling is reached, where those in it let them.
@@ -376,10 +387,6 @@ fn scaled(bytes: u64, whole: u64) -> u64 {
             u64::try_from(u128::from(bytes) * u128::from(SIZE) / u128::from(whole.max(1))).unwrap_or(u64::MAX)
         }
     }
-}
-
-fn scaled_all(bytes: &[u64], rest: u64, whole: u64) -> Vec<u64> {
-    bytes.iter().chain([&rest]).map(|bytes| scaled(*bytes, whole)).collect()
 }
 
 #[cfg(test)]

@@ -238,10 +238,10 @@ impl Model {
     /// Has the loads read, under these settings. A limit is one of what they read, beside what is there without.
     fn fill(&self, loads: &mut Loads, fill: &Fill) -> Result<()> {
         self.clear(loads, fill.reads.len())?;
-        for (cgroup, attribute, bytes) in &fill.settings {
-            let is_limit = [MEMORY_HIGH, MEMORY_MAX].iter().any(|limit| limit.attribute == *attribute);
+        for (cgroup, property, bytes) in &fill.settings {
+            let is_limit = [MEMORY_HIGH, MEMORY_MAX].contains(property);
             let more = if is_limit { self.unfilled(cgroup) } else { 0 };
-            self.write(cgroup, attribute, &cgroup::text(bytes.saturating_add(more)))?;
+            self.write(cgroup, property.attribute, &cgroup::text(bytes.saturating_add(more)))?;
         }
         loads.have_read(&fill.reads)
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::drilled::{CpuRow, Drilled, OfCpu, called};
+use super::drilled::{Drilled, OfCpu, PartsRow, called};
 use super::markup::Markup;
 use super::plot::{BAR, plot};
 use super::{Page, no_shares, note, table};
@@ -112,7 +112,7 @@ fn write_other(section: &mut Markup, drill: &OfCpu) {
     table::table(section, "CPU time, as the drill saw it", &OF_DRILL, |table| {
         table.element("tbody", &[], |body| {
             for row in &drill.rows {
-                let CpuRow { unit, user, depth, declared, predicted, measured } = row;
+                let PartsRow { unit, user, depth, declared, predicted, measured } = row;
                 let name = called(unit, user.as_ref());
                 let is_near = measured.is_some_and(|measured| (measured - declared).abs() <= drill.tolerance);
                 let figures = Figures { declared: *declared, effective: *predicted, measured: *measured };

@@ -29,11 +29,12 @@ pub(super) struct OfCpu {
     pub(super) tolerance: f64,
     /// `None` where nothing was started.
     pub(super) seconds: Option<f64>,
-    pub(super) rows: Vec<CpuRow>,
+    pub(super) rows: Vec<PartsRow>,
 }
 
+/// Parts of what all got.
 #[derive(Debug, Deserialize)]
-pub(super) struct CpuRow {
+pub(super) struct PartsRow {
     pub(super) unit: String,
     pub(super) user: Option<Text>,
     pub(super) depth: usize,
@@ -54,12 +55,8 @@ pub(super) struct OfMemory {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct MemoryRow {
-    pub(super) unit: String,
-    pub(super) user: Option<Text>,
-    pub(super) depth: usize,
-    pub(super) declared: f64,
-    pub(super) predicted: Option<f64>,
-    pub(super) measured: Option<f64>,
+    #[serde(flatten)]
+    pub(super) parts: PartsRow,
     pub(super) ok: Option<bool>,
     pub(super) of_bytes: u64,
 }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::cpu::which;
-use super::drilled::{MemoryRow, called};
+use super::drilled::{MemoryRow, PartsRow, called};
 use super::markup::Markup;
 use super::plot::{BAR, plot};
 use super::{Page, note, table};
@@ -80,7 +80,8 @@ fn write_drill(section: &mut Markup, page: &Page<'_>) {
 }
 
 fn write_measured(body: &mut Markup, measured: &MemoryRow) {
-    let MemoryRow { unit, user, depth, declared, predicted, measured, ok, of_bytes } = measured;
+    let MemoryRow { parts, ok, of_bytes } = measured;
+    let PartsRow { unit, user, depth, declared, predicted, measured } = parts;
     body.element("tr", &[], |row| {
         table::name(row, &called(unit, user.as_ref()), (*depth).min(8));
         for part in [Some(*declared), *predicted, *measured] {
