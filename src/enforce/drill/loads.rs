@@ -363,19 +363,21 @@ pub fn be(root: &Path, parent: i32, score: OomScoreAdj, work: Work) -> Result<()
         Work::Cache => Some(hole(root)?),
         Work::Spin | Work::Hold(_) => None,
     };
+    // It is there before the first word: in its own cgroup such a load has nothing but what it reads of its file.
+    let piece = vec![1_u8; if work == Work::Cache { PIECE } else { 0 }];
     let (mut stdin, mut stdout) = (io::stdin(), io::stdout());
     let mut say = || stdout.write_all(&WORD).and_then(|()| stdout.flush());
     say().context("answering")?;
-    if let (Work::Cache, Some(file)) = (work, &file) {
-        return cache_until(end, file, parent, &mut say);
-    }
-    let mut at = [0; 8];
-    if stdin.read_exact(&mut at).is_err() {
+    let mut told = [0; 8];
+    if stdin.read_exact(&mut told).is_err() {
         sleep(GRACE);
         return Ok(());
     }
     end_with(parent)?;
-    sleep(Duration::from_nanos(u64::from_ne_bytes(at)).saturating_sub(uptime()));
+    if let (Work::Cache, Some(file)) = (work, &file) {
+        return cache_until(end, file, piece, told, &mut say);
+    }
+    sleep(Duration::from_nanos(u64::from_ne_bytes(told)).saturating_sub(uptime()));
     match work {
         Work::Spin => spin_until(end),
         Work::Hold(bytes) => {
@@ -424,21 +426,15 @@ fn hole(root: &Path) -> Result<File> {
     make().with_context(|| format!("making a file without a name in {}", shown(&directory)))
 }
 
-/// Reads as much of the file as it is told, and drops all of it where that is nothing.
+/// Reads as much of the file as it is told, each time a piece, and drops all of it where that is nothing.
 fn cache_until(
     end: Instant,
     file: &File,
-    parent: i32,
+    mut piece: Vec<u8>,
+    mut told: [u8; 8],
     say: &mut impl FnMut() -> io::Result<()>,
 ) -> Result<()> {
-    let (mut stdin, mut told) = (io::stdin(), [0; 8]);
-    // It is there before the first word: in its own cgroup a load has nothing but what it reads.
-    let mut piece = vec![1_u8; PIECE];
-    if !is_readable(&stdin, end)? || stdin.read_exact(&mut told).is_err() {
-        sleep(GRACE);
-        return Ok(());
-    }
-    end_with(parent)?;
+    let mut stdin = io::stdin();
     loop {
         let bytes = u64::from_ne_bytes(told).min(HOLE);
         if bytes == 0 {
