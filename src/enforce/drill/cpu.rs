@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::loads::{Loads, Work, be_first_to_go};
+use super::own_cpu::OwnCpu;
 use super::{Before, LOOK, START, WINDOW, WINDOWS, can_compare, waited};
 use crate::effect::ancestors;
 use crate::effect::drill::cpu::{Load, Plan, common_cpus, declared, predicted};
@@ -69,15 +70,15 @@ pub fn drill_cpu(before: &Before<'_>, plan: Plan, _lock: &Lock) -> Result<CpuDri
     let bound = bound_to(&before.live.tree);
     let cpu = choose(&look(root)?, &common(before, &plan.loads), &bound).map_err(anyhow::Error::msg)?;
     let score = OomScoreAdj::new(1000).unwrap_or(OomScoreAdj::ZERO);
+    let own = OwnCpu::take(cpu)?;
     let mut loads = Loads::start(root, plan.loads.iter().map(|_| (score, Work::Spin)))?;
     let cgroups = loads.put_each(root, &plan.loads, "")?;
-    loads.bind(cpu)?;
     let mut drill = CpuDrill { plan: Plan::default(), cpu, rows: Vec::new(), ran: None };
     let scene = Scene::read(root, &cgroups)?;
     let declared = due(before, &plan.loads, cpu);
     let first = scene.clocks(root);
     loads.go(START)?;
-    sleep(START);
+    own.hand_over(START);
     let begun = Instant::now();
     for _ in 0..WINDOWS {
         sleep(WINDOW);

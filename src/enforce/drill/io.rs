@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::loads::{Loads, Work, be_first_to_go};
+use super::own_cpu::OwnCpu;
 use super::{Before, LOOK, START, WINDOW, WINDOWS, can_compare};
 use crate::effect::ancestors;
 use crate::effect::drill::io::{Plan, declared, plan, predicted};
@@ -79,6 +80,7 @@ pub fn drill_io(before: &Before<'_>, disk: Disk, _lock: &Lock) -> Result<IoDrill
     let (plan, declared) = planned(before, &disk);
     can_compare(plan.loads.len())?;
     look(root, &disk)?;
+    let _own = OwnCpu::here()?;
     be_first_to_go(root)?;
     let score = OomScoreAdj::new(1000).unwrap_or(OomScoreAdj::ZERO);
     let (major, minor) =

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::loads::{Loads, Place, Work, be_first_to_go, scope_name};
+use super::own_cpu::OwnCpu;
 use super::{Before, LIMIT, can_take};
 use crate::effect::drill::kills::{Plan, Row, rows};
 use crate::effect::kill_order::{Domain, KillScene, victims};
@@ -69,6 +70,7 @@ pub fn drill_kills(before: &Before<'_>, plan: Plan, _lock: &Lock) -> Result<Kill
         bail!("vm.panic_on_oom is set: the kernel could stop the machine for what runs out in one cgroup");
     }
     can_take(oom.available)?;
+    let _own = OwnCpu::here()?;
     let mut log = KernelLog::from_now(root)?;
     be_first_to_go(root)?;
     let all = plan.targets.iter().map(|target| (target.raised, Work::Hold(EACH)));
@@ -82,8 +84,7 @@ pub fn drill_kills(before: &Before<'_>, plan: Plan, _lock: &Lock) -> Result<Kill
     // Which systemd has it does not tell: Debian 12's 252 ends a scope with the first kill, too.
     let cgroup = put(true).or_else(|_| put(false))?;
     loads.wait_until_in(root, &vec![cgroup.clone(); plan.targets.len()])?;
-    loads.go(Duration::ZERO)?;
-    loads.wait_until_held()?;
+    loads.tell_each(&vec![0; plan.targets.len()])?;
     let predicted = predicted(root, &cgroup, &loads.pids(), oom.ram)?;
     let killed = kill_all(root, &cgroup, &scope, &mut loads, &mut log)?;
     let rows = rows(&plan.targets, &predicted, &killed);

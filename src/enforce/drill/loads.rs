@@ -22,10 +22,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl::{set_name, set_pdeathsig};
 use nix::sys::signal::Signal;
-use nix::unistd::{Pid, getppid};
+use nix::unistd::getppid;
 use rustix::fs::{Advice, Mode, OFlags, SeekFrom, fadvise, ftruncate, open, seek};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -144,10 +143,9 @@ impl Loads {
     pub(super) fn start(root: &Path, all: impl Iterator<Item = (OomScoreAdj, Work)>) -> Result<Self> {
         let mut loads = Self { running: Vec::new(), deadline: Instant::now() + PATIENCE, set_off: false };
         for (score, work) in all {
-            loads.running.push(start(root, score, work).context("starting a load")?);
-        }
-        for load in &mut loads.running {
+            let mut load = start(root, score, work).context("starting a load")?;
             load.hear(loads.deadline)?;
+            loads.running.push(load);
         }
         Ok(loads)
     }
@@ -216,21 +214,6 @@ impl Loads {
         Ok(())
     }
 
-    /// Has all of them run on one CPU.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub(super) fn bind(&self, cpu: u32) -> Result<()> {
-        let mut set = CpuSet::new();
-        let bound = usize::try_from(cpu).map(|cpu| set.set(cpu));
-        for pid in self.pids() {
-            bound.ok().and_then(Result::ok).context("no such CPU")?;
-            let pid = Pid::from_raw(i32::try_from(pid)?);
-            sched_setaffinity(pid, &set).with_context(|| format!("binding a load to CPU {cpu}"))?;
-        }
-        Ok(())
-    }
-
     /// Sets all of them off in so long a while, at the same moment.
     ///
     /// # Errors
@@ -244,25 +227,19 @@ impl Loads {
         Ok(())
     }
 
-    /// Waits until all of them say that they have what they are to.
+    /// Tells one after the other how many bytes of its file to have in the page cache, and one that holds memory to do so;
+    /// waits until each has.
     ///
     /// # Errors
-    /// One of them has not said so in time.
-    pub(super) fn wait_until_held(&mut self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        self.running.iter_mut().try_for_each(|load| load.hear(deadline))
-    }
-
-    /// Has each of them have so many bytes of its file in the page cache, and waits until all have.
-    ///
-    /// # Errors
-    /// One of them is gone, or has not read them in time.
-    pub(super) fn have_read(&mut self, each: &[u64]) -> Result<()> {
+    /// One of them is gone, or has not done it in time.
+    pub(super) fn tell_each(&mut self, each: &[u64]) -> Result<()> {
         self.set_off = true;
-        for (load, bytes) in self.running.iter_mut().zip(each) {
-            load.go.write_all(&bytes.to_ne_bytes()).context("telling a load how much to read")?;
+        let deadline = Instant::now() + PATIENCE;
+        for (load, number) in self.running.iter_mut().zip(each) {
+            load.go.write_all(&number.to_ne_bytes()).context("telling a load what to do")?;
+            load.hear(deadline)?;
         }
-        self.wait_until_held()
+        Ok(())
     }
 
     /// Whether all of them work.

@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{Mode, OFlags, mkdirat, openat};
 
 use super::loads::{FILES, Loads, Place, Work, be_first_to_go, scope_name};
+use super::own_cpu::OwnCpu;
 use super::{Before, LIMIT, LOOK, can_take, waited};
 use crate::bounded::read_opened;
 use crate::effect::ancestors;
@@ -91,6 +92,7 @@ pub fn drill_memory(before: &Before<'_>, _lock: &Lock) -> Result<MemoryDrill> {
         bail!("there is nothing to compare: no memory of what runs is protected or limited");
     }
     look(root)?;
+    let _own = OwnCpu::here()?;
     be_first_to_go(root)?;
     let begun = Instant::now();
     let score = OomScoreAdj::new(1000).unwrap_or(OomScoreAdj::ZERO);
@@ -232,7 +234,7 @@ impl Model {
                 self.write(cgroup, property.attribute, &cgroup::text(property.unset()))?;
             }
         }
-        loads.have_read(&vec![0; count])
+        loads.tell_each(&vec![0; count])
     }
 
     /// Has the loads read, under these settings. A limit is one of what they read, beside what is there without.
@@ -243,7 +245,7 @@ impl Model {
             let more = if is_limit { self.unfilled(cgroup) } else { 0 };
             self.write(cgroup, property.attribute, &cgroup::text(bytes.saturating_add(more)))?;
         }
-        loads.have_read(&fill.reads)
+        loads.tell_each(&fill.reads)
     }
 
     /// Whether the kernel puts down what a load reads to its cgroup.
@@ -251,7 +253,7 @@ impl Model {
         let of_loads = plan.of_loads();
         let each = SIZE / of_loads.len().max(1) as u64;
         self.clear(loads, of_loads.len())?;
-        loads.have_read(&vec![each; of_loads.len()])?;
+        loads.tell_each(&vec![each; of_loads.len()])?;
         for load in of_loads {
             let used = self.used(&load)?;
             if used < each / 10 * 9 {

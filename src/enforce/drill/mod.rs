@@ -10,6 +10,7 @@ mod io;
 mod kills;
 mod loads;
 mod memory;
+mod own_cpu;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
