@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deb deb-arm64 deb-noopt binaries commands launcher source release reproducible sbom demo image images test lint unit export-test alarm-test report-test pam-test asan-test build-test root-test package-test package-test-arm64 piuparts ansible-lint ansible-tools vm-test vm-trixie vm-bookworm vm-forky vm-arm64 emulator vm-cloud vm-ansible vm-upgrade repo bench-launch bench-login bench-status clean
+.PHONY: help deb deb-arm64 deb-noopt binaries commands launcher source release reproducible sbom demo image images test lint unit export-test alarm-test report-test pam-test asan-test build-test root-test package-test package-test-arm64 piuparts ansible-lint ansible-tools vm-test vm-trixie vm-bookworm vm-forky vm-arm64 emulator vm-cloud vm-ansible vm-upgrade repo bench-launch bench-login bench-status bench-drill clean
 
 # Whatever the user's own settings say.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -316,6 +316,12 @@ bench-status: ## fairslice status with 10,000 cgroups, beside find and grep
 	    sed -n 's/.*Executable.*(\(.*\))/\1/p')" $(BENCHED_STATUS)/harness
 	$(call say,on this machine)
 	@$(BENCHED_STATUS)/harness --fairslice $(BENCHED_STATUS)/usr/bin/fairslice
+
+bench-drill: ## what the requests of a service feel while fairslice drill runs, and while an ordinary process is busy
+	@tests/prepare vm
+	@$(MAKE) --no-print-directory deb image
+	$(call say,beside drills)
+	@$(SUDO) $(PYTHON) tests/vm/bench.py drill target/debian/fairslice_*.deb
 
 clean: ## what was built; machine images stay in ~/.cache/fairslice
 	@cargo clean

@@ -3,6 +3,7 @@
     python3 tests/vm/bench.py launch HARNESS target/debian/fairslice_*.deb     benches/launch, built
     python3 tests/vm/bench.py login DIRECTORY target/debian/fairslice_*.deb    benches/login, built: see Makefile
     python3 tests/vm/bench.py ssh target/debian/fairslice_*.deb                whole logins
+    python3 tests/vm/bench.py drill target/debian/fairslice_*.deb              what others feel of a drill
 
 launch: the launcher beside systemd-run and cgexec, as the main process of a service that is as its policy
 says. login: the module beside pam_systemd, where there is a slice of a user to look after. ssh: logins with
@@ -10,6 +11,7 @@ and without the module. Each runs in an emulated machine. Exit 0 whatever the fi
 """
 
 import argparse
+import random
 import shutil
 import sys
 import tempfile
@@ -20,13 +22,25 @@ import measure
 from image import RELEASES, VmError, base_image, run
 from machine import Machine, die_by_exception
 
-SOURCES = Path(__file__).resolve().parents[2] / "benches" / "launch"
+BENCHES = Path(__file__).resolve().parents[2] / "benches"
+SOURCES = BENCHES / "launch"
 DIRECTORY = "/opt/bench"
 # One that is right, and one whose score is still to be set when the first one plays its part:
 # a hundred higher, as the harness has it.
 POLICY = "[service.local-bench]\noom_score_adj = 100\n[service.local-raise]\noom_score_adj = 200\n"
 DEADLINE = 3600
 LOGINS, AT_A_TIME, BLOCK = 200, 20, 50
+# What goes on beside the neighbour, each as often as the others and in random order.
+BESIDE = {
+    "nothing": "sleep 6",
+    "an ordinary busy process": "timeout 6 load --busy 1 --bound > /dev/null; true",
+    "ten times systemd-run": "for i in $(seq 10); do systemd-run --quiet --scope --slice=foundry-services.slice true; done",
+    "drill --cpu": "fairslice drill --yes",
+    "drill --memory": "fairslice drill --yes --memory",
+    "drill --kill-order": "fairslice drill --yes --kill-order",
+}
+PAUSE = 2
+SEED = 7
 
 
 def tools() -> dict[str, bytes]:
@@ -98,14 +112,52 @@ def ssh(machine: Machine, options: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
+def drill(machine: Machine, options: argparse.Namespace) -> str:
+    measure.install_services(machine)
+    with tempfile.TemporaryDirectory() as work:
+        run(["gcc", "-static", "-O1", "-o", f"{work}/pace", BENCHES / "drill" / "pace.c"])
+        machine.put({f"{DIRECTORY}/pace": Path(work, "pace").read_bytes()}, mode=0o755)
+    # In memory: what it prints is written while it is measured.
+    requests = "/dev/shm/requests"
+    machine.root(
+        "systemd-run --quiet --unit=local-neighbour --slice=foundry-services.slice"
+        f" --property=StandardOutput=truncate:{requests} {DIRECTORY}/pace"
+    )
+    order = list(BESIDE) * options.rounds
+    random.Random(SEED).shuffle(order)
+    spans: dict[str, list[tuple[int, int]]] = {name: [] for name in BESIDE}
+    clock = "cut -d' ' -f1 /proc/uptime"
+    session = machine.session("root")
+    for at, name in enumerate(order):
+        said = session.run(f"sleep {PAUSE}; {clock}; {{ {BESIDE[name]}; }} > /dev/null 2> /tmp/said; echo $?; {clock}; cat /tmp/said")
+        begun, status, ended, *why = said.splitlines()
+        if status != "0":
+            print(f"{name}, left out: exit {status}: {' '.join(why)}", flush=True)
+            continue
+        spans[name].append((int(float(begun) * 1e9), int(float(ended) * 1e9)))
+        print(f"{at + 1} of {len(order)}: {name}, {float(ended) - float(begun):.1f} s", flush=True)
+    session.run("systemctl stop local-neighbour")
+    # The last one is written in part.
+    lines = session.run(f"cat {requests}").splitlines()[:-1]
+    taken = [tuple(map(int, line.split())) for line in lines]
+    table = [f"requests of a service every 10 ms, each 0.5 ms of work; milliseconds; seed {SEED}"]
+    for name, of_name in spans.items():
+        late = sorted(late for due, late in taken if any(begun <= due < ended for begun, ended in of_name))
+        if late:
+            at = "   ".join(f"{of:>4} {late[int((len(late) - 1) * of / 100)] / 1e6:6.2f}" for of in (50, 90, 99))
+            table.append(f"{name:26} {len(late):6} requests   percentiles {at}")
+    return "\n".join(table)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="what has to be measured where systemd is PID 1")
     parts = parser.add_subparsers(required=True)
-    for part, rounds in (launch, 1000), (login, 200), (ssh, None):
+    for part, rounds in (launch, 1000), (login, 200), (ssh, None), (drill, 10):
         arguments = parts.add_parser(part.__name__)
         arguments.set_defaults(part=part)
-        if rounds:
+        if part in (launch, login):
             arguments.add_argument("built", type=Path, help=f"benches/{part.__name__}, built")
+        if rounds:
             arguments.add_argument("--rounds", type=int, default=rounds)
         arguments.add_argument("package", type=Path, help="the .deb, from make deb")
         arguments.add_argument("--release", choices=RELEASES, default="trixie")
