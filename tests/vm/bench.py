@@ -1,4 +1,4 @@
-"""The parts of make bench-launch and make bench-login that need PID 1.
+"""The parts of make bench-launch, make bench-login and make bench-drill that need PID 1.
 
     python3 tests/vm/bench.py launch HARNESS target/debian/fairslice_*.deb     benches/launch, built
     python3 tests/vm/bench.py login DIRECTORY target/debian/fairslice_*.deb    benches/login, built: see Makefile
@@ -7,7 +7,9 @@
 
 launch: the launcher beside systemd-run and cgexec, as the main process of a service that is as its policy
 says. login: the module beside pam_systemd, where there is a slice of a user to look after. ssh: logins with
-and without the module. Each runs in an emulated machine. Exit 0 whatever the figures are; 2: could not be run.
+and without the module. drill: the requests of a service while a drill runs, while nothing else does, while an
+ordinary process keeps a CPU busy, and while PID 1 starts ten scopes. Each runs in an emulated machine. Exit 0
+whatever the figures are; 2: could not be run.
 """
 
 import argparse

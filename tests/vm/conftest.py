@@ -7,7 +7,7 @@ logins, broken policies, attacks, boots, removal. A machine lives from the first
     … -k trixie                     one release only
     … -k forky                      Debian testing: what REDUCED names; with an arm64 package also -k arm64
     … -k "trixie and not random_trees"  without the slowest test
-    FAIRSLICE_PART=3/8 …            the third eighth of all but ALWAYS, which is in each
+    FAIRSLICE_PART=3/8 …            the third eighth of all but ALWAYS, which each release has in every other one
 """
 
 import contextlib
@@ -33,8 +33,9 @@ THOROUGH = "trixie"
 # What a newer systemd or kernel may change, or another architecture: tried on Debian testing, and on arm64.
 REDUCED = {"test_1_install", "test_3_headcount", "test_3_logins", "test_5_boot", "test_6_removal"}
 
-# In each part, on each release: install, log in, boot, remove.
+# In each part, on one of the releases in turn, in even parts the first: install, log in, boot, remove.
 ALWAYS = {"test_1_install", "test_3_logins", "test_5_boot", "test_6_removal"}
+TURNS = ["bookworm", "trixie"]
 
 # What failed at first, and whether it passed the second time; and with how many a run has other reasons.
 AGAIN: dict[str, tuple[str, bool]] = {}
@@ -80,6 +81,10 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.line("\n".join(text.splitlines()[-60:]))
 
 
+def release_of(item) -> str | None:
+    return getattr(item, "callspec", None) and item.callspec.params.get("machine")
+
+
 def of_part(items: list) -> list:
     """FAIRSLICE_PART=2/3: what is tried in each part, and the second third of the rest.
 
@@ -87,19 +92,26 @@ def of_part(items: list) -> list:
     """
     part, parts = map(int, os.environ.get("FAIRSLICE_PART", "1/1").split("/"))
 
-    def piece(item) -> str | None:
+    def is_always(item) -> bool:
+        return item.module.__name__ in ALWAYS and item.get_closest_marker("thorough") is None
+
+    def piece(item) -> str:
         name = item.module.__name__
-        is_in_each = name in ALWAYS and item.get_closest_marker("thorough") is None
-        if is_in_each or "package" not in item.fixturenames:
-            return None
         return {"test_2_services": item.originalname, "test_4_fixes": item.name}.get(name, name)
 
-    pieces = sorted({piece(item) for item in items} - {None})
-    return [item for item in items if piece(item) is None or pieces.index(piece(item)) % parts == part - 1]
+    def is_of_part(item) -> bool:
+        if "package" not in item.fixturenames or parts == 1:
+            return True
+        if is_always(item):
+            return release_of(item) in (TURNS[part % 2], None)
+        return pieces.index(piece(item)) % parts == part - 1
+
+    pieces = sorted({piece(item) for item in items if "package" in item.fixturenames and not is_always(item)})
+    return list(filter(is_of_part, items))
 
 
 def is_wanted(item) -> bool:
-    release = getattr(item, "callspec", None) and item.callspec.params.get("machine")
+    release = release_of(item)
     marker = item.get_closest_marker("thorough")
     if release in ("forky", "arm64"):
         return marker is None and item.module.__name__ in REDUCED
