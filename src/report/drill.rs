@@ -17,6 +17,7 @@ use crate::effect::drill::rows::{Found, Row, TOLERANCE};
 use crate::effect::drill::{Of, kills};
 use crate::effect::memory::size;
 use crate::enforce::drill::{CpuDrill, IoDrill, KillDrill, Measured, MemoryDrill};
+use crate::host::disk::Divider;
 use crate::text::shown;
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
@@ -106,6 +107,21 @@ fn io_text(drill: &IoDrill) -> String {
     };
     write_rows(&mut text, &drill.rows);
     left_out(&mut text, &drill.plan.left_out);
+    if let (Some((ran, read)), Some(Divider::Cost), false) = (drill.ran, drill.disk.divider(), drill.holds())
+    {
+        #[allow(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "for people"
+        )]
+        let a_second = (read as f64 / ran.as_secs_f64()) as u64;
+        let _ = writeln!(
+            text,
+            "\nio.cost divides what its model says that the disk can do (io.cost.model); {disk} gave {} a second",
+            short(a_second)
+        );
+    }
     write_why(&mut text, &drill.rows);
     text
 }

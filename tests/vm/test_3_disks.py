@@ -97,41 +97,83 @@ io_weight = 30
 """
 
 
-@pytest.mark.alone
-@pytest.mark.thorough
-def test_a_drill_measures_what_is_declared_and_predicted(installed, disk):
+@pytest.fixture
+def shared(installed, disk):
+    """Three services in two slices, which share the disk."""
     names = ("one", "two", "three")
     installed.put({POLICY: SHARED, **{
         f"{UNITS}/disk-{name}.service": "[Service]\nExecStart=/usr/bin/sleep infinity\n" for name in names
     }})
     installed.root("systemctl daemon-reload; systemctl start disk-one disk-two disk-three; fairslice apply; true")
-    try:
-        status, found = measure.drill(installed, "--io")
-        rows = {row["unit"]: row for row in found["io"]["rows"]}
-        print(json.dumps(found["io"], indent=1))
-        assert (found["io"]["disk"], found["cpu"]) == (disk, None)
-        # That BFQ makes less of the packaged policy's weights above 100 is seen as well, and of nothing else.
-        assert all(abs(row["measured"] - row["predicted"]) < 0.03 for row in rows.values())
-        assert status == 1 and not rows["foundry.slice"]["ok"]
-        due = {unit: row["predicted"] for unit, row in rows.items()}
-        assert due["disks-a.slice"] == pytest.approx(2 * due["disks-b.slice"])
-        assert due["disk-one.service"] == pytest.approx(due["disk-two.service"] * 100 / 30)
-        assert rows["disks-a.slice"]["measured"] > 1.5 * rows["disks-b.slice"]["measured"]
-        # Another weight than is declared is seen.
-        installed.root("systemctl set-property --runtime disks-b.slice IOWeight=10")
-        status, found = measure.drill(installed, "--io")
-        row = next(row for row in found["io"]["rows"] if row["unit"] == "disks-b.slice")
-        assert status == 1 and not row["ok"] and row["predicted"] == pytest.approx(row["measured"], abs=0.03)
-        # Somebody reads.
-        read = f"dd if=/dev/{disk} of=/dev/null bs=1M iflag=direct status=none"
-        said = installed.root(f"{read} & sleep 2; fairslice drill --io --yes 2>&1; echo exit $?; kill %1 2>/dev/null; wait")
-        assert f"{disk} is busy " in said and "exit 2\n" in said
-        assert installed.root("find /sys/fs/cgroup -name 'fairslice-drill-*'; ps -eo comm | grep fairslice-drill; true") == ""
-    finally:
-        installed.root(
-            "systemctl stop 'disk-*'; rm -rf /run/systemd/system.control/disks-b.slice.d;"
-            f" rm -f {POLICY} {UNITS}/disk-*.service; systemctl daemon-reload; fairslice apply; true"
+    yield
+    installed.root(
+        "systemctl stop 'disk-*'; rm -rf /run/systemd/system.control/disks-b.slice.d;"
+        f" rm -f {POLICY} {UNITS}/disk-*.service; systemctl daemon-reload; fairslice apply; true"
+    )
+
+
+@pytest.mark.alone
+@pytest.mark.thorough
+def test_a_drill_measures_what_is_declared_and_predicted(installed, disk, shared):
+    status, found = measure.drill(installed, "--io")
+    rows = {row["unit"]: row for row in found["io"]["rows"]}
+    print(json.dumps(found["io"], indent=1))
+    assert (found["io"]["disk"], found["cpu"]) == (disk, None)
+    # That BFQ makes less of the packaged policy's weights above 100 is seen as well, and of nothing else.
+    assert all(abs(row["measured"] - row["predicted"]) < 0.03 for row in rows.values())
+    assert status == 1 and not rows["foundry.slice"]["ok"]
+    due = {unit: row["predicted"] for unit, row in rows.items()}
+    assert due["disks-a.slice"] == pytest.approx(2 * due["disks-b.slice"])
+    assert due["disk-one.service"] == pytest.approx(due["disk-two.service"] * 100 / 30)
+    assert rows["disks-a.slice"]["measured"] > 1.5 * rows["disks-b.slice"]["measured"]
+    # Another weight than is declared is seen.
+    installed.root("systemctl set-property --runtime disks-b.slice IOWeight=10")
+    status, found = measure.drill(installed, "--io")
+    row = next(row for row in found["io"]["rows"] if row["unit"] == "disks-b.slice")
+    assert status == 1 and not row["ok"] and row["predicted"] == pytest.approx(row["measured"], abs=0.03)
+    # Somebody reads.
+    read = f"dd if=/dev/{disk} of=/dev/null bs=1M iflag=direct status=none"
+    said = installed.root(f"{read} & sleep 2; fairslice drill --io --yes 2>&1; echo exit $?; kill %1 2>/dev/null; wait")
+    assert f"{disk} is busy " in said and "exit 2\n" in said
+    assert installed.root("find /sys/fs/cgroup -name 'fairslice-drill-*'; ps -eo comm | grep fairslice-drill; true") == ""
+
+
+@pytest.fixture
+def by_cost(installed, disk):
+    """io.cost on the disk instead of BFQ, with a model that has it read so many bytes a second."""
+    number = installed.root(f"echo none > /sys/block/{disk}/queue/scheduler; cat /sys/block/{disk}/dev").strip()
+
+    def with_model(rate: int) -> None:
+        model = f"ctrl=user model=linear rbps={rate} wbps={rate} " + " ".join(
+            f"{of}={1000 * 1000}" for of in ("rseqiops", "rrandiops", "wseqiops", "wrandiops")
         )
+        # min and max: the model is not to be bent to what the disk gives.
+        installed.root(
+            f"echo '{number} {model}' > /sys/fs/cgroup/io.cost.model;"
+            f" echo '{number} enable=1 ctrl=user min=100.00 max=100.00' > /sys/fs/cgroup/io.cost.qos"
+        )
+
+    yield with_model
+    installed.root(
+        f"echo '{number} ctrl=auto' > /sys/fs/cgroup/io.cost.model; echo '{number} enable=0 ctrl=auto' >"
+        f" /sys/fs/cgroup/io.cost.qos; echo bfq > /sys/block/{disk}/queue/scheduler"
+    )
+
+
+@pytest.mark.alone
+@pytest.mark.thorough
+def test_by_io_cost_all_is_as_declared_where_its_model_is_the_disks(installed, disk, shared, by_cost):
+    by_cost(10 * MIB)
+    status, found = measure.drill(installed, "--io")
+    print(json.dumps(found["io"], indent=1))
+    rows = {row["unit"]: row for row in found["io"]["rows"]}
+    assert (status, found["io"]["disk"]) == (0, disk)
+    assert rows["disks-a.slice"]["declared"] == pytest.approx(2 * rows["disks-b.slice"]["declared"])
+    # One that has it do ten times as much as it does holds nobody back.
+    by_cost(160 * MIB)
+    said = installed.root("fairslice drill --io --yes; echo exit $?")
+    assert f"io.cost divides what its model says that the disk can do (io.cost.model); {disk} gave 1" in said
+    assert said.endswith("exit 1\n"), said
 
 
 def test_a_disk_that_goes_by_no_weights_is_said_to(installed, disk):
