@@ -91,12 +91,14 @@ def alarms(machine: Machine) -> set[tuple[str, str, str]]:
     return {(one["labels"]["alertname"], one["labels"].get("unit", ""), one["state"]) for one in told}
 
 
-def until(machine: Machine, what: str, holds, since: float, timeline: list[str]) -> None:
+def until(machine: Machine, what: str, holds, since: float, timeline: list[str]) -> set[tuple[str, str, str]]:
+    """The alarms as soon as that holds of them."""
     end = time.monotonic() + DEADLINE
     while not holds(found := alarms(machine)):
         assert time.monotonic() < end, f"{what}: {found}, after {timeline}"
         time.sleep(0.3)
     timeline.append(f"{what} {time.monotonic() - since:.1f} s")
+    return found
 
 
 def test_a_drift_is_an_alarm_until_it_is_mended(watched, capsys):
@@ -112,8 +114,8 @@ def test_a_drift_is_an_alarm_until_it_is_mended(watched, capsys):
     watched.root(f"systemctl set-property {SLICE} CPUWeight=50")
     since = time.monotonic()
     until(watched, "seen", lambda found: any(one[:2] == alarm for one in found), since, timeline)
-    until(watched, "fires", lambda found: (*alarm, "firing") in found, since, timeline)
-    assert {one[0] for one in alarms(watched)} == {alarm[0]}, alarms(watched)
+    found = until(watched, "fires", lambda found: (*alarm, "firing") in found, since, timeline)
+    assert {one[0] for one in found} == {alarm[0]}, found
     findings = json.loads(watched.root("fairslice doctor --json", check=False))["findings"]
     [fix] = [finding["fix"] for finding in findings if SLICE in finding["subject"]]
     watched.root(fix["command"])
