@@ -109,17 +109,11 @@ fn io_text(drill: &IoDrill) -> String {
     left_out(&mut text, &drill.plan.left_out);
     if let (Some((ran, read)), Some(Divider::Cost), false) = (drill.ran, drill.disk.divider(), drill.holds())
     {
-        #[allow(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "for people"
-        )]
-        let a_second = (read as f64 / ran.as_secs_f64()) as u64;
+        let a_second = u128::from(read) * 1000 / ran.as_millis().max(1);
         let _ = writeln!(
             text,
             "\nio.cost divides what its model says that the disk can do (io.cost.model); {disk} gave {} a second",
-            short(a_second)
+            short(u64::try_from(a_second).unwrap_or(u64::MAX))
         );
     }
     write_why(&mut text, &drill.rows);

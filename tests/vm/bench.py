@@ -91,6 +91,10 @@ def login(machine: Machine, options: argparse.Namespace) -> str:
     )
 
 
+def percentile(values: list, of: int) -> float:
+    return sorted(values)[(len(values) - 1) * of // 100]
+
+
 def ssh(machine: Machine, options: argparse.Namespace) -> str:
     """In alternating blocks, so that a machine that gets slower meanwhile does so for both."""
     machine.root(f"install -d -m 755 {measure.TARGET_ROOT}")
@@ -108,8 +112,7 @@ def ssh(machine: Machine, options: argparse.Namespace) -> str:
                 raise VmError(f"the module had something to say, first: {said[0]}")
     lines = [f"{LOGINS} logins over ssh, {AT_A_TIME} at a time, in blocks of {BLOCK}; milliseconds"]
     for profile, name in ("--disable", "without pam_fairslice"), ("--enable", "with it"):
-        taken = sorted(times[profile])
-        median, late = taken[len(taken) // 2], taken[(len(taken) - 1) * 99 // 100]
+        median, late = (percentile(times[profile], of) for of in (50, 99))
         lines.append(f"{name:22} median {median * 1000:6.0f}   99th percentile {late * 1000:6.0f}")
     return "\n".join(lines)
 
@@ -144,9 +147,9 @@ def drill(machine: Machine, options: argparse.Namespace) -> str:
     taken = [tuple(map(int, line.split())) for line in lines]
     table = [f"requests of a service every 10 ms, each 0.5 ms of work; milliseconds; seed {SEED}"]
     for name, of_name in spans.items():
-        late = sorted(late for due, late in taken if any(begun <= due < ended for begun, ended in of_name))
+        late = [late for due, late in taken if any(begun <= due < ended for begun, ended in of_name)]
         if late:
-            at = "   ".join(f"{of:>4} {late[int((len(late) - 1) * of / 100)] / 1e6:6.2f}" for of in (50, 90, 99))
+            at = "   ".join(f"{of:>4} {percentile(late, of) / 1e6:6.2f}" for of in (50, 90, 99))
             table.append(f"{name:26} {len(late):6} requests   percentiles {at}")
     return "\n".join(table)
 
@@ -168,7 +171,7 @@ def main() -> int:
     try:
         for path in filter(None, (vars(options).get("built"), options.package)):
             if not path.exists():
-                raise VmError(f"no such file: {path}: make bench-launch or make bench-login makes it")
+                raise VmError(f"no such file: {path}: make bench-launch, bench-login or bench-drill makes it")
         image = base_image(options.release)
         name = RELEASES[options.release]
         print(f"\nbooting {name}, emulated, 2 CPUs: every time below is that of an emulator", flush=True)

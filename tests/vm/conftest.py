@@ -99,14 +99,16 @@ def of_part(items: list) -> list:
         name = item.module.__name__
         return {"test_2_services": item.originalname, "test_4_fixes": item.name}.get(name, name)
 
-    def is_of_part(item) -> bool:
-        if "package" not in item.fixturenames or parts == 1:
-            return True
-        if is_always(item):
-            return release_of(item) in (TURNS[part % 2], None)
-        return pieces.index(piece(item)) % parts == part - 1
+    def is_divided(item) -> bool:
+        return "package" in item.fixturenames and not is_always(item)
 
-    pieces = sorted({piece(item) for item in items if "package" in item.fixturenames and not is_always(item)})
+    def is_of_part(item) -> bool:
+        if is_divided(item):
+            return pieces.index(piece(item)) % parts == part - 1
+        release = release_of(item)
+        return parts == 1 or release not in TURNS or release == TURNS[part % 2]
+
+    pieces = sorted({piece(item) for item in items if is_divided(item)})
     return list(filter(is_of_part, items))
 
 

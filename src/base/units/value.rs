@@ -185,6 +185,8 @@ pub struct OomScoreAdj(i16);
 impl OomScoreAdj {
     /// Neither spared nor preferred.
     pub const ZERO: Self = Self(0);
+    /// Of who is killed first.
+    pub const MAX: Self = Self(1000);
 
     /// `None` outside −1000 to 1000.
     #[must_use]

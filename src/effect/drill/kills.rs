@@ -10,8 +10,6 @@ use crate::units::OomScoreAdj;
 
 /// So many processes at most.
 pub const MOST: usize = 10;
-/// The highest score: what has it is killed before all else.
-const HIGHEST: i16 = 1000;
 
 /// A process that is to be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,9 +82,9 @@ pub fn plan(policy: &Policy, live: &Snapshot) -> Plan {
 /// With the scores that they are given.
 fn raise(all: Vec<(Of, OomScoreAdj, OomScoreAdj)>) -> Plan {
     let mut plan = Plan::default();
-    let highest = all.iter().map(|(.., live)| live.get()).max().unwrap_or(HIGHEST);
+    let highest = all.iter().map(|(.., live)| *live).max().unwrap_or(OomScoreAdj::MAX);
     for (of, declared, live) in all {
-        let raised = i64::from(live.get()) + i64::from(HIGHEST) - i64::from(highest);
+        let raised = i64::from(live.get()) + i64::from(OomScoreAdj::MAX.get()) - i64::from(highest.get());
         match OomScoreAdj::new(raised).filter(|raised| raised.get() >= 0) {
             _ if live.get() == NEVER => plan.left_out.push((of, "its score is -1000: it is never killed")),
             None => plan.left_out.push((of, "its score is more than 1000 below the highest")),

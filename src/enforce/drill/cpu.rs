@@ -69,9 +69,8 @@ pub fn drill_cpu(before: &Before<'_>, plan: Plan, _lock: &Lock) -> Result<CpuDri
     be_first_to_go(root)?;
     let bound = bound_to(&before.live.tree);
     let cpu = choose(&look(root)?, &common(before, &plan.loads), &bound).map_err(anyhow::Error::msg)?;
-    let score = OomScoreAdj::new(1000).unwrap_or(OomScoreAdj::ZERO);
     let own = OwnCpu::take(cpu)?;
-    let mut loads = Loads::start(root, plan.loads.iter().map(|_| (score, Work::Spin)))?;
+    let mut loads = Loads::start(root, plan.loads.iter().map(|_| (OomScoreAdj::MAX, Work::Spin)))?;
     let cgroups = loads.put_each(root, &plan.loads, "")?;
     let mut drill = CpuDrill { plan: Plan::default(), cpu, rows: Vec::new(), ran: None };
     let scene = Scene::read(root, &cgroups)?;

@@ -82,12 +82,11 @@ pub fn drill_io(before: &Before<'_>, disk: Disk, _lock: &Lock) -> Result<IoDrill
     look(root, &disk)?;
     let _own = OwnCpu::here()?;
     be_first_to_go(root)?;
-    let score = OomScoreAdj::new(1000).unwrap_or(OomScoreAdj::ZERO);
     let (major, minor) =
         numbers(&disk.number).with_context(|| format!("{}: no number of a disk", shown(&disk.number)))?;
     // Each reads another part of the disk, so that none finds what another has read.
     let work = |at| Work::Read { major, minor, part: at };
-    let mut loads = Loads::start(root, (0..).zip(&plan.loads).map(|(at, _)| (score, work(at))))?;
+    let mut loads = Loads::start(root, (0..).zip(&plan.loads).map(|(at, _)| (OomScoreAdj::MAX, work(at))))?;
     let cgroups = loads.put_each(root, &plan.loads, "io-")?;
     let predicted = {
         let tree = Tree::read(root)?;

@@ -128,11 +128,12 @@ pub(super) fn scope_name(what: impl std::fmt::Display) -> String {
 /// # Errors
 /// The kernel refuses.
 pub(super) fn be_first_to_go(root: &Path) -> Result<()> {
-    set_pdeathsig(Signal::SIGKILL).context("having this process end with its parent")?;
-    match OomScoreAdj::new(1000) {
-        Some(highest) => set_own_oom_score_adj(root, highest),
-        None => Ok(()),
-    }
+    end_with_parent()?;
+    set_own_oom_score_adj(root, OomScoreAdj::MAX)
+}
+
+fn end_with_parent() -> Result<()> {
+    set_pdeathsig(Signal::SIGKILL).context("having this process end with its parent")
 }
 
 impl Loads {
@@ -375,7 +376,7 @@ pub fn be(root: &Path, parent: i32, score: OomScoreAdj, work: Work) -> Result<()
 
 /// Has the kernel end this process with its parent, which may have died before.
 fn end_with(parent: i32) -> Result<()> {
-    set_pdeathsig(Signal::SIGKILL).context("having this process end with its parent")?;
+    end_with_parent()?;
     if getppid().as_raw() != parent {
         bail!("fairslice drill, process {parent}, has ended");
     }

@@ -95,8 +95,7 @@ pub fn drill_memory(before: &Before<'_>, _lock: &Lock) -> Result<MemoryDrill> {
     let _own = OwnCpu::here()?;
     be_first_to_go(root)?;
     let begun = Instant::now();
-    let score = OomScoreAdj::new(1000).unwrap_or(OomScoreAdj::ZERO);
-    let mut loads = Loads::start(root, plan.of_loads().iter().map(|_| (score, Work::Cache)))?;
+    let mut loads = Loads::start(root, plan.of_loads().iter().map(|_| (OomScoreAdj::MAX, Work::Cache)))?;
     let model = Model::make(root, &loads, &plan)?;
     model.check_that_cache_counts(&mut loads, &plan)?;
     let protected = match &protected {
