@@ -150,79 +150,88 @@ def test_purging_it_leaves_nothing(installed):
     assert installed.root("dpkg --audit") == ""
 
 
+@pytest.fixture
+def removed(installed):
+    """The machine without the package and with the services, whichever tests came before."""
+    if "installed" in installed.root("dpkg-query -W -f '${db:Status-Status}' fairslice 2>&1; true").split():
+        let_go(installed)
+        installed.root(f"{APT} purge fairslice 2>&1 && mv /root/su-l {SU}")
+    return installed
+
+
 @pytest.mark.thorough("bookworm")
-def test_another_root_is_installed_to_from_outside(installed, package):
+def test_another_root_is_installed_to_from_outside(removed, package):
     """dpkg --root with --force-script-chrootless, as mmdebstrap has it: nothing of the host's is touched."""
     image = "/var/tmp/image"
     dpkg = f"DEBIAN_FRONTEND=noninteractive dpkg --root={image} --force-script-chrootless"
-    installed.put({"/var/tmp/fairslice.deb": package.read_bytes()})
+    removed.put({"/var/tmp/fairslice.deb": package.read_bytes()})
     # What the maintainer scripts meet there: PAM's and debconf's files, and a database in which all is installed.
     copied = "etc/pam.d etc/pam.conf etc/debconf.conf usr/share/pam-configs usr/share/pam var/lib/pam var/cache/debconf"
-    installed.root(
+    removed.root(
         f"mkdir -p {image}/etc/systemd/system/x.service.d {image}/var/lib/dpkg/info {image}/var/lib/dpkg/updates;"
         f" cd / && cp -a --parents {copied} var/lib/dpkg/status {image}"
     )
-    host = measure.listing(installed)
-    installed.root(f"{dpkg} --install /var/tmp/fairslice.deb 2>&1")
-    assert installed.root(f"cat {image}/etc/pam.d/common-session").count("pam_fairslice.so") == 1
-    installed.root(f"test -d {image}/etc/fairslice/policy.d; cd {image}/etc/systemd/system/x.service.d; echo '{HEADER}' > {ADOPTED}")
-    installed.root(f"{dpkg} --purge fairslice 2>&1")
-    assert "pam_fairslice" not in installed.root(f"cat {image}/etc/pam.d/*")
-    assert installed.root(f"cd {image}; ls -d etc/fairslice etc/systemd/system/x.service.d 2>/dev/null; true") == ""
-    assert measure.listing(installed) == host
-    installed.root(f"rm -r {image}")
+    host = measure.listing(removed)
+    removed.root(f"{dpkg} --install /var/tmp/fairslice.deb 2>&1")
+    assert removed.root(f"cat {image}/etc/pam.d/common-session").count("pam_fairslice.so") == 1
+    removed.root(f"test -d {image}/etc/fairslice/policy.d; cd {image}/etc/systemd/system/x.service.d; echo '{HEADER}' > {ADOPTED}")
+    removed.root(f"{dpkg} --purge fairslice 2>&1")
+    assert "pam_fairslice" not in removed.root(f"cat {image}/etc/pam.d/*")
+    assert removed.root(f"cd {image}; ls -d etc/fairslice etc/systemd/system/x.service.d 2>/dev/null; true") == ""
+    assert measure.listing(removed) == host
+    removed.root(f"rm -r {image}")
 
 
 @pytest.mark.thorough("bookworm")
-def test_in_a_chroot_it_is_installed_as_on_the_machine_itself(installed, package):
+def test_in_a_chroot_it_is_installed_as_on_the_machine_itself(removed, package):
     """As where an image is built: without systemd, /proc and a terminal, and without a word of it but dpkg's."""
     image, layers = "/var/tmp/image", "/var/tmp/layers"
-    installed.put({"/var/tmp/fairslice.deb": package.read_bytes()})
-    installed.root(
+    removed.put({"/var/tmp/fairslice.deb": package.read_bytes()})
+    removed.root(
         f"mkdir {image} {layers}; mount -t tmpfs layers {layers}; cd {layers}; mkdir upper work;"
         f" mount -t overlay -o lowerdir=/,upperdir={layers}/upper,workdir={layers}/work image {image}"
     )
-    host = measure.listing(installed)
-    said = installed.root(f"DEBIAN_FRONTEND=noninteractive chroot {image} dpkg --install /var/tmp/fairslice.deb 2>&1 < /dev/null")
+    host = measure.listing(removed)
+    said = removed.root(f"DEBIAN_FRONTEND=noninteractive chroot {image} dpkg --install /var/tmp/fairslice.deb 2>&1 < /dev/null")
     assert "fairslice:" not in said, said
     assert not re.search("warning|error|fail", said, re.IGNORECASE), said
-    changed = installed.root(f"cd {layers}/upper; find etc usr var/lib/pam -type f | sort | xargs -d '\\n' md5sum")
-    assert measure.listing(installed) == host
-    installed.root(f"umount {image} {layers}; rmdir {image} {layers}")
+    changed = removed.root(f"cd {layers}/upper; find etc usr var/lib/pam -type f | sort | xargs -d '\\n' md5sum")
+    assert measure.listing(removed) == host
+    removed.root(f"umount {image} {layers}; rmdir {image} {layers}")
     assert "pam_fairslice.so" in changed and "etc/pam.d/common-session\n" in changed
-    measure.install_package(installed, package, DPKG)
+    measure.install_package(removed, package, DPKG)
     # The backups of pam-auth-update and debconf are of what there was before.
     lines = [line for line in changed.splitlines() if not line.endswith(("-old", "etc/ld.so.cache"))]
     differing = "\n".join(lines) + "\n"
-    assert installed.root("cd /; md5sum --check --quiet 2>&1; true", input=differing.encode()) == ""
-    installed.root("dpkg --purge fairslice 2>&1")
+    assert removed.root("cd /; md5sum --check --quiet 2>&1; true", input=differing.encode()) == ""
+    removed.root("dpkg --purge fairslice 2>&1")
 
 
 @pytest.mark.thorough
-def test_without_it_a_login_inherits_sshds_score(installed):
+def test_without_it_a_login_inherits_sshds_score(removed):
     """What test_3 saw reset; if this fails, that test showed nothing."""
-    with measure.sshd_started_with_score(installed, -500):
-        assert installed.ssh("alice", "cat /proc/self/oom_score_adj").out == "-500\n"
+    with measure.sshd_started_with_score(removed, -500):
+        assert removed.ssh("alice", "cat /proc/self/oom_score_adj").out == "-500\n"
 
 
 @pytest.mark.thorough
-def test_an_admins_edit_inside_the_managed_block_is_not_lost(installed, package):
+def test_an_admins_edit_inside_the_managed_block_is_not_lost(removed, package):
     """pam-auth-update then refuses to touch the file; installing has to live with that."""
     edit = "session optional pam_echo.so file=/etc/admins-other-motd"
     path = "/etc/pam.d/common-session"
-    installed.root(f"cp -p {path} /root/common-session; sed -i '/^# end of pam-auth-update/i {edit}' {path}")
-    said = measure.install_package(installed, package, DPKG)
-    lines = installed.root(f"cat {path}").splitlines()
+    removed.root(f"cp -p {path} /root/common-session; sed -i '/^# end of pam-auth-update/i {edit}' {path}")
+    said = measure.install_package(removed, package, DPKG)
+    lines = removed.root(f"cat {path}").splitlines()
     assert edit in lines
     for file in (path, f"{path}-noninteractive"):
         left = f"fairslice: no login through {file} gets its place, for PAM's files were edited by hand; add at its end: {LINE}\n"
         assert left in said, said
     # As it is said.
-    installed.root(f"echo '{LINE}' >> {path}")
+    removed.root(f"echo '{LINE}' >> {path}")
     assert conftest.ADMINS_LINE in lines
-    assert installed.ssh("alice", "echo $CARGO_TARGET_DIR").out == f"{measure.TARGET_ROOT}/alice\n"
+    assert removed.ssh("alice", "echo $CARGO_TARGET_DIR").out == f"{measure.TARGET_ROOT}/alice\n"
     # The line is the administrator's, and is named.
-    said = installed.root("dpkg --purge fairslice 2>&1")
+    said = removed.root("dpkg --purge fairslice 2>&1")
     assert re.search(rf"\n  {path}:\d+:{LINE}\n", said), said
-    assert installed.root(f"cat {path}").splitlines() == [*lines, LINE]
-    installed.root(f"mv /root/common-session {path}")
+    assert removed.root(f"cat {path}").splitlines() == [*lines, LINE]
+    removed.root(f"mv /root/common-session {path}")
