@@ -12,9 +12,8 @@ use super::out::{print, print_error};
 use super::{FOUND, complain, lock, stamp};
 use crate::effect::drill::{cpu, kills};
 use crate::enforce::drill::{
-    self, Before, CpuDrill, IoDrill, MemoryDrill, Work, drill_cpu, drill_io, drill_kills, drill_memory,
+    self, Before, CpuDrill, IoDrill, MemoryDrill, Turn, Work, drill_cpu, drill_io, drill_kills, drill_memory,
 };
-use crate::enforce::lock::Lock;
 use crate::host::block_device::numbers;
 use crate::host::disk::Disk;
 use crate::report::{self, DrillView};
@@ -98,12 +97,12 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<u8> {
     if !options.yes {
         ask(options, disk.as_ref())?;
     }
-    let lock = lock(root, Duration::ZERO)?;
+    let turn = Turn::begin(root, lock(root, Duration::ZERO)?)?;
     // Somebody may have taken their time to answer.
     let before = if options.yes { before } else { Before::read(root, &loaded.policy)? };
     let mut view = DrillView::default();
     // What has been measured is said whatever becomes of the rest.
-    let done = measure(&before, options, disk, &lock, &mut view);
+    let done = measure(&before, options, disk, &turn, &mut view);
     if !view.is_empty() {
         say_view(root, &view, options.json)?;
     }
@@ -115,20 +114,20 @@ fn measure(
     before: &Before<'_>,
     options: &Options,
     disk: Option<Disk>,
-    lock: &Lock,
+    turn: &Turn,
     view: &mut DrillView,
 ) -> Result<()> {
     if options.cpu() {
-        view.cpu = Some(drill_cpu(before, cpu::plan(before.policy, &before.live), lock)?);
+        view.cpu = Some(drill_cpu(before, cpu::plan(before.policy, &before.live), turn)?);
     }
     if let Some(disk) = disk {
-        view.io = Some(drill_io(before, disk, lock)?);
+        view.io = Some(drill_io(before, disk, turn)?);
     }
     if options.memory {
-        view.memory = Some(drill_memory(before, lock)?);
+        view.memory = Some(drill_memory(before, turn)?);
     }
     if options.kill_order {
-        view.kills = Some(drill_kills(before, kills::plan(before.policy, &before.live), lock)?);
+        view.kills = Some(drill_kills(before, kills::plan(before.policy, &before.live), turn)?);
     }
     Ok(())
 }

@@ -18,14 +18,18 @@ TOLERANCE = 0.1
 def disk(installed):
     """A second disk, with BFQ; its name."""
     name = installed.add_disk(DISK, 16 * MIB)
-    installed.root(f"echo bfq > /sys/block/{name}/queue/scheduler")
-    for knob, value in KNOBS.items():
-        installed.root(f"echo {value} > /sys/block/{name}/queue/iosched/{knob}")
+    by_bfq(installed, name)
     yield name
     installed.root(f"cd {UNITS}; rm -f disk-*.service; systemctl daemon-reload")
     installed.remove_disk(DISK)
     # BFQ stays loaded while a disk has it, and its attributes with it.
     installed.root("modprobe -r bfq; true")
+
+
+def by_bfq(machine, disk: str) -> None:
+    queue = f"/sys/block/{disk}/queue"
+    knobs = "".join(f"; echo {value} > {queue}/iosched/{knob}" for knob, value in KNOBS.items())
+    machine.root(f"echo bfq > {queue}/scheduler{knobs}")
 
 
 def start(machine, disk: str, weights: dict[str, int]) -> None:
@@ -156,8 +160,9 @@ def by_cost(installed, disk):
     yield with_model
     installed.root(
         f"echo '{number} ctrl=auto' > /sys/fs/cgroup/io.cost.model; echo '{number} enable=0 ctrl=auto' >"
-        f" /sys/fs/cgroup/io.cost.qos; echo bfq > /sys/block/{disk}/queue/scheduler"
+        " /sys/fs/cgroup/io.cost.qos"
     )
+    by_bfq(installed, disk)
 
 
 @pytest.mark.alone
@@ -182,7 +187,7 @@ def test_a_disk_that_goes_by_no_weights_is_said_to(installed, disk):
     assert "\nnvme0n1: no weight counts: it has the scheduler none and no io.cost\n" in said
     installed.root(f"echo none > /sys/block/{disk}/queue/scheduler")
     said = installed.root("fairslice drill --io --yes 2>&1; echo exit $?")
-    installed.root(f"echo bfq > /sys/block/{disk}/queue/scheduler")
+    by_bfq(installed, disk)
     assert "weights decide nothing on the disks here, so nothing could be measured: nvme0n1 has the scheduler none" in said
     assert said.endswith("exit 2\n")
 
@@ -205,9 +210,10 @@ def as_before(installed, disk):
         "rm -f /etc/tmpfiles.d/io-cost.conf /etc/udev/rules.d/60-bfq.rules; udevadm control --reload;"
         " while read -r number rest; do"
         ' echo "$number enable=0" > /sys/fs/cgroup/io.cost.qos; done < /sys/fs/cgroup/io.cost.qos;'
-        f" echo none > /sys/block/nvme0n1/queue/scheduler; echo bfq > /sys/block/{disk}/queue/scheduler;"
+        " echo none > /sys/block/nvme0n1/queue/scheduler;"
         " systemctl stop 'disk-*' disks.slice; rm -rf /etc/systemd/system.control/disk-*; systemctl daemon-reload"
     )
+    by_bfq(installed, disk)
 
 
 @pytest.mark.thorough
@@ -257,7 +263,7 @@ def test_what_bfq_makes_of_a_weight_is_found_and_the_fix_works(installed, disk, 
 def test_a_weight_that_bfq_was_never_told_is_found_and_the_fix_works(installed, disk, as_before):
     installed.root(f"echo none > /sys/block/{disk}/queue/scheduler; modprobe -r bfq")
     start(installed, disk, {"one": 40})
-    installed.root(f"echo bfq > /sys/block/{disk}/queue/scheduler")
+    by_bfq(installed, disk)
     found = only(installed, "FS013")
     assert found["what"] == f"IOWeight=40 counts as 100 on {disk}, not as 40"
     installed.root(found["fix"]["command"])

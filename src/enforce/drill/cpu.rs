@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::loads::{Loads, Work, be_first_to_go};
+use super::loads::{Loads, Work};
 use super::own_cpu::OwnCpu;
-use super::{Before, LOOK, START, WINDOW, WINDOWS, can_compare, waited};
+use super::{Before, LOOK, START, Turn, WINDOW, WINDOWS, can_compare, waited};
 use crate::effect::ancestors;
 use crate::effect::drill::cpu::{Load, Plan, common_cpus, declared, predicted};
 use crate::effect::drill::look::{Look, Refusal, choose};
 use crate::effect::drill::rows::{Found, Row, normalised, rows};
-use crate::enforce::lock::Lock;
 use crate::host::cgroup;
 use crate::host::cpu_set::CpuSet;
 use crate::host::idle::Idle;
@@ -63,10 +62,9 @@ impl CpuDrill {
 ///
 /// # Errors
 /// Somebody would feel it, or a load cannot be started or put where it belongs.
-pub fn drill_cpu(before: &Before<'_>, plan: Plan, _lock: &Lock) -> Result<CpuDrill> {
+pub fn drill_cpu(before: &Before<'_>, plan: Plan, _turn: &Turn) -> Result<CpuDrill> {
     let root = before.root;
     can_compare(plan.loads.len())?;
-    be_first_to_go(root)?;
     let bound = bound_to(&before.live.tree);
     let cpu = choose(&look(root)?, &common(before, &plan.loads), &bound).map_err(anyhow::Error::msg)?;
     let own = OwnCpu::take(cpu)?;

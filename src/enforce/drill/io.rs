@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::loads::{Loads, Work, be_first_to_go};
+use super::loads::{Loads, Work};
 use super::own_cpu::OwnCpu;
-use super::{Before, LOOK, START, WINDOW, WINDOWS, can_compare};
+use super::{Before, LOOK, START, Turn, WINDOW, WINDOWS, can_compare};
 use crate::effect::ancestors;
 use crate::effect::drill::io::{Plan, declared, plan, predicted};
 use crate::effect::drill::rows::{Found, Row, normalised, rows};
-use crate::enforce::lock::Lock;
 use crate::host::block_device::numbers;
 use crate::host::disk::{Disk, Disks, busy_time};
 use crate::host::io_weights;
@@ -75,13 +74,12 @@ pub fn disk(root: &Path) -> Result<Disk> {
 ///
 /// # Errors
 /// Somebody uses the disk, or a load cannot be started or put where it belongs.
-pub fn drill_io(before: &Before<'_>, disk: Disk, _lock: &Lock) -> Result<IoDrill> {
+pub fn drill_io(before: &Before<'_>, disk: Disk, _turn: &Turn) -> Result<IoDrill> {
     let root = before.root;
     let (plan, declared) = planned(before, &disk);
     can_compare(plan.loads.len())?;
     look(root, &disk)?;
     let _own = OwnCpu::here()?;
-    be_first_to_go(root)?;
     let (major, minor) =
         numbers(&disk.number).with_context(|| format!("{}: no number of a disk", shown(&disk.number)))?;
     // Each reads another part of the disk, so that none finds what another has read.

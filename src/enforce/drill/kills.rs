@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::loads::{Loads, Place, Work, be_first_to_go, scope_name};
+use super::loads::{Loads, Place, Work, scope_name};
 use super::own_cpu::OwnCpu;
-use super::{Before, LIMIT, can_take};
+use super::{Before, LIMIT, Turn, can_take};
 use crate::effect::drill::kills::{Plan, Row, rows};
 use crate::effect::kill_order::{Domain, KillScene, victims};
-use crate::enforce::lock::Lock;
 use crate::host::cgroup;
 use crate::host::kernel_log::KernelLog;
 use crate::host::oom;
@@ -58,7 +57,7 @@ impl KillDrill {
 ///
 /// # Errors
 /// The kernel would stop the machine instead; a process cannot be started or put where it belongs, or is not killed.
-pub fn drill_kills(before: &Before<'_>, plan: Plan, _lock: &Lock) -> Result<KillDrill> {
+pub fn drill_kills(before: &Before<'_>, plan: Plan, _turn: &Turn) -> Result<KillDrill> {
     let root = before.root;
     if plan.targets.len() < 2 {
         bail!(
@@ -72,7 +71,6 @@ pub fn drill_kills(before: &Before<'_>, plan: Plan, _lock: &Lock) -> Result<Kill
     can_take(oom.available)?;
     let _own = OwnCpu::here()?;
     let mut log = KernelLog::from_now(root)?;
-    be_first_to_go(root)?;
     let all = plan.targets.iter().map(|target| (target.raised, Work::Hold(EACH)));
     let mut loads = Loads::start(root, all)?;
     let (slice, scope) = (SliceName::system(), scope_name("oom"));

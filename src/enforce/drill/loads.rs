@@ -123,16 +123,11 @@ pub(super) fn scope_name(what: impl std::fmt::Display) -> String {
     format!("fairslice-drill-{}-{what}.scope", id())
 }
 
-/// Makes this process one that ends with its parent, and that is killed before all others where memory runs out.
+/// Has the kernel end this process with its parent.
 ///
 /// # Errors
 /// The kernel refuses.
-pub(super) fn be_first_to_go(root: &Path) -> Result<()> {
-    end_with_parent()?;
-    set_own_oom_score_adj(root, OomScoreAdj::MAX)
-}
-
-fn end_with_parent() -> Result<()> {
+pub(super) fn end_with_parent() -> Result<()> {
     set_pdeathsig(Signal::SIGKILL).context("having this process end with its parent")
 }
 

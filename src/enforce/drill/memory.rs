@@ -15,15 +15,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{Mode, OFlags, mkdirat, openat};
 
-use super::loads::{FILES, Loads, Place, Work, be_first_to_go, scope_name};
+use super::loads::{FILES, Loads, Place, Work, scope_name};
 use super::own_cpu::OwnCpu;
-use super::{Before, LIMIT, LOOK, can_take, waited};
+use super::{Before, LIMIT, LOOK, Turn, can_take, waited};
 use crate::bounded::read_opened;
 use crate::effect::ancestors;
 use crate::effect::drill::look::is_not_short;
 use crate::effect::drill::memory::{Fill, Limited, Plan, Protected, SIZE, plan};
 use crate::effect::drill::rows::Row;
-use crate::enforce::lock::Lock;
 use crate::host::cgroup;
 use crate::host::cgroup_directory::open_cgroup;
 use crate::host::oom;
@@ -85,7 +84,7 @@ impl MemoryDrill {
 ///
 /// # Errors
 /// Somebody would feel it, a load cannot be started or put where it belongs, or its cache is not counted.
-pub fn drill_memory(before: &Before<'_>, _lock: &Lock) -> Result<MemoryDrill> {
+pub fn drill_memory(before: &Before<'_>, _turn: &Turn) -> Result<MemoryDrill> {
     let (root, plan) = (before.root, planned(before));
     let (protected, limited) = (plan.protected(), plan.limited());
     if protected.is_none() && limited.is_empty() {
@@ -93,7 +92,6 @@ pub fn drill_memory(before: &Before<'_>, _lock: &Lock) -> Result<MemoryDrill> {
     }
     look(root)?;
     let _own = OwnCpu::here()?;
-    be_first_to_go(root)?;
     let begun = Instant::now();
     let mut loads = Loads::start(root, plan.of_loads().iter().map(|_| (OomScoreAdj::MAX, Work::Cache)))?;
     let model = Model::make(root, &loads, &plan)?;

@@ -19,13 +19,17 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 
 use crate::effect::share::not_computed;
+use crate::enforce::lock::Lock;
 use crate::host::machine::Machine;
 use crate::host::pid1::is_booted;
+use crate::host::process::set_own_oom_score_adj;
 use crate::host::tree::Tree;
 use crate::host::units;
 use crate::paths;
 use crate::policy::Policy;
 use crate::survey::snapshot::{self, Extent, Snapshot};
+use crate::units::OomScoreAdj;
+use loads::end_with_parent;
 
 pub use cpu::{CpuDrill, drill_cpu};
 pub use io::{IoDrill, disk, drill_io};
@@ -46,6 +50,25 @@ const LOOK: Duration = Duration::from_secs(1);
 const LIMIT: u64 = 64 << 20;
 /// So much has to be available: the drill's own is to be none that somebody misses.
 const AVAILABLE: u64 = 4 * LIMIT;
+
+/// The right to drill, which a process has that ends with its parent, and that is killed before all others where memory
+/// runs out.
+#[derive(Debug)]
+pub struct Turn {
+    _lock: Lock,
+}
+
+impl Turn {
+    /// Makes this process such a one.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn begin(root: &Path, lock: Lock) -> Result<Self> {
+        end_with_parent()?;
+        set_own_oom_score_adj(root, OomScoreAdj::MAX)?;
+        Ok(Self { _lock: lock })
+    }
+}
 
 fn can_compare(loads: usize) -> Result<()> {
     if loads < 2 {
