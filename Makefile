@@ -126,13 +126,13 @@ images:
 	@$(SUDO) $(PYTHON) tests/vm/image.py trixie bookworm
 
 # Emulated machines take two hours for all that is tried on them. But for installing, logins, boots and removal, that is
-# done an eighth at a time: each commit's turn is another, and "make vm-test" is all of it.
-PART = $(shell echo $$(($$(git rev-list --count HEAD 2> /dev/null || echo 0) % 8 + 1)))/8
+# done a twelfth at a time: each commit's turn is another, and "make vm-test" is all of it.
+PART = $(shell echo $$(($$(git rev-list --count HEAD 2> /dev/null || echo 0) % 12 + 1)))/12
 # What takes minutes beside that has its turn as well: a browser, which has to be installed, in the first part; two users'
 # builds in the odd ones; the module through libpam as it is, and in each fourth one under AddressSanitizer; in 1/1, all.
 BROWSER = $(if $(filter 1/%,$(PART)),report-test)
-BUILDS = $(if $(filter 1/% 3/% 5/% 7/%,$(PART)),build-test)
-THROUGH_LIBPAM = $(if $(filter 1/1,$(PART)),pam-test asan-test,$(if $(filter 4/% 8/%,$(PART)),asan-test,pam-test))
+BUILDS = $(if $(filter 1/% 3/% 5/% 7/% 9/% 11/%,$(PART)),build-test)
+THROUGH_LIBPAM = $(if $(filter 1/1,$(PART)),pam-test asan-test,$(if $(filter 4/% 8/% 12/%,$(PART)),asan-test,pam-test))
 test: ## everything that CI runs
 	@tests/prepare test
 	@$(MAKE) --no-print-directory lint unit export-test alarm-test $(BROWSER)
@@ -166,10 +166,14 @@ lint: ## formatting, clippy, documentation, licences
 # Tests make many small files: in memory, where there is room for them, that takes a quarter of the time.
 IN_MEMORY := $(shell [ "$$(df --output=avail -k /dev/shm 2> /dev/null | tail -n 1)" -gt 1000000 ] 2> /dev/null && echo TMPDIR=/dev/shm)
 
+# All tests are those of the workspace: cargo compiles once more what has other features without one of its packages.
+TESTS = cargo test --workspace --locked
+# The path of one.
+EXECUTABLE = $(TESTS) --no-run --message-format short $(1) 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p'
+
 unit: ## unit and integration tests: no root, no machine
 	$(call say,unit and integration tests)
-	@$(IN_MEMORY) cargo test --workspace --exclude pam_fairslice --locked --quiet
-	@cargo test -p pam_fairslice --lib --locked --quiet
+	@$(IN_MEMORY) $(TESTS) --quiet --lib $(patsubst tests/%.rs,--test %,$(wildcard tests/*.rs))
 
 export-test: ## what is exported for Kubernetes, by the schemas of all its versions
 	$(call say,what is exported for Kubernetes)
@@ -177,18 +181,17 @@ export-test: ## what is exported for Kubernetes, by the schemas of all its versi
 
 alarm-test: ## the alarms and the dashboard for Prometheus, by promtool
 	$(call say,alarms and dashboard)
-	@cargo test --locked --quiet --test alarms -- --ignored
+	@$(TESTS) --quiet --test alarms -- --ignored
 
 report-test: ## pages of "fairslice report" in a browser: layout, contrast, names, paper
 	@tests/prepare report
 	$(call say,pages in a browser)
-	@cargo test --locked --quiet --test report -- --ignored --nocapture
+	@$(TESTS) --quiet --test report -- --ignored --nocapture
 
 pam-test: ## the module through libpam, as root
 	$(call say,the module through libpam)
 	@cargo build --locked --quiet -p pam_fairslice
-	@$(SUDO) $$(cargo test --locked --no-run --message-format short -p pam_fairslice --test libpam 2>&1 | \
-	    sed -n 's/.*Executable.*(\(.*\))/\1/p') --quiet
+	@$(SUDO) $$($(call EXECUTABLE,--test libpam)) --quiet
 
 asan-test: ## the module through libpam, and the launcher, under AddressSanitizer, as root
 	$(call say,module and launcher under AddressSanitizer)
@@ -196,27 +199,23 @@ asan-test: ## the module through libpam, and the launcher, under AddressSanitize
 
 root-test: ## private directories, the lock and policy files, as root
 	$(call say,private directories, the lock and policy files, as root)
-	@for test in $$(cargo test --locked --no-run --message-format short \
-	    --test private_dir --test lock --test policy_owners 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p'); do \
+	@for test in $$($(call EXECUTABLE,--test private_dir --test lock --test policy_owners)); do \
 	    $(SUDO) $$test --quiet; \
 	done
 
 build-test: ## two users who build one workspace, and what max_age removes of builds, as root
 	$(call say,two users who build one workspace)
 	@cargo build --locked --quiet -p pam_fairslice
-	@$(SUDO) $$(cargo test --locked --no-run --message-format short -p pam_fairslice --test builds 2>&1 | \
-	    sed -n 's/.*Executable.*(\(.*\))/\1/p') --ignored --nocapture --test-threads=1
+	@$(SUDO) $$($(call EXECUTABLE,--test builds)) --ignored --nocapture --test-threads=1
 	$(call say,months of builds under max_age)
-	@$(SUDO) env PATH="$$PATH" RUSTUP_HOME="$${RUSTUP_HOME:-$$HOME/.rustup}" $$(cargo test --locked --no-run --message-format short --test ageing 2>&1 | \
-	    sed -n 's/.*Executable.*(\(.*\))/\1/p') --ignored --quiet
+	@$(SUDO) env PATH="$$PATH" RUSTUP_HOME="$${RUSTUP_HOME:-$$HOME/.rustup}" $$($(call EXECUTABLE,--test ageing)) --ignored --quiet
 
 package-test: ## the package's launcher, its module with its generator, its binaries, and lintian
 	$(call say,the launcher as it is packaged)
-	@FAIRSLICE_LAUNCH=$(CURDIR)/$(PACKAGED)/fairslice-launch cargo test --locked --quiet --test launch --test transparency
+	@FAIRSLICE_LAUNCH=$(CURDIR)/$(PACKAGED)/fairslice-launch $(TESTS) --quiet --test launch --test transparency
 	$(call say,the module and the generator as they are packaged)
 	@$(SUDO) env FAIRSLICE_MODULE=$(CURDIR)/$(PACKAGED)/pam_fairslice.so FAIRSLICE_GENERATOR=$(CURDIR)/$(PACKAGED)/fairslice-generator \
-	    $$(cargo test --locked --no-run --message-format short -p pam_fairslice --test libpam 2>&1 | \
-	    sed -n 's/.*Executable.*(\(.*\))/\1/p') --quiet --ignored package::
+	    $$($(call EXECUTABLE,--test libpam)) --quiet --ignored package::
 	$(call say,the binaries)
 	@$(PYTHON) tests/package.py target/debian/fairslice_*.deb
 	$(call say,lintian)

@@ -7,7 +7,7 @@ logins, broken policies, attacks, boots, removal. A machine lives from the first
     … -k trixie                     one release only
     … -k forky                      Debian testing: what REDUCED names; with an arm64 package also -k arm64
     … -k "trixie and not random_trees"  without the slowest test
-    FAIRSLICE_PART=3/8 …            the third eighth of all but ALWAYS, which each release has in every other one
+    FAIRSLICE_PART=3/12 …           the third twelfth of all but ALWAYS, which each release has in every other one
 """
 
 import contextlib

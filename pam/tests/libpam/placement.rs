@@ -73,7 +73,9 @@ fn what_is_explained_is_done() {
     if !as_root("what_is_explained_is_done") {
         return;
     }
-    let command = built::build(&["--package", "fairslice", "--bin", "fairslice"]).join("fairslice");
+    // As it was built for the tests of the workspace, with their features: that one is there.
+    let command = built::build(&["--workspace", "--bin", "fairslice", "--test", "command_line"]);
+    let command = command.join("fairslice");
     let (pam_systemd, adopt) = ("session optional pam_systemd.so\n", "account required pam_slurm_adopt.so\n");
     let (ssh, job, own) = (
         "system.slice/ssh.service",
