@@ -9,7 +9,7 @@ use crate::host::pam::Module;
 use crate::paths;
 use crate::policy::Origin;
 use crate::survey::Winner;
-use crate::text::shown;
+use crate::text::{quoted, shown};
 use crate::units::file::Assignment;
 
 /// One finding.
@@ -117,6 +117,22 @@ pub enum Fix {
     Command(String),
     /// The administrator's to write: what, in words that name the file.
     Edit(String),
+}
+
+impl Fix {
+    /// The command line that does it, where one does.
+    #[must_use]
+    pub fn command(&self) -> Option<String> {
+        match self {
+            Self::Apply => Some("fairslice apply".to_owned()),
+            Self::Restart(units) => Some(match units.as_slice() {
+                [unit] => format!("systemctl restart {}", quoted(unit)),
+                _ => "fairslice apply --restart".to_owned(),
+            }),
+            Self::Command(command) => Some(command.clone()),
+            Self::Edit(_) => None,
+        }
+    }
 }
 
 /// How bad it is.

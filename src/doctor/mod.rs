@@ -158,20 +158,16 @@ fn is_same(a: &Finding, b: &Finding) -> bool {
     let fix = matches!((&a.fix, &b.fix), (Fix::Edit(_), Fix::Edit(_)))
         || a.fix == b.fix
         || is_restarted(&a.fix) && is_restarted(&b.fix)
-        || a.code == Code::ControllerOff && command(&a.fix).is_some() && command(&b.fix).is_some();
+        || a.code == Code::ControllerOff && is_run(&a.fix) && is_run(&b.fix);
     a.code == b.code
         && a.cause == b.cause
         && fix
         && (is_everywhere(a) || (a.subject == b.subject && (file_of(a) == file_of(b) || is_command(a))))
 }
 
-/// The command line that is to be run.
-fn command(fix: &Fix) -> Option<String> {
-    match fix {
-        Fix::Apply => Some("fairslice apply".to_owned()),
-        Fix::Command(command) => Some(command.clone()),
-        Fix::Restart(_) | Fix::Edit(_) => None,
-    }
+/// Whether a command line does it that may be one of several.
+fn is_run(fix: &Fix) -> bool {
+    matches!(fix, Fix::Apply | Fix::Command(_))
 }
 
 /// Whether one command is all that is to be done, whatever file says so.
@@ -203,13 +199,11 @@ fn joined(all: &[&Finding]) -> Option<Finding> {
         found.fix = Fix::Restart(found.subject.names().map(str::to_owned).collect());
     }
     let edits: Option<Vec<&str>> = all.iter().map(|next| edit(&next.fix)).collect();
-    let commands: Option<Vec<String>> = all.iter().map(|next| command(&next.fix)).collect();
-    match (edits, commands) {
-        (Some(edits), _) => found.fix = Fix::Edit(each_once(edits.into_iter(), "; ")),
-        (None, Some(commands)) if all.iter().any(|next| next.fix != found.fix) => {
-            found.fix = Fix::Command(each_once(commands.iter().map(String::as_str), " && "));
-        }
-        _ => {}
+    if let Some(edits) = edits {
+        found.fix = Fix::Edit(each_once(edits.into_iter(), "; "));
+    } else if all.iter().all(|next| is_run(&next.fix)) && all.iter().any(|next| next.fix != found.fix) {
+        let commands: Vec<String> = all.iter().filter_map(|next| next.fix.command()).collect();
+        found.fix = Fix::Command(each_once(commands.iter().map(String::as_str), " && "));
     }
     Some(found)
 }

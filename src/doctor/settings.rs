@@ -322,13 +322,13 @@ pub(super) fn absent(
     let (at, fix) = match &why {
         Absent::Disabled(lines) => {
             let fix = match home(scene, unit) {
-                None => enable(lines, again()),
+                None => enable(lines, &again()),
                 // What is disabled where it is now does not matter there.
                 Some((slice, home)) => {
                     let slices: Vec<SliceName> = iter::successors(Some(slice), SliceName::parent).collect();
                     let above = slices.iter().map(SliceName::as_str).chain(["-.slice"]);
                     match why_below(scene, iter::once(unit).chain(above), id, property) {
-                        Absent::Disabled(lines) => enable(&lines, home),
+                        Absent::Disabled(lines) => enable(&lines, &home),
                         _ => home,
                     }
                 }
@@ -408,7 +408,7 @@ pub(super) fn ceiling_waits(
 }
 
 /// Has PID 1 enable controllers again that these lines disable; `again` has it write what it then has.
-fn enable(lines: &[Disabling], again: Fix) -> Fix {
+fn enable(lines: &[Disabling], again: &Fix) -> Fix {
     let edit = |Disabling { unit, line }: &Disabling| {
         let file = shown(&line.file);
         let Some((number, value)) = line.set.as_ref().filter(|_| !is_vendors(&line.file)) else {
@@ -420,11 +420,7 @@ fn enable(lines: &[Disabling], again: Fix) -> Fix {
         format!("remove DisableControllers={value} at {file}:{number}")
     };
     let edits: Vec<String> = lines.iter().map(edit).collect();
-    let then = match again {
-        Fix::Command(command) => command,
-        Fix::Restart(_) => "fairslice apply --restart".to_owned(),
-        Fix::Apply | Fix::Edit(_) => "fairslice apply".to_owned(),
-    };
+    let then = again.command().or_else(|| Fix::Apply.command()).unwrap_or_default();
     // PID 1 is to know of the edit before anything is started.
     let then = then.replace(" && ", "; ");
     let then = then.strip_prefix("systemctl daemon-reload; ").unwrap_or(&then);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::json::json_text;
 use crate::doctor::finding::{Finding, Fix, Severity};
 use crate::enforce::apply::Left;
-use crate::text::{Foreign, quoted, shown};
+use crate::text::{Foreign, shown};
 
 /// The version of the JSON's shape: raised when something is renamed or goes away.
 const JSON_VERSION: u32 = 1;
@@ -126,24 +126,7 @@ pub(super) fn severity(severity: Severity) -> (&'static str, Style) {
 
 /// What to do, in words or as a command line.
 pub(super) fn remedy(fix: &Fix) -> String {
-    match (command(fix), fix) {
-        (Some(command), _) => command,
-        (None, Fix::Edit(words)) => words.clone(),
-        (None, _) => String::new(),
-    }
-}
-
-/// The command line that fixes it, where one does.
-pub(super) fn command(fix: &Fix) -> Option<String> {
-    match fix {
-        Fix::Apply => Some("fairslice apply".to_owned()),
-        Fix::Restart(units) => Some(match units.as_slice() {
-            [unit] => format!("systemctl restart {}", quoted(unit)),
-            _ => "fairslice apply --restart".to_owned(),
-        }),
-        Fix::Command(command) => Some(command.clone()),
-        Fix::Edit(_) => None,
-    }
+    if let Fix::Edit(words) = fix { words.clone() } else { fix.command().unwrap_or_default() }
 }
 
 /// The same for programs: `docs/json`.
@@ -177,6 +160,6 @@ pub(super) fn finding_json(finding: &Finding) -> Value {
         "cause": finding.cause,
         "file": finding.at.as_ref().map(|at| Foreign::from(at.file.as_path())),
         "line": finding.at.as_ref().and_then(|at| at.line),
-        "fix": { "kind": kind, "text": remedy(&finding.fix), "command": command(&finding.fix) },
+        "fix": { "kind": kind, "text": remedy(&finding.fix), "command": finding.fix.command() },
     })
 }

@@ -4,7 +4,7 @@
 use super::markup::Markup;
 use super::note;
 use crate::doctor::finding::Finding;
-use crate::report::doctor::{command, remedy, severity};
+use crate::report::doctor::{remedy, severity};
 use crate::report::openmetrics::Diagnosis;
 use crate::text::counted;
 
@@ -48,7 +48,7 @@ fn write_one(section: &mut Markup, finding: &Finding) {
                     text.line("span", &[("class", "origin")], &at.to_string());
                 }
             });
-            entry("Fix", &|text| match command(&finding.fix) {
+            entry("Fix", &|text| match finding.fix.command() {
                 Some(command) => text.line("code", &[], &command),
                 None => text.text(&remedy(&finding.fix)),
             });
