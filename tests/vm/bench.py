@@ -33,14 +33,17 @@ POLICY = "[service.local-bench]\noom_score_adj = 100\n[service.local-raise]\noom
 DEADLINE = 3600
 LOGINS, AT_A_TIME, BLOCK = 200, 20, 50
 # What goes on beside the neighbour, each as often as the others and in random order.
+CPU = "drill --cpu"
 BESIDE = {
     "nothing": "sleep 6",
     "an ordinary busy process": "timeout 6 load --busy 1 --bound > /dev/null; true",
     "ten times systemd-run": "for i in $(seq 10); do systemd-run --quiet --scope --slice=foundry-services.slice true; done",
-    "drill --cpu": "fairslice drill --yes",
+    CPU: "fairslice drill --yes --json",
     "drill --memory": "fairslice drill --yes --memory",
     "drill --kill-order": "fairslice drill --yes --kill-order",
 }
+# Of the same drills: without the start of their loads, and without their end, which takes less than so many seconds.
+BUSY, END = "  while its loads are busy", 0.3
 PAUSE = 2
 SEED = 7
 
@@ -130,17 +133,25 @@ def drill(machine: Machine, options: argparse.Namespace) -> str:
     )
     order = list(BESIDE) * options.rounds
     random.Random(SEED).shuffle(order)
-    spans: dict[str, list[tuple[int, int]]] = {name: [] for name in BESIDE}
+    rows = list(BESIDE)
+    rows.insert(rows.index(CPU) + 1, BUSY)
+    spans: dict[str, list[tuple[int, int]]] = {name: [] for name in rows}
     clock = "cut -d' ' -f1 /proc/uptime"
     session = machine.session("root")
     for at, name in enumerate(order):
-        said = session.run(f"sleep {PAUSE}; {clock}; {{ {BESIDE[name]}; }} > /dev/null 2> /tmp/said; echo $?; {clock}; cat /tmp/said")
-        begun, status, ended, *why = said.splitlines()
+        said = session.run(
+            f"sleep {PAUSE}; {clock}; {{ {BESIDE[name]}; }} > /tmp/found 2> /tmp/said; echo $?; {clock};"
+            " echo $(grep -o '\"seconds\": *[0-9.]*' /tmp/found | grep -o '[0-9.]*$'); cat /tmp/said"
+        )
+        begun, status, ended, busy, *why = said.splitlines()
         if status != "0":
             print(f"{name}, left out: exit {status}: {' '.join(why)}", flush=True)
             continue
-        spans[name].append((int(float(begun) * 1e9), int(float(ended) * 1e9)))
-        print(f"{at + 1} of {len(order)}: {name}, {float(ended) - float(begun):.1f} s", flush=True)
+        begun, ended = float(begun), float(ended)
+        spans[name].append((int(begun * 1e9), int(ended * 1e9)))
+        if busy:
+            spans[BUSY].append((int((ended - float(busy)) * 1e9), int((ended - END) * 1e9)))
+        print(f"{at + 1} of {len(order)}: {name}, {ended - begun:.1f} s", flush=True)
     session.run("systemctl stop local-neighbour")
     # The last one is written in part.
     lines = session.run(f"cat {requests}").splitlines()[:-1]

@@ -110,7 +110,8 @@ def living(machine: Machine, policy: str, services: list[str]):
         yield
     finally:
         files = " ".join(f"{UNITS}/{name}.service" for name in services)
-        machine.root(f"systemctl stop {names}; rm -f {FRAGMENT} {files}; systemctl daemon-reload")
+        # A slice that stays has what nobody declares any more.
+        machine.root(f"systemctl stop {names} '[mr][0-9]*.slice'; rm -f {FRAGMENT} {files}; systemctl daemon-reload")
 
 
 def test_random_policies_hold_as_declared_and_predicted(installed, capsys):
