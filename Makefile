@@ -323,4 +323,4 @@ bench-drill: ## what the requests of a service feel while fairslice drill runs, 
 	@$(SUDO) $(PYTHON) tests/vm/bench.py drill target/debian/fairslice_*.deb
 
 clean: ## what was built; machine images stay in ~/.cache/fairslice
-	@cargo clean
+	@rm -rf "$(CARGO_TARGET_DIR)"

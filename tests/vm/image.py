@@ -29,7 +29,7 @@ RELEASES = {"bookworm": "Debian 12", "trixie": "Debian 13", "forky": "Debian tes
 PACKAGES = [
     "udev",
     "systemd", "systemd-sysv", "libpam-systemd", "libpam-runtime", "dbus",
-    "openssh-server", "sudo", "cron", "procps", "cgroup-tools",
+    "openssh-client", "openssh-server", "sudo", "cron", "procps", "cgroup-tools",
     # Further ways in: test_3_ways_in.py.
     "at", "login", "systemd-container", "tmux",
     # What else kills: test_4_oom.py starts them.
