@@ -26,7 +26,7 @@ cpu_weight = {BOB}
 MOST = 200
 
 # Debian 13's scheduler is measured by test_3_shares.py.
-pytestmark = pytest.mark.thorough("bookworm")
+pytestmark = pytest.mark.thorough("bookworm", "forky")
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def older(package, tmp_path_factory):
     )
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough("trixie", "forky", "arm64")
 def test_an_upgrade_keeps_the_edited_policy_and_it_stays_in_force(installed, older, package):
     measure.install_package(installed, older, DPKG)
     assert "0.0.1" in installed.root("dpkg-query -W fairslice")
