@@ -13,6 +13,7 @@ whatever the figures are; 2: could not be run.
 """
 
 import argparse
+import json
 import random
 import shutil
 import sys
@@ -139,18 +140,16 @@ def drill(machine: Machine, options: argparse.Namespace) -> str:
     clock = "cut -d' ' -f1 /proc/uptime"
     session = machine.session("root")
     for at, name in enumerate(order):
-        said = session.run(
-            f"sleep {PAUSE}; {clock}; {{ {BESIDE[name]}; }} > /tmp/found 2> /tmp/said; echo $?; {clock};"
-            " echo $(grep -o '\"seconds\": *[0-9.]*' /tmp/found | grep -o '[0-9.]*$'); cat /tmp/said"
-        )
-        begun, status, ended, busy, *why = said.splitlines()
+        said = session.run(f"sleep {PAUSE}; {clock}; {{ {BESIDE[name]}; }} > /tmp/found 2> /tmp/said; echo $?; {clock}; cat /tmp/said")
+        begun, status, ended, *why = said.splitlines()
         if status != "0":
             print(f"{name}, left out: exit {status}: {' '.join(why)}", flush=True)
             continue
         begun, ended = float(begun), float(ended)
         spans[name].append((int(begun * 1e9), int(ended * 1e9)))
-        if busy:
-            spans[BUSY].append((int((ended - float(busy)) * 1e9), int((ended - END) * 1e9)))
+        if name == CPU:
+            busy = json.loads(session.run("cat /tmp/found"))["cpu"]["seconds"]
+            spans[BUSY].append((int((ended - busy) * 1e9), int((ended - END) * 1e9)))
         print(f"{at + 1} of {len(order)}: {name}, {ended - begun:.1f} s", flush=True)
     session.run("systemctl stop local-neighbour")
     # The last one is written in part.

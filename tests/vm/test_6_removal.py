@@ -138,11 +138,14 @@ def test_removing_it_takes_it_out_of_force_at_once(installed):
     assert installed.root("systemctl restart local-slm local-content && systemctl is-active local-slm") == "active\n"
 
 
+def purge(machine) -> None:
+    let_go(machine)
+    machine.root(f"mv /root/su-l {SU}; {APT} purge fairslice 2>&1")
+
+
 def test_purging_it_leaves_nothing(installed):
-    let_go(installed)
-    installed.root("mv /root/su-l /etc/pam.d/su-l")
     # On its way out it asks before nothing; the admin's fragment is part of its configuration.
-    installed.root(f"{APT} purge fairslice 2>&1")
+    purge(installed)
     left = measure.listing(installed)
     new = {line for line in left - installed.before if "fairslice.deb" not in line}
     assert not new, "left behind"
@@ -154,8 +157,7 @@ def test_purging_it_leaves_nothing(installed):
 def removed(installed):
     """The machine without the package and with the services, whichever tests came before."""
     if "installed" in installed.root("dpkg-query -W -f '${db:Status-Status}' fairslice 2>&1; true").split():
-        let_go(installed)
-        installed.root(f"{APT} purge fairslice 2>&1 && mv /root/su-l {SU}")
+        purge(installed)
     return installed
 
 
